@@ -1,0 +1,1 @@
+"""vitgraph: Vision Transformers to TensorRT engines, every step proven."""

@@ -1,0 +1,22 @@
+"""The two ways a run can end badly, each with its exit status.
+
+Every message names the input, says what is wrong with it, and what to do about it.
+"""
+
+
+class VitgraphError(Exception):
+    """Base of every error vitgraph raises on purpose; the command line prints it without a traceback."""
+
+    exit_status = 2
+
+
+class InputError(VitgraphError):
+    """The input or the usage is at fault; nothing was written (exit status 2)."""
+
+    exit_status = 2
+
+
+class CheckFailed(VitgraphError):
+    """The work ran to its end and a check of the result failed; the output is kept (exit status 1)."""
+
+    exit_status = 1
