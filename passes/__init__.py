@@ -1,4 +1,48 @@
-"""passes."""
+"""The passes by name, and the one place that says in which order they run, and why."""
 
 if __name__ != "vitgraph.passes":
     raise ImportError(f"import vitgraph.passes, not {__name__}")
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from vitgraph.contract import Pass
+from vitgraph.errors import InputError
+from vitgraph.pipeline import Pipeline, parse_pipeline
+
+ORDER: Mapping[str, str] = {
+    # name: "module:Class"               # why it stands here
+    "canonicalize": "canonicalize:Canonicalize",  # one spelling per operator; everything below relies on it
+}
+"""Every pass of vitgraph, in the order in which a recipe uses them."""
+
+
+@cache
+def all_passes() -> Mapping[str, str]:
+    """Name of every pass, vitgraph's own in order and then those of other packages, and where its class is.
+
+    Other packages offer passes through the entry-point group `vitgraph.passes`.
+    """
+    own = {name: f"vitgraph.passes.{place}" for name, place in ORDER.items()}
+    others = {point.name: point.value for point in entry_points(group="vitgraph.passes")}
+    return {**own, **{name: place for name, place in others.items() if name not in own}}
+
+
+def find_pass(name: str) -> type[Pass]:
+    """The class of a pass; `InputError` lists near misses for a name that is not known."""
+    place = all_passes().get(name)
+    if place is None:
+        close = get_close_matches(name, all_passes(), 3)
+        hint = f"did you mean {', '.join(close)}?" if close else "`vitgraph passes` lists them"
+        raise InputError(f"there is no pass {name!r}; {hint}")
+    module, _, attribute = place.partition(":")
+    found: type[Pass] = getattr(import_module(module), attribute)
+    return found
+
+
+def pipeline(text: str) -> Pipeline:
+    """Read a pipeline's text, such as `canonicalize,fuse-attention`, with every pass known here."""
+    return parse_pipeline(text, find_pass)

@@ -1,0 +1,202 @@
+"""vitgraph's own operators. With the ATen operators in `ATEN`, they are the dialect: what a canonical graph may hold.
+
+Each is registered with `torch.library` as a composition of ATen operators, so that it runs on every device, has a
+gradient and works on fake tensors without more being said:
+
+- `vitgraph.attention(q, k, v, bias, scale, probability_scale)`: softmax(scale q kᵀ + bias) v, and the place of a
+  quantizer on the softmax's output
+- `vitgraph.mask(weight, keep)`: an N:M or block mask on a weight, until `materialize` folds it
+- `vitgraph.fake_quantize(x, scale, axis)`: INT8 quantize and dequantize, straight-through gradient
+- `vitgraph.dequantize(q, scale, axis)`: an INT8 constant back to floating point
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+
+_library = torch.library.Library("vitgraph", "DEF")
+_library.define(
+    "attention(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, Tensor? probability_scale=None) -> Tensor"
+)
+_library.define("mask(Tensor weight, Tensor keep) -> Tensor")
+_library.define("fake_quantize(Tensor x, Tensor scale, int? axis=None) -> Tensor")
+_library.define("dequantize(Tensor q, Tensor scale, int? axis=None) -> Tensor")
+
+QMIN, QMAX = -128, 127
+"""What a signed INT8 Q/DQ pair keeps, in ONNX and in TensorRT."""
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """Round to the grid; pass the gradient where nothing was clipped (straight-through, Bengio et al. 2013)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        steps = torch.round(x / scale)
+        ctx.save_for_backward((steps >= QMIN) & (steps <= QMAX))
+        return torch.clamp(steps, QMIN, QMAX) * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None
+
+
+def _along(scale: Tensor, axis: int | None, rank: int) -> Tensor:
+    """A scale vector shaped to broadcast along one axis; a single scale as it is."""
+    if axis is None:
+        return scale
+    return scale.reshape([-1 if position == axis % rank else 1 for position in range(rank)])
+
+
+def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
+    return _FakeQuantize.apply(x, _along(scale, axis, x.dim()))  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
+    return q.to(scale.dtype) * _along(scale, axis, q.dim())
+
+
+def _mask(weight: Tensor, keep: Tensor) -> Tensor:
+    return weight * keep.to(weight.dtype)
+
+
+def _attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, probability_scale: Tensor | None = None
+) -> Tensor:
+    scores = torch.matmul(q * scale, k.transpose(-2, -1))
+    if bias is not None:
+        scores = scores + bias
+    probabilities = torch.softmax(scores, -1)
+    if probability_scale is not None:
+        probabilities = _fake_quantize(probabilities, probability_scale)
+    return torch.matmul(probabilities, v)
+
+
+for _name, _body in {
+    "attention": _attention,
+    "mask": _mask,
+    "fake_quantize": _fake_quantize,
+    "dequantize": _dequantize,
+}.items():
+    _library.impl(_name, _body, "CompositeImplicitAutograd")
+
+attention = torch.ops.vitgraph.attention.default
+mask = torch.ops.vitgraph.mask.default
+fake_quantize = torch.ops.vitgraph.fake_quantize.default
+dequantize = torch.ops.vitgraph.dequantize.default
+OWN = (attention, mask, fake_quantize, dequantize)
+
+ATEN: frozenset[Any] = frozenset(
+    {
+        # layout; sizes may hold one -1, and the batch only as -1 or as a sym_size
+        aten.reshape.default,  # view, _unsafe_view, flatten, unflatten, squeeze, unsqueeze
+        aten.permute.default,  # transpose, t, movedim
+        aten.expand.default,  # expand_as, broadcast_to
+        aten.slice.Tensor,  # (x, dim, start, end, step); split, chunk, narrow
+        aten.select.int,  # unbind
+        aten.cat.default,  # stack
+        aten.pad.default,  # (x, pads, mode, value); constant_pad_nd
+        aten.roll.default,
+        aten.flip.default,
+        aten.repeat.default,
+        aten.index.Tensor,
+        aten.index_select.default,
+        aten.gather.default,
+        aten.unfold.default,
+        aten.im2col.default,
+        aten.pixel_shuffle.default,
+        aten.pixel_unshuffle.default,
+        aten.to.dtype,  # _to_copy, type_as
+        aten.sym_size.int,
+        # weights in, weights out
+        aten.linear.default,  # addmm, and matmul with a weight
+        aten.conv1d.default,
+        aten.conv2d.default,  # (x, w, b, stride, padding, dilation, groups), all given; convolution
+        aten.conv_transpose2d.input,
+        aten.matmul.default,  # bmm, mm
+        aten.einsum.default,
+        aten.embedding.default,
+        # normalization
+        aten.layer_norm.default,  # (x, shape, w, b, eps)
+        aten.batch_norm.default,  # (x, w, b, mean, var, False, momentum, eps, False)
+        aten.group_norm.default,
+        aten.rms_norm.default,
+        aten.linalg_vector_norm.default,
+        # attention's parts
+        aten.scaled_dot_product_attention.default,
+        aten.softmax.int,  # _softmax
+        aten.log_softmax.int,
+        # arithmetic; a Python number stands where it can
+        aten.add.Tensor,
+        aten.sub.Tensor,
+        aten.mul.Tensor,
+        aten.div.Tensor,
+        aten.pow.Tensor_Scalar,
+        aten.neg.default,
+        aten.abs.default,
+        aten.exp.default,
+        aten.log.default,
+        aten.sqrt.default,
+        aten.rsqrt.default,
+        aten.reciprocal.default,
+        aten.sin.default,
+        aten.cos.default,
+        aten.erf.default,
+        aten.floor.default,
+        aten.round.default,
+        aten.maximum.default,
+        aten.minimum.default,
+        aten.clamp.default,  # clamp_min, clamp_max, hardtanh, relu6
+        aten.where.self,
+        aten.masked_fill.Scalar,
+        aten.eq.Scalar,
+        aten.ne.Scalar,
+        aten.lt.Tensor,
+        aten.le.Tensor,
+        aten.gt.Tensor,
+        aten.ge.Tensor,
+        aten.logical_not.default,
+        aten.logical_and.default,
+        aten.logical_or.default,
+        # activations
+        aten.gelu.default,
+        aten.relu.default,
+        aten.silu.default,
+        aten.sigmoid.default,
+        aten.tanh.default,
+        aten.hardswish.default,
+        aten.hardsigmoid.default,
+        aten.leaky_relu.default,
+        aten.elu.default,
+        aten.softplus.default,
+        aten.mish.default,
+        aten.prelu.default,
+        # reductions and pooling
+        aten.mean.dim,  # adaptive_avg_pool2d to 1x1, mean of everything
+        aten.sum.dim_IntList,
+        aten.amax.default,
+        aten.amin.default,
+        aten.argmax.default,
+        aten.var.correction,
+        aten.cumsum.default,
+        aten.topk.default,
+        aten.max_pool2d.default,
+        aten.avg_pool2d.default,
+        aten.adaptive_avg_pool2d.default,
+        aten.adaptive_max_pool2d.default,
+        aten.upsample_bilinear2d.vec,
+        aten.upsample_bicubic2d.vec,
+        aten.upsample_nearest2d.vec,
+        aten.grid_sampler.default,
+    }
+)
+"""The ATen operators of the dialect, one spelling for each thing said; `canonicalize` brings a graph to them."""
+
+INTEGER = (operator.add, operator.sub, operator.mul, operator.floordiv)
+"""Arithmetic on sizes, where the batch is not known."""
