@@ -14,8 +14,18 @@ from vitgraph.errors import InputError
 from vitgraph.pipeline import Pipeline, parse_pipeline
 
 ORDER: Mapping[str, str] = {
-    # name: "module:Class"               # why it stands here
+    # name: module and class             # why it stands here
     "canonicalize": "canonicalize:Canonicalize",  # one spelling per operator; everything below relies on it
+    "fold-constants": "fold_constants:FoldConstants",  # position biases and masks become weights that patterns can see
+    "fold-batch-norm": "fold_batch_norm:FoldBatchNorm",  # before masks and scales are chosen for the folded weights
+    "fuse-layer-norm": "fuse_layer_norm:FuseLayerNorm",  # FP16 overflows in a layer norm written by hand
+    "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
+    "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
+    "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
+    "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
+    "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
+    "materialize": "materialize:Materialize",  # after everything that may still choose weights
+    "legalize": "legalize:Legalize",  # last: only what the target can run
 }
 """Every pass of vitgraph, in the order in which a recipe uses them."""
 

@@ -68,6 +68,8 @@ class Context:
     spent: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The rewrites that were allowed: (pass, where)."""
     refusals: list[Refusal] = field(default_factory=list[Refusal])
+    found: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What an analysis found, as plain JSON; goes into the ledger entry of the pass (key `found`)."""
     timings: dict[str, float] = field(default_factory=dict[str, float])
     """Seconds of work that the report shows by itself, such as `calibration`."""
 

@@ -54,6 +54,11 @@ def _along(scale: Tensor, axis: int | None, rank: int) -> Tensor:
     return scale.reshape([-1 if position == axis % rank else 1 for position in range(rank)])
 
 
+def to_int8(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
+    """The integers that `fake_quantize` rounds to: round(x / scale), half to even, clipped; int8, the shape of `x`."""
+    return torch.round(x / _along(scale, axis, x.dim())).clamp(QMIN, QMAX).to(torch.int8)
+
+
 def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
     return _FakeQuantize.apply(x, _along(scale, axis, x.dim()))  # type: ignore[no-any-return,no-untyped-call]
 

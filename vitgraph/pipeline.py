@@ -74,7 +74,7 @@ class Pipeline:
 def _run_step(
     step: Pass, where: str, work: Program, context: Context, instruments: Sequence[Instrument]
 ) -> None:
-    old, refused, start = show(work), len(context.refusals), time.perf_counter()
+    old, refused, found = show(work), len(context.refusals), len(context.found)
     nodes = len(work.calls())
     entry: dict[str, Any] = {"name": step.name, "options": options_of(step), "effect": step.declares().value}
     try:
@@ -88,6 +88,8 @@ def _run_step(
         entry["nodes"] = [nodes, len(work.calls())]
         entry["drift"] = None
         entry["refused"] = [{"site": r.site, "why": r.why} for r in context.refusals[refused:]]
+        if context.found[found:]:
+            entry["found"] = context.found[found:]
         for instrument in instruments:
             instrument.after(step, work, context, entry)
     except Exception as error:

@@ -1,0 +1,144 @@
+"""Type the graph: floating point in FP16 or BF16, quantized linears dequantized to FP32.
+
+Before:
+    xq = vitgraph.fake_quantize.default(x, x_scale, None)     # all f32
+    y = aten.linear.default(xq, wq, b)
+    z = aten.gelu.default(y)
+
+After:
+    x32 = aten.to.dtype(x, f32)                               # x is f16
+    xq = vitgraph.fake_quantize.default(x32, x_scale, None)
+    y = aten.linear.default(xq, wq, b)                        # f32: an INT32 accumulator fits, FP16 overflows at 65504
+    y16 = aten.to.dtype(y, f16)
+    z = aten.gelu.default(y16)
+
+TensorRT 11 types graphs strongly, so the precision has to stand in the graph. The casts around an INT8 product cost no
+kernel: they fold into the neighbours. Inputs and outputs of the program keep their types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph import dialect
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.errors import InputError
+from vitgraph.program import Program
+from vitgraph.tensor_type import TensorType
+
+aten = torch.ops.aten
+
+_HALF = {"f16": torch.float16, "bf16": torch.bfloat16}
+_TARGET_NAMES = {"f16": "fp16", "bf16": "bf16"}
+_PRODUCTS = (aten.linear.default, aten.conv2d.default)
+_PAIRS = (dialect.fake_quantize, dialect.dequantize)
+
+
+@dataclass(frozen=True)
+class AssignPrecision(Pass):
+    """Compute in `to` everywhere but in quantized products and their quantizers, which stay FP32."""
+
+    name: ClassVar[str] = "assign-precision"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    floor_db: ClassVar[float] = 20.0
+
+    to: Literal["f16", "bf16", "f32"] = "f16"
+
+    def run(self, program: Program, context: Context) -> None:
+        """Cast the weights and insert casts at the borders; `InputError` for a type the target has no arithmetic for."""
+        if self.to == "f32":
+            return
+        if context.target is not None and not context.target.supports_type(_TARGET_NAMES[self.to]):
+            raise InputError(f"assign-precision: {context.target.name} has no {self.to} arithmetic; write to=f16 or to=f32")
+        if not context.take(self.name, "model"):
+            return
+        half = _HALF[self.to]
+        island = _island(program)
+        halves = dict[str, fx.Node]()
+        for node in list(program.graph.nodes):
+            if node.op == "placeholder":
+                _cast_after(program, node, half)
+            elif node.op == "call_function" and node in island:
+                _border(program, node, island, half)
+            elif node.op == "call_function":
+                _narrow(program, node, half, halves)
+        _restore_output(program)
+
+
+def _island(program: Program) -> set[fx.Node]:
+    """Quantized products, their quantizers and what dequantizes their weights: these stay FP32."""
+    island = {node for node in program.calls(*_PAIRS)}
+    for node in program.calls(*_PRODUCTS):
+        if isinstance(node.args[0], fx.Node) and node.args[0].target is dialect.fake_quantize:
+            island.add(node)
+            weight = node.args[1]
+            while isinstance(weight, fx.Node) and weight.op == "call_function":
+                island.add(weight)
+                weight = weight.args[0]
+    return island
+
+
+def _cast_after(program: Program, node: fx.Node, dtype: torch.dtype) -> None:
+    """Every reader of `node` reads it cast."""
+    kind = node.meta["type"]
+    if not isinstance(kind, TensorType) or not kind.dtype.is_floating_point:
+        return
+    readers = list(node.users)
+    cast = program.insert(node.next, aten.to.dtype, node, dtype, path=node.meta.get("path", ""))
+    for reader in readers:
+        reader.replace_input_with(node, cast)
+
+
+def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.dtype) -> None:
+    """Cast what comes into the island to FP32, and what leaves it to half."""
+    for source in list(node.all_input_nodes):
+        if source.op == "call_function" and source not in island:
+            node.replace_input_with(source, program.insert(node, aten.to.dtype, source, torch.float32))
+    outside = [user for user in node.users if user not in island and user.target is not aten.to.dtype]
+    if not outside:
+        return
+    cast = program.insert(node.next, aten.to.dtype, node, half, path=node.meta.get("path", ""))
+    for user in outside:
+        user.replace_input_with(node, cast)
+
+
+def _narrow(program: Program, node: fx.Node, half: torch.dtype, halves: dict[str, fx.Node]) -> None:
+    """Let an ordinary operator read half-precision copies of its weights."""
+    for source in list(node.all_input_nodes):
+        tensor = program.constant(source)
+        if tensor is None or tensor.dtype != torch.float32:
+            continue
+        name = str(source.target)
+        if name not in halves:
+            first = next(iter(program.graph.nodes))
+            trainable = isinstance(tensor, torch.nn.Parameter)
+            halves[name] = program.constant_node(first, f"{name}_{_short(half)}", _fit(tensor, half), trainable)
+        node.replace_input_with(source, halves[name])
+
+
+def _short(dtype: torch.dtype) -> str:
+    return next(name for name, kind in _HALF.items() if kind is dtype)
+
+
+def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast, with what is too large (a mask's -1e9) brought to the type's limit; infinities stay."""
+    limit = torch.finfo(dtype).max
+    clipped = torch.where(tensor.isinf(), tensor, tensor.clamp(-limit, limit))
+    return clipped.detach().to(dtype)
+
+
+def _restore_output(program: Program) -> None:
+    """The outputs keep the type they had."""
+    output = program.output
+
+    def restore(value: fx.Node) -> Any:
+        wanted = value.meta["type"]
+        if not isinstance(wanted, TensorType) or not wanted.dtype.is_floating_point:
+            return value
+        return program.insert(output, aten.to.dtype, value, wanted.dtype, path=value.meta.get("path", ""))
+
+    output.args = fx.map_arg(output.args, restore)  # type: ignore[assignment]

@@ -1,0 +1,219 @@
+"""Make every softmax attention one node, whether it was a fused call or written by hand.
+
+Before:
+    scores = aten.matmul.default(q, kt)                       # kt is k with its last two dimensions swapped
+    scaled = aten.mul.Tensor(scores, 0.125)
+    biased = aten.add.Tensor(scaled, bias)                    # position bias, window mask: any number of them
+    probabilities = aten.softmax.int(biased, -1)
+    out = aten.matmul.default(probabilities, v)
+
+After:
+    out = vitgraph.attention.default(q, k, v, bias, 0.125)
+
+The same comes of `aten.scaled_dot_product_attention`. A factor per head (cosine attention) moves into q; a mask added
+under another view of the scores (shifted windows) is brought to the scores' own shape.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import fx
+
+from vitgraph import dialect
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.program import Program
+from vitgraph.sites import path_of
+from vitgraph.tensor_type import Dim, Size
+
+aten = torch.ops.aten
+
+
+class Mismatch(Exception):
+    """This softmax is not an attention's; the message says why."""
+
+
+@dataclass(frozen=True)
+class FuseAttention(Pass):
+    """softmax(scale q kᵀ + bias) v becomes `vitgraph.attention`."""
+
+    name: ClassVar[str] = "fuse-attention"
+    effect: ClassVar[Effect] = Effect.REORDERS
+
+    def run(self, program: Program, context: Context) -> None:
+        """Fuse calls first, then what is written by hand; a softmax that doesn't fit is refused with the reason."""
+        for node in program.calls(aten.scaled_dot_product_attention.default):
+            if node.kwargs.get("enable_gqa"):
+                context.refuse(path_of(node), "grouped-query attention has fewer keys than queries")
+            elif context.take(self.name, path_of(node)):
+                _replace(program, node, *_read_call(program, node))
+        for node in program.calls(aten.softmax.int):
+            try:
+                out, parts = _Scores(program, node).match()
+            except Mismatch as why:
+                context.refuse(path_of(node), str(why))
+                continue
+            if context.take(self.name, path_of(node)):
+                _replace(program, out, *parts.build(out))
+
+
+def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float) -> None:
+    new = program.insert(out, dialect.attention, q, k, v, bias, scale)
+    out.replace_all_uses_with(new)
+    program.graph.erase_node(out)
+
+
+def _read_call(program: Program, node: fx.Node) -> tuple[Any, ...]:
+    q, k, v = node.args[:3]
+    mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
+    causal = node.args[5] if len(node.args) > 5 else node.kwargs.get("is_causal", False)
+    assert isinstance(q, fx.Node)
+    assert isinstance(k, fx.Node)
+    if causal:
+        tokens, keys = q.meta["type"].shape[-2], k.meta["type"].shape[-2]
+        future = torch.full((tokens, keys), -math.inf).triu(1)
+        mask = program.constant_node(node, f"{path_of(node)}.causal_mask", future)
+    elif isinstance(mask, fx.Node) and mask.meta["type"].dtype == torch.bool:
+        zero = program.insert(node, aten.mul.Tensor, program.insert(node, aten.to.dtype, mask, torch.float32), 0.0)
+        masked = program.insert(node, aten.logical_not.default, mask)
+        mask = program.insert(node, aten.masked_fill.Scalar, zero, masked, -math.inf)
+    scale = node.kwargs.get("scale")
+    given = scale if isinstance(scale, float) else 1 / math.sqrt(q.meta["type"].shape[-1])
+    return _absorb(q, k, v, mask, given)
+
+
+def _absorb(q: Any, k: Any, v: Any, bias: Any, scale: float) -> tuple[Any, ...]:
+    """Take plain factors of q and k into the scale."""
+    operands = [q, k]
+    for position, operand in enumerate(operands):
+        if operand.target is aten.mul.Tensor and isinstance(operand.args[1], int | float) and len(operand.users) == 1:
+            operands[position], scale = operand.args[0], scale * operand.args[1]
+    return (*operands, v, bias, float(scale))
+
+
+class _Scores:
+    """Walks from a softmax up to the product q kᵀ, collecting what is multiplied and added on the way."""
+
+    def __init__(self, program: Program, softmax: fx.Node) -> None:
+        self.program, self.softmax = program, softmax
+        self.scale = 1.0
+        self.factors = list[fx.Node]()  # factors per head
+        self.biases = list[tuple[fx.Node, float, tuple[Size, ...]]]()  # what is added, its factor, under which shape
+
+    def match(self) -> tuple[fx.Node, _Scores]:
+        shape = self.softmax.meta["type"].shape
+        if self.softmax.args[1] not in (-1, len(shape) - 1):
+            raise Mismatch("the softmax is not over the last dimension")
+        reader = _only_user(self.softmax)
+        self.out = reader
+        node: Any = self.softmax.args[0]
+        while isinstance(node, fx.Node) and node.target is not aten.matmul.default:
+            node = self._step(node)
+        if not isinstance(node, fx.Node):
+            raise Mismatch("what goes into the softmax is no product of two values")
+        if node.meta["type"].shape != shape:
+            raise Mismatch("the softmax reads the scores under another shape")
+        self.product = node
+        return reader, self
+
+    def _step(self, node: fx.Node) -> Any:
+        """One operator up; `Mismatch` for one that has no place between the product and the softmax."""
+        a, b = (*node.args, None)[:2]
+        if node.target is aten.to.dtype:
+            return a
+        if node.target is aten.reshape.default and isinstance(a, fx.Node):
+            if a.meta["type"].shape[-2:] != node.meta["type"].shape[-2:]:
+                raise Mismatch("a reshape of the scores mixes tokens")
+            return a
+        if node.target in (aten.mul.Tensor, aten.div.Tensor):
+            return self._factor(node, a, b)
+        if node.target is aten.add.Tensor and isinstance(a, fx.Node) and isinstance(b, fx.Node):
+            scores, bias = (a, b) if _has_product(a) else (b, a)
+            self.biases.append((bias, self.scale, node.meta["type"].shape))
+            return scores
+        raise Mismatch(f"{node.target} stands between the product and the softmax")
+
+    def _factor(self, node: fx.Node, a: Any, b: Any) -> Any:
+        divides = node.target is aten.div.Tensor
+        value = self.program.constant(b)
+        number = float(value) if value is not None and value.numel() == 1 else b
+        if isinstance(number, int | float):
+            self.scale = self.scale / number if divides else self.scale * number
+            return a
+        per_head = isinstance(b, fx.Node) and b.meta["type"].shape[-2:] == (1, 1)
+        if not per_head or divides or self.biases:
+            raise Mismatch("the scores are multiplied by something other than a number or a factor per head")
+        self.factors.append(b)
+        return a
+
+    def build(self, out: fx.Node) -> tuple[Any, ...]:
+        """q, k, v, bias and scale, with the nodes they need inserted ahead of `out`."""
+        program = self.program
+        q, kt = self.product.args
+        assert isinstance(kt, fx.Node)
+        for factor in self.factors:
+            q = program.insert(out, aten.mul.Tensor, q, factor)
+        bias: Any = None
+        for term, factor, view in reversed(self.biases):
+            shaped = self._to_scores(term, view, out)
+            scaled = shaped if factor == 1.0 else program.insert(out, aten.mul.Tensor, shaped, factor)
+            bias = scaled if bias is None else program.insert(out, aten.add.Tensor, bias, scaled)
+        return _absorb(q, _swap_last(program, kt, out), out.args[1], bias, self.scale)
+
+    def _to_scores(self, term: fx.Node, view: tuple[Size, ...], out: fx.Node) -> fx.Node:
+        """A term added under another view of the scores, in the scores' own shape."""
+        shape = self.product.meta["type"].shape
+        if view == shape:
+            return term
+        program = self.program
+        expanded = program.insert(out, aten.expand.default, term, [_size(program, s, out) for s in view])
+        return program.insert(out, aten.reshape.default, expanded, [-1 if isinstance(s, Dim) else s for s in shape])
+
+
+def _size(program: Program, size: Size, before: fx.Node) -> Any:
+    """A size as an argument: a number, or a node that computes it from the batch."""
+    if not isinstance(size, Dim):
+        return size
+    batch = program.insert(before, aten.sym_size.int, program.inputs[0], 0)
+    return program.insert(before, operator.mul, batch, size.times) if size.times != 1 else batch
+
+
+def _only_user(softmax: fx.Node) -> fx.Node:
+    """The product with v, behind casts."""
+    node = softmax
+    while True:
+        if len(node.users) != 1:
+            raise Mismatch("the softmax's result is read more than once")
+        user = next(iter(node.users))
+        if user.target is aten.matmul.default and user.args[0] is node:
+            return user
+        if user.target is not aten.to.dtype:
+            raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
+        node = user
+
+
+def _has_product(node: fx.Node) -> bool:
+    """Is the product q kᵀ above this node, behind factors, additions and views?"""
+    while node.op == "call_function" and node.target is not aten.matmul.default:
+        steps = (aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.reshape.default, aten.to.dtype)
+        if node.target not in steps or not isinstance(node.args[0], fx.Node):
+            return False
+        if node.target is aten.add.Tensor and isinstance(node.args[1], fx.Node) and _has_product(node.args[1]):
+            return True
+        node = node.args[0]
+    return node.op == "call_function"
+
+
+def _swap_last(program: Program, kt: fx.Node, before: fx.Node) -> fx.Node:
+    """k out of kᵀ; two permutes in a row are one, and none where they undo each other."""
+    rank = kt.meta["type"].rank
+    order = [*range(rank - 2), rank - 1, rank - 2]
+    source = kt
+    if kt.target is aten.permute.default:
+        source, inner = kt.args  # type: ignore[assignment]
+        order = [inner[position] for position in order]  # type: ignore[index]
+    return source if order == list(range(rank)) else program.insert(before, aten.permute.default, source, order)

@@ -1,0 +1,87 @@
+"""Leave only what the target's builder can take; say what it will not fuse.
+
+Before:
+    y = aten.rms_norm.default(x, [64], weight, 1e-06)         # no such operator in ONNX 20
+
+After:
+    squared = aten.mul.Tensor(x, x)
+    mean = aten.mean.dim(squared, [-1], True)
+    shifted = aten.add.Tensor(mean, 1e-06)
+    inverse = aten.rsqrt.default(shifted)
+    normed = aten.mul.Tensor(x, inverse)
+    y = aten.mul.Tensor(normed, weight)
+
+A scale too small for the builder is raised to the smallest it takes; an attention without a fused kernel on the target is
+recorded with the reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import fx
+
+from vitgraph import dialect
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.program import Program
+from vitgraph.sites import find_sites
+
+aten = torch.ops.aten
+
+SMALLEST_SCALE = 2.0**-24
+"""The smallest positive FP16 number: a scale below it becomes zero in a half-precision graph, which the builder refuses."""
+
+_KINDS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+
+
+@dataclass(frozen=True)
+class Legalize(Pass):
+    """Decompose what ONNX lacks, lift scales that are too small, record attentions that won't fuse."""
+
+    name: ClassVar[str] = "legalize"
+    effect: ClassVar[Effect] = Effect.REORDERS
+
+    def run(self, program: Program, context: Context) -> None:
+        """Rewrite; nothing is refused that the builder can take unfused."""
+        for node in program.calls(aten.rms_norm.default):
+            _decompose_rms_norm(program, node)
+        for node in program.calls(dialect.fake_quantize, dialect.dequantize):
+            _lift_scale(program, node)
+        if context.target is None or not context.target.attention_kernels:
+            return
+        for site in find_sites(program).attentions:
+            kind = "int8" if len(site.node.args) > 5 and site.node.args[5] is not None else _KINDS[_dtype(site.node)]
+            tokens = max(site.tokens, site.keys)
+            why = context.target.attention_refusal(kind, site.head_dim, tokens, site.value_dim)
+            if why is not None:
+                context.refuse(site.path, f"its attention will not be one kernel: {why}")
+
+
+def _dtype(node: fx.Node) -> torch.dtype:
+    return node.meta["type"].dtype  # type: ignore[no-any-return]
+
+
+def _decompose_rms_norm(program: Program, node: fx.Node) -> None:
+    x, shape, weight, epsilon = (*node.args, None, None)[:4]
+    assert isinstance(x, fx.Node)
+    rank = x.meta["type"].rank
+    dims = list(range(rank - len(shape), rank))  # type: ignore[arg-type]
+    small: Any = torch.finfo(_dtype(node)).eps if epsilon is None else epsilon
+    squared = program.insert(node, aten.mul.Tensor, x, x)
+    mean = program.insert(node, aten.mean.dim, squared, dims, True)
+    inverse = program.insert(node, aten.rsqrt.default, program.insert(node, aten.add.Tensor, mean, small))
+    result = program.insert(node, aten.mul.Tensor, x, inverse)
+    if weight is not None:
+        result = program.insert(node, aten.mul.Tensor, result, weight)
+    node.replace_all_uses_with(result)
+    program.graph.erase_node(node)
+
+
+def _lift_scale(program: Program, node: fx.Node) -> None:
+    scale = program.constant(node.args[1])
+    if scale is None or bool((scale >= SMALLEST_SCALE).all()):
+        return
+    lifted = program.constant_node(node, f"{node.args[1].target}_lifted", scale.clamp(min=SMALLEST_SCALE))  # type: ignore[union-attr]
+    node.update_arg(1, lifted)

@@ -1,0 +1,168 @@
+"""Put INT8 quantizers where the builder wants them, with scales from calibration images.
+
+Before:
+    qkv = aten.linear.default(x, w, b)                        # … split into q, k, v …
+    out = vitgraph.attention.default(q, k, v, None, 0.125)
+    y = aten.linear.default(merged, w_proj, b_proj)
+
+After:
+    xq = vitgraph.fake_quantize.default(x, x_scale, None)     # every linear's input, one scale
+    wq = vitgraph.fake_quantize.default(w, w_scale, 0)        # every weight, one scale an output channel
+    qkv = aten.linear.default(xq, wq, b)
+    qkvq = vitgraph.fake_quantize.default(qkv, qkv_scale, None)
+    out = vitgraph.attention.default(q, k, v, None, 0.125, p_scale)   # p_scale = 1/127
+    y = …                                                     # proj alike; with outputs=true, its output too
+
+Quantizing linear inputs alone makes the builder compute many QKV products in FP16 without a word; a quantizer on the QKV
+output prevents that and gives a fused INT8 attention. Structured-sparse INT8 kernels of Ampere need INT8 outputs too.
+Where a head dimension or a number of tokens has no INT8 attention kernel, the attention stays in floating point and the
+reason is recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import fx
+
+from vitgraph import dialect
+from vitgraph.calibration import LEVELS, Method, Statistics, observe, threshold, weight_scales
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.errors import InputError
+from vitgraph.program import Program
+from vitgraph.sites import BLOCK_ROLES, LAYOUT, AttentionSite, LinearSite, find_sites, select, weight_of
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Insert INT8 quantize/dequantize pairs and calibrate them."""
+
+    name: ClassVar[str] = "quantize"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    floor_db: ClassVar[float] = 3.0
+
+    method: Method = "mse"
+    """How an activation's threshold is picked: minmax, percentile, entropy or mse."""
+    percentile: float = 99.99
+    weights: Method = "mse"
+    """minmax or mse."""
+    attention: bool = True
+    """INT8 attention where the target has a kernel for it."""
+    outputs: bool = False
+    """Also quantize the outputs of proj and fc2, as sparse INT8 kernels need."""
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def run(self, program: Program, context: Context) -> None:
+        """Calibrate, then insert. Raises `InputError` without calibration images or for a method weights don't have."""
+        if self.weights not in ("minmax", "mse"):
+            raise InputError(f"quantize: weights={self.weights}: weights take minmax or mse")
+        if context.calibration is None:
+            raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
+        sites = find_sites(program)
+        linears = [s for s in select(sites.linears, self.only, self.skip, BLOCK_ROLES) if context.take(self.name, s.path)]
+        plan = _Plan(program, linears)
+        for attention in sites.attentions:
+            why = self._attention_refusal(attention, plan, context)
+            if why is not None:
+                context.refuse(attention.path, why)
+            elif context.take(self.name, attention.path):
+                plan.add_attention(attention)
+        if self.outputs:
+            plan.add_outputs()
+        start = time.perf_counter()
+        histograms = self.method != "minmax"
+        seen = observe(program, list(plan.points), context.calibration, histograms=histograms, progress=context.progress)
+        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        for point, statistics in zip(plan.points, seen, strict=True):
+            self._quantize_value(program, point, plan.points[point], statistics)
+        for site in linears:
+            self._quantize_weight(program, site)
+        for site in plan.attentions:
+            _quantize_probabilities(program, site)
+
+    def _attention_refusal(self, site: AttentionSite, plan: _Plan, context: Context) -> str | None:
+        """Why this attention stays in floating point, or None."""
+        if not self.attention:
+            return "INT8 attention was not asked for (attention=false)"
+        if not plan.is_consumed_quantized(site.node):
+            return "its output does not go into a quantized linear, and an INT8 attention must have an INT8 output"
+        if context.target is None:
+            return None
+        return context.target.attention_refusal("int8", site.head_dim, max(site.tokens, site.keys), site.value_dim)
+
+    def _quantize_value(self, program: Program, point: fx.Node, readers: list[fx.Node] | None, seen: Statistics) -> None:
+        """Insert a pair after `point`, for these readers or for all."""
+        scale = torch.tensor(threshold(seen, self.method, self.percentile) / LEVELS, dtype=torch.float32)
+        name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
+        after = point.next
+        constant = program.constant_node(after, name, scale)
+        pair = program.insert(after, dialect.fake_quantize, point, constant, None, path=point.meta.get("path", ""))
+        for user in readers if readers is not None else [u for u in point.users if u is not pair]:
+            user.replace_input_with(point, pair)
+
+    def _quantize_weight(self, program: Program, site: LinearSite) -> None:
+        weight: Any = site.node.args[1]
+        source = weight_of(site.node)
+        values = program.tensor(str(source.target))
+        if weight.target is dialect.mask:
+            values = values * program.tensor(str(weight.args[1].target)).to(values.dtype)
+        scale = weight_scales(values, "minmax" if self.weights == "minmax" else "mse")
+        constant = program.constant_node(site.node, f"{source.target}_scale", scale)
+        pair = program.insert(site.node, dialect.fake_quantize, weight, constant, 0)
+        site.node.update_arg(1, pair)
+
+
+class _Plan:
+    """Which values get a pair: a node, and those of its readers that read the quantized value (None for all)."""
+
+    def __init__(self, program: Program, linears: list[LinearSite]) -> None:
+        self.program, self.linears = program, linears
+        self.by_node = {site.node: site for site in linears}
+        self.points = dict[fx.Node, list[fx.Node] | None]()
+        self.attentions = list[AttentionSite]()
+        for site in linears:
+            source: Any = site.node.args[0]
+            readers = self.points.setdefault(source, [])
+            if readers is not None:
+                readers.append(site.node)
+
+    def is_consumed_quantized(self, node: fx.Node) -> bool:
+        """Do all readers, behind layout operators, quantize the value?"""
+        readers = [(user, node) for user in node.users]
+        while readers:
+            user, source = readers.pop()
+            if user.target in LAYOUT:
+                readers += [(each, user) for each in user.users]
+            elif user not in self.by_node or user.args[0] is not source:
+                return False
+        return bool(node.users)
+
+    def add_attention(self, site: AttentionSite) -> None:
+        """Quantize q, k and v: at the output of the linear they come from, where one does; else where they are read."""
+        self.attentions.append(site)
+        for operand in site.node.args[:3]:
+            source: Any = operand
+            while source.target in LAYOUT and source.target is not aten.cat.default:
+                source = source.args[0]
+            if source in self.by_node:
+                self.points[source] = None
+            else:
+                self.points[operand] = [site.node]  # type: ignore[index]
+
+    def add_outputs(self) -> None:
+        """Quantize what the sparse kernels put out: proj and fc2, before the residual addition."""
+        for site in self.linears:
+            if site.role in ("proj", "fc2", "merge"):
+                self.points[site.node] = None
+
+
+def _quantize_probabilities(program: Program, site: AttentionSite) -> None:
+    """Softmax gives values in [0, 1]: the scale is 1/127, whatever the images."""
+    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(1.0 / LEVELS))
+    site.node.args = (*site.node.args[:5], constant)

@@ -1,0 +1,98 @@
+"""Say of every attention whether it has a softmax, list each softmax, and take out those that have no effect.
+
+Before:
+    weights = aten.softmax.int(scores, -1)                    # scores: f32[2, 4, 1], one element to choose from
+    y = aten.mul.Tensor(weights, v)
+
+After:
+    zero = aten.mul.Tensor(scores, 0)
+    weights = aten.add.Tensor(zero, 1)                        # the softmax of one element is 1
+    y = aten.mul.Tensor(weights, v)
+
+With `final=true`, a softmax that only feeds the output goes too: the ranking stays. With `require=softmax-free`, a
+softmax that remains is an error that names it: what the pipelines for softmax-free models (Trio-ViT, arXiv 2405.03882)
+ask first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import fx
+
+from vitgraph import dialect
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.errors import CheckFailed
+from vitgraph.program import Program
+from vitgraph.sites import path_of
+from vitgraph.softmax import find_attentions, find_softmaxes
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class SoftmaxCheck(Pass):
+    """Classify attentions, list softmaxes, drop those without effect."""
+
+    name: ClassVar[str] = "softmax-check"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    final: bool = False
+    """Also drop a last softmax, which moves the numbers and keeps their order."""
+    require: Literal["", "softmax-free"] = ""
+
+    def declares(self) -> Effect:
+        """Dropping the final softmax keeps only the ranking."""
+        return Effect.RANKING if self.final else self.effect
+
+    def run(self, program: Program, context: Context) -> None:
+        """Rewrite, then record what there is; `CheckFailed` where a softmax remains that must not."""
+        for node in program.calls(aten.softmax.int, dialect.attention):
+            if _one_element(node) and context.take(self.name, path_of(node)):
+                _drop_single(program, node)
+        if self.final:
+            for node in program.calls(aten.softmax.int, aten.log_softmax.int):
+                if _is_final(node) and context.take(self.name, path_of(node)):
+                    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+                    program.graph.erase_node(node)
+        softmaxes = find_softmaxes(program)
+        for kind, node in find_attentions(program):
+            context.found.append({"attention": path_of(node), "kind": kind})
+        for spelling, node in softmaxes:
+            context.found.append({"softmax": path_of(node), "spelling": spelling})
+        if self.require == "softmax-free" and softmaxes:
+            named = "\n".join(f"  {path_of(node)} ({spelling})" for spelling, node in softmaxes)
+            raise CheckFailed(
+                f"softmax-check: {program.name} must be softmax-free, and {len(softmaxes)} softmax(es) remain:\n{named}\n"
+                "use a softmax-free model (such as EfficientViT), or leave require=softmax-free out"
+            )
+
+
+def _one_element(node: fx.Node) -> bool:
+    """Is there only one thing to choose from?"""
+    if node.target is dialect.attention:
+        return bool(node.args[1].meta["type"].shape[-2] == 1)  # type: ignore[union-attr]
+    dim: Any = node.args[1]
+    return bool(node.args[0].meta["type"].shape[dim] == 1)  # type: ignore[union-attr]
+
+
+def _drop_single(program: Program, node: fx.Node) -> None:
+    """The softmax of one element is 1; an attention over one key is its value, for every query."""
+    if node.target is dialect.attention:
+        q, v = node.args[0], node.args[2]
+        sizes = [-1] * (q.meta["type"].rank - 2) + [q.meta["type"].shape[-2], -1]  # type: ignore[union-attr]
+        same = q.meta["type"].shape[-2] == 1  # type: ignore[union-attr]
+        new = v if same else program.insert(node, aten.expand.default, v, sizes)
+    else:
+        zero = program.insert(node, aten.mul.Tensor, node.args[0], 0)  # NaN for NaN and infinity, as a softmax
+        new = program.insert(node, aten.add.Tensor, zero, 1)
+    node.replace_all_uses_with(new)  # type: ignore[arg-type]
+    program.graph.erase_node(node)
+
+
+def _is_final(node: fx.Node) -> bool:
+    """Over the last dimension, and read by the output alone."""
+    last = node.args[1] in (-1, node.meta["type"].rank - 1)
+    return last and all(user.op == "output" for user in node.users)
