@@ -14,6 +14,7 @@ title: toy
 device: toy
 compute_capability: null
 rates: {}
+matmul: {types: [], source: toy}
 bandwidth_gb_s: null
 power_w: null
 sparse: null
@@ -121,3 +122,9 @@ def test_bad_files_are_refused() -> None:
 def test_a_target_is_frozen() -> None:
     with pytest.raises(ValidationError):
         get_target("a100").name = "b100"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_turing_compiles_no_fp32_product() -> None:
+    assert not get_target("rtx-turing").supports_matmul("fp32")
+    assert get_target("rtx-turing").supports_matmul("fp16")
+    assert get_target("a100").supports_matmul("fp32")

@@ -73,6 +73,13 @@ class SparseRule(_Frozen):
     source: str
 
 
+class MatmulRule(_Frozen):
+    """The types in which the builder compiles a matrix product (INT8 with FP32 dequantization needs fp32 among them)."""
+
+    types: tuple[str, ...]
+    source: str
+
+
 class Builder(_Frozen):
     """How one TensorRT flavour serves this target: where it builds, which versions, and what its engine is good for."""
 
@@ -90,6 +97,7 @@ class Target(_Frozen):
     device: str
     compute_capability: str | None
     rates: dict[str, Rate]
+    matmul: MatmulRule
     bandwidth_gb_s: float | None
     power_w: float | None
     sparse: SparseRule | None
@@ -106,6 +114,13 @@ class Target(_Frozen):
     def supports_type(self, kind: str) -> bool:
         """Whether matrix products in `kind` (fp32, tf32, fp16, bf16, int8, fp8, fp4, int4) have hardware here."""
         return kind in self.rates
+
+    def supports_matmul(self, kind: str) -> bool:
+        """Whether the builder compiles a matrix product whose operands are `kind`.
+
+        Turing refuses fp32, so there a quantized linear must be dequantized in fp16.
+        """
+        return kind in self.matmul.types
 
     def attention(self, kind: str) -> AttentionKernel | None:
         """The fused attention kernel computing in `kind` (fp16, bf16, int8), or None where there is none."""
