@@ -1,0 +1,267 @@
+"""A canonical Program as an ONNX file, whose nodes are named after the modules they came from.
+
+`lower` also says what it made of the places an engine is judged by: which node computes which linear layer, whether it
+was planned in INT8 and where its INT8 weight lies, and which node is the softmax of which attention.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx
+
+from vitgraph.backends._onnx_file import EXTERNAL_BYTES, write_model
+from vitgraph.backends._onnx_graph import (
+    Call,
+    Lowering,
+    NoLowering,
+    Result,
+    Table,
+    onnx_shape,
+    onnx_type,
+    tensor_type,
+    types_of_results,
+)
+from vitgraph.backends._onnx_image import IMAGE
+from vitgraph.backends._onnx_layout import LAYOUT
+from vitgraph.backends._onnx_math import MATH
+from vitgraph.backends._onnx_weights import WEIGHTS, quantized_weight
+from vitgraph.dialect import attention, fake_quantize
+from vitgraph.errors import InputError
+from vitgraph.program import Program
+from vitgraph.tensor_type import TensorType
+
+aten = torch.ops.aten
+
+RULES: Table = {**LAYOUT, **MATH, **IMAGE, **WEIGHTS}
+"""Every operator that has an ONNX form, and the function that makes it."""
+
+OPSETS = range(20, 24)
+"""Opset 20 has Gelu and the rest of what is used; TensorRT makes the same engine of 13 to 25."""
+
+_LINEAR: dict[Any, str] = {aten.linear.default: "MatMul", aten.conv1d.default: "Conv", aten.conv2d.default: "Conv"}
+Kind = Literal["int8", "fp16", "bf16", "fp32"]
+_KINDS: dict[torch.dtype, Kind] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+_ATTENTION = (attention, aten.scaled_dot_product_attention.default)
+_MOVES = (
+    aten.reshape.default,
+    aten.permute.default,
+    aten.expand.default,
+    aten.slice.Tensor,
+    aten.select.int,
+    aten.roll.default,
+    aten.to.dtype,
+)
+
+
+@dataclass(frozen=True)
+class LinearNode:
+    """A linear layer or convolution in the file."""
+
+    path: str
+    node: str
+    """Name of its MatMul or Conv."""
+    operator: str
+    input_quantized: bool
+    weight_quantized: bool
+    weight: str | None
+    """Name of the INT8 initializer, where there is one: `[K, N]` for MatMul, `[N, K / groups, ...]` for Conv."""
+    k_axis: int
+    groups: int = 1
+
+    @property
+    def planned_int8(self) -> bool:
+        """Whether both operands are INT8."""
+        return self.input_quantized and self.weight_quantized
+
+
+@dataclass(frozen=True)
+class AttentionNode:
+    """An attention in the file."""
+
+    path: str
+    softmax: str
+    """Name of its Softmax."""
+    planned: Kind
+    """INT8 where its probabilities are quantized, and the type of its operands otherwise."""
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file that was written, and what an engine made of it is held to."""
+
+    path: Path
+    files: tuple[Path, ...]
+    """`path`, and the file of external data where there is one."""
+    inputs: Mapping[str, TensorType]
+    outputs: Mapping[str, TensorType]
+    linears: tuple[LinearNode, ...]
+    attentions: tuple[AttentionNode, ...]
+    int8_weights: Mapping[str, Tensor] = field(repr=False)
+    """The INT8 initializers by name, as they are stored."""
+    operators: Mapping[str, int] = field(default_factory=dict[str, int])
+    """How many nodes there are of each ONNX operator."""
+
+    @property
+    def dynamic_batch(self) -> bool:
+        """Whether the first input's batch size is left open."""
+        return any(not isinstance(size, int) for kind in self.inputs.values() for size in kind.shape)
+
+
+def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int = EXTERNAL_BYTES) -> OnnxModel:
+    """Write a canonical program to `path` as ONNX; the same program gives the same bytes.
+
+    Constants of `external_bytes` and more in all go to `<path>.data`. Raises `InputError` for a captured program, and
+    for operators without an ONNX form: all of them at once, each with its module path.
+    """
+    if program.form != "canonical":
+        raise InputError(f"{program.name}: is as captured; run the canonicalize pass before lowering it to ONNX")
+    if opset not in OPSETS:
+        raise InputError(f"opset {opset}: vitgraph writes opsets {OPSETS.start} to {OPSETS.stop - 1}; use 20")
+    g = Lowering(program)
+    inputs = [_input(g, node) for node in program.inputs]
+    refused = dict[fx.Node, str]()
+    for node in program.calls():
+        if not _is_weight(g, node):
+            _lower_node(g, node, refused)
+    if refused:
+        raise InputError(_refusal(program, refused))
+    outputs = _outputs(g, program)
+    files = write_model(_model(g, inputs, list(outputs), opset), list(g.initializers.values()), path, external_bytes)
+    linears = tuple(_linear_node(g, node) for node in program.calls(*_LINEAR))
+    names = [linear.weight for linear in linears if linear.weight]
+    return OnnxModel(
+        path=path,
+        files=tuple(files),
+        inputs={str(value.name): tensor_type(node) for value, node in zip(inputs, program.inputs, strict=True)},
+        outputs={str(value.name): kind for value, kind in outputs.items()},
+        linears=linears,
+        attentions=tuple(_attention_node(g, node) for node in program.calls(*_ATTENTION)),
+        int8_weights={name: g.initializers[name].read() for name in names},
+        operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
+    )
+
+
+def _input(g: Lowering, node: fx.Node) -> ir.Value:
+    kind = tensor_type(node)
+    name = str(node.target)
+    g.taken.add(name)
+    value = g.values[node] = ir.Value(name=name, type=onnx_type(kind.dtype), shape=onnx_shape(kind.shape))
+    return value
+
+
+def _is_weight(g: Lowering, node: fx.Node) -> bool:
+    """Whether a call is a constant, or only ever the weight of a linear layer: such are lowered where they are used."""
+    if g.is_constant(node):
+        return True
+    operand_only = all(user.target in _LINEAR and user.args.index(node) == 1 for user in node.users)
+    return operand_only and quantized_weight(g, node) is not None
+
+
+def _lower_node(g: Lowering, node: fx.Node, refused: dict[fx.Node, str]) -> None:
+    """Give a call its value; one without a lowering is noted and stands in for itself, so that all are found."""
+    g.path = str(node.meta.get("path") or "")
+    start, kinds = len(g.nodes), types_of_results(node)
+    try:
+        g.values[node] = _apply(g, node)
+    except NoLowering as error:
+        refused[node] = str(error)
+        stand_ins = [ir.Value(name=f"refused/{node.name}") for _ in kinds]
+        g.values[node] = tuple(stand_ins) if len(kinds) > 1 else stand_ins[0]
+    g.made[node] = g.nodes[start:]
+    _annotate(g.values[node], kinds)
+
+
+def _apply(g: Lowering, node: fx.Node) -> Result:
+    rule = RULES.get(node.target)
+    if rule is None:
+        raise NoLowering(
+            "has no ONNX form in vitgraph; add one to vitgraph/backends/_onnx_*.py, or run the eager backend"
+        )
+    return rule(g, Call(node))
+
+
+def _annotate(result: Result, kinds: list[TensorType | None]) -> None:
+    """Write the types known to the program into the file."""
+    for value, kind in zip(result if isinstance(result, tuple) else (result,), kinds, strict=True):
+        if kind is not None and value.producer() is not None:
+            value.type, value.shape = onnx_type(kind.dtype), onnx_shape(kind.shape)
+
+
+def _refusal(program: Program, refused: dict[fx.Node, str]) -> str:
+    lines = [
+        f"  {node.target} at {node.meta.get('path') or 'the model itself'}: {why}" for node, why in refused.items()
+    ]
+    return f"{program.name}: {len(refused)} call(s) can't be lowered to ONNX:\n" + "\n".join(lines)
+
+
+def _outputs(g: Lowering, program: Program) -> dict[ir.Value, TensorType]:
+    """The outputs in order, under names of their own."""
+    nodes = _flat(program.output.args[0])
+    found = dict[ir.Value, TensorType]()
+    for position, node in enumerate(nodes):
+        value = g.value(node)
+        if value.producer() is None or value in found:
+            value = g.emit("Identity", value, path="output")
+            _annotate(value, [tensor_type(node)])
+        name = "output" if len(nodes) == 1 else f"output_{position}"
+        while name in g.taken or name in g.initializers:
+            name += "_"
+        value.name = name
+        found[value] = tensor_type(node)
+    return found
+
+
+def _flat(result: Any) -> list[fx.Node]:
+    if isinstance(result, list | tuple):
+        return [node for item in result for node in _flat(item)]  # pyright: ignore[reportUnknownVariableType]
+    return [result]
+
+
+def _model(g: Lowering, inputs: list[ir.Value], outputs: list[ir.Value], opset: int) -> onnx.ModelProto:
+    """The protobuf of everything but the constants."""
+    graph = ir.Graph(inputs, outputs, nodes=g.nodes, opset_imports={"": opset}, name=g.program.name)
+    version = 9 if opset <= 20 else 10
+    return ir.to_proto(ir.Model(graph, ir_version=version, producer_name="vitgraph"))
+
+
+def _linear_node(g: Lowering, node: fx.Node) -> LinearNode:
+    call, made = Call(node), g.made[node]
+    operator = _LINEAR[node.target]
+    dequantizers = [each for each in made if each.op_type == "DequantizeLinear"]
+    weight = str(dequantizers[0].inputs[0].name) if dequantizers and dequantizers[0].inputs[0] else None
+    return LinearNode(
+        path=call.path,
+        node=_name_of(made, operator),
+        operator=operator,
+        input_quantized=_behind_moves(call["input"]).target is fake_quantize,
+        weight_quantized=weight is not None,
+        weight=weight,
+        k_axis=0 if operator == "MatMul" else 1,
+        groups=1 if operator == "MatMul" else int(call["groups"]),
+    )
+
+
+def _attention_node(g: Lowering, node: fx.Node) -> AttentionNode:
+    call = Call(node)
+    quantized = node.target is attention and call["probability_scale"] is not None
+    planned: Kind = "int8" if quantized else _KINDS.get(call.type.dtype, "fp32")
+    return AttentionNode(call.path, _name_of(g.made[node], "Softmax"), planned)
+
+
+def _name_of(made: list[ir.Node], operator: str) -> str:
+    return str(next(each.name for each in made if each.op_type == operator))
+
+
+def _behind_moves(node: fx.Node) -> fx.Node:
+    """What a value was before it was reshaped, permuted, cut or cast."""
+    while node.target in _MOVES:
+        node = node.all_input_nodes[0]
+    return node
