@@ -166,7 +166,9 @@ def _read(
     tensors: Mapping[str, Tensor] | None,
     generator: torch.Generator,
 ) -> None:
-    statement = ast.parse(code.strip()).body[0]
+    head, equals, call_text = code.strip().partition(" = ")
+    scalar = head.replace("[]", "[()]")  # the type of a single number, f32[], is no Python by itself
+    statement = ast.parse(scalar + equals + call_text).body[0]
     graph = program.graph
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
         graph.output(_value(statement.value.args[0], known))
@@ -176,7 +178,7 @@ def _read(
     name = ast.unparse(statement.target)
     if name in known:
         raise ValueError(f"the name {name!r} is given twice")
-    declared = parse_type(ast.unparse(statement.annotation))
+    declared = parse_type(ast.unparse(statement.annotation).replace("[()]", "[]"))
     call = statement.value
     function = ast.unparse(call.func)
     if function == "input":
