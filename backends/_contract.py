@@ -1,0 +1,196 @@
+"""The engine contract: what was planned for each site, held against the engine that was built.
+
+A builder falls back without a word: a quantized linear may become an FP16 product with an INT8 input, an attention
+may fall apart into products and a softmax, and neither is an error to it. Here each is a complaint that names the site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vitgraph.backends._engine import Engine
+from vitgraph.backends._layers import EngineLayer
+from vitgraph.backends._weights import Int8Weight
+from vitgraph.errors import CheckFailed
+
+
+@dataclass(frozen=True)
+class PlannedLinear:
+    """A linear site: its ONNX node, the type planned, and for INT8 the weight in the ONNX file (`masked`: its N:M)."""
+
+    module: str
+    node: str
+    type: str
+    weight: Int8Weight | None = None
+    masked: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class PlannedAttention:
+    """An attention site: its ONNX softmax node, the type planned; `unfused_why` is set where no fused kernel is expected."""
+
+    module: str
+    node: str
+    type: str
+    unfused_why: str | None = None
+
+
+@dataclass(frozen=True)
+class EnginePlan:
+    """What the engine should hold."""
+
+    linears: tuple[PlannedLinear, ...] = ()
+    attentions: tuple[PlannedAttention, ...] = ()
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """A site where the engine is not what was planned, and the likely cause."""
+
+    site: str
+    planned: str
+    found: str
+    why: str
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.site}: planned {self.planned}, found {self.found} ({self.why})"
+
+
+@dataclass(frozen=True)
+class ContractReport:
+    """All complaints at once and the `engine` part of the report (design: report keys)."""
+
+    complaints: tuple[Complaint, ...]
+    engine: dict[str, Any]
+
+    def require(self) -> None:
+        """Raise CheckFailed naming every site where the contract is broken."""
+        if not self.complaints:
+            return
+        lines = "\n".join(f"  {complaint}" for complaint in self.complaints)
+        raise CheckFailed(f"the engine breaks its contract at {len(self.complaints)} site(s):\n{lines}")
+
+
+def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
+    """Hold `engine` against `plan`; the report's `engine` has every key but those of a missing measurement."""
+    int8 = [linear for linear in plan.linears if linear.type == "int8"]
+    fallback = [complaint for linear in plan.linears for complaint in _judge_linear(engine, linear)]
+    attention = [complaint for site in plan.attentions for complaint in _judge_attention(engine, site)]
+    weights = _judge_weights(engine.plan, plan.linears)
+    fallen = {complaint.site for complaint in fallback}
+    fused = [site for site in plan.attentions if _fused(engine, site)]
+    report = {
+        "flavour": engine.flavour,
+        "version": engine.version,
+        "compute_capabilities": list(engine.compute_capabilities),
+        "role": engine.role,
+        "role_why": engine.role_why,
+        "bytes": len(engine.plan),
+        "build_seconds": engine.build_seconds,
+        "layers": len(engine.layers),
+        "linears": {
+            "planned_int8": len(int8),
+            "int8": sum(linear.module not in fallen for linear in int8),
+            "fallback": [linear.module for linear in int8 if linear.module in fallen],
+        },
+        "gemm": engine.gemms(),
+        "attention": {
+            "sites": len(plan.attentions),
+            "fused": len(fused),
+            "fused_int8": sum(_fused(engine, site) == "int8" for site in fused),
+        },
+        "sparse": {
+            "masked": sum(linear.masked is not None for linear in plan.linears),
+            "eligible": engine.sparse.eligible,
+            "chosen": engine.sparse.chosen,
+            "why": engine.sparse.why,
+        },
+    }
+    return ContractReport((*fallback, *attention, *weights), report)
+
+
+def _judge_linear(engine: Engine, linear: PlannedLinear) -> Iterable[Complaint]:
+    if linear.type != "int8":
+        return
+    layers = engine.layers_of(linear.node)
+    products = [layer for layer in layers if layer.is_gemm or layer.is_convolution]
+    if products and all(layer.compute_type == "int8" for layer in products):
+        return
+    culprits = [layer for layer in products if layer.compute_type != "int8"] or list(layers)
+    yield Complaint(linear.module, "int8 gemm", _describe(culprits), _why_not_int8(culprits))
+
+
+def _why_not_int8(culprits: list[EngineLayer]) -> str:
+    if not culprits:
+        return "the builder's report does not mention this node; was it folded away or renamed?"
+    if any(layer.kind == "runtime_fusion" and "int8" in [t.dtype for t in layer.inputs] for layer in culprits):
+        return "slices hoisted through the product into its weight; put Q/DQ on its output or dequantize in FP32"
+    if not any(layer.is_gemm or layer.is_convolution for layer in culprits):
+        return "computed inside a generated kernel, not as a product; one row of input is too few"
+    return "an operand is not quantized, or its scales lie along K"
+
+
+def _fused(engine: Engine, site: PlannedAttention) -> str | None:
+    """The type of the fused kernel that computes the site's softmax, or None."""
+    return next((layer.compute_type for layer in engine.layers_of(site.node) if layer.is_fused_attention), None)
+
+
+def _judge_attention(engine: Engine, site: PlannedAttention) -> Iterable[Complaint]:
+    if site.unfused_why is not None:
+        return
+    planned = f"one fused {site.type} attention"
+    found = _fused(engine, site)
+    if found == site.type:
+        return
+    if found is not None:
+        why = (
+            "Q/DQ is needed on q, k, softmax, v and the output alike"
+            if site.type == "int8"
+            else "see its Q/DQ and casts"
+        )
+        yield Complaint(site.module, planned, f"one fused {found} attention", why)
+        return
+    yield Complaint(site.module, planned, f"unfused: {_describe(engine.layers_of(site.node))}", _why_unfused(site))
+
+
+def _why_unfused(site: PlannedAttention) -> str:
+    if site.type == "fp32":
+        return "no fused FP32 attention exists; cast it to FP16 or BF16"
+    if site.type == "int8":
+        return "INT8 needs Q/DQ on q, k, softmax, v and output, head dim 16, 32 or 64 and at most 512 tokens"
+    return "part of it is quantized, a bias is left unfolded, or its head dim or token count has no kernel"
+
+
+def _judge_weights(plan: bytes, linears: Iterable[PlannedLinear]) -> list[Complaint]:
+    complaints: list[Complaint] = []
+    end = 0
+    for linear in linears:
+        if linear.type != "int8":
+            continue
+        if linear.weight is None:
+            complaints.append(Complaint(linear.module, "an INT8 constant in the ONNX file", "none", "not materialized"))
+            continue
+        if linear.masked is not None and not linear.weight.follows(*linear.masked):
+            n, m = linear.masked
+            complaints.append(
+                Complaint(linear.module, f"{n}:{m} along K in the ONNX file", "denser", "the mask was lost on the way")
+            )
+        if linear.weight.convolution:
+            continue
+        stored = linear.weight.values.tobytes()
+        # The plan keeps weights in the order of the graph, so the search goes on where it last ended.
+        at = plan.find(stored, end)
+        at = plan.find(stored) if at < 0 else at
+        if at < 0:
+            why = "the builder changed the weight: padded, transposed or dequantized"
+            complaints.append(Complaint(linear.module, "its INT8 weight byte for byte in the plan", "not there", why))
+            continue
+        end = at + len(stored)
+    return complaints
+
+
+def _describe(layers: Iterable[EngineLayer]) -> str:
+    return "; ".join(f"{layer.kind} {layer.name} ({layer.types()})" for layer in layers) or "no layer"
