@@ -1,0 +1,106 @@
+"""Bring a captured graph to the dialect: one spelling for everything that can be said in several ways.
+
+Before:
+    dropout: f32[1, 16, 8] = aten.dropout.default(x, 0.1, False)
+    view: f32[1, 4, 4, 8] = aten.view.default(dropout, [-1, 4, 4, 8])
+    transpose: f32[1, 4, 4, 8] = aten.transpose.int(view, -2, -3)
+    t: f32[8, 8] = aten.t.default(weight)
+    matmul: f32[1, 4, 4, 8] = aten.matmul.default(transpose, t)
+
+After:
+    reshape: f32[1, 4, 4, 8] = aten.reshape.default(x, [1, 4, 4, 8])
+    permute: f32[1, 4, 4, 8] = aten.permute.default(reshape, [0, 2, 1, 3])
+    linear: f32[1, 4, 4, 8] = aten.linear.default(permute, weight, None)
+
+Every pass after this one looks for the spellings that `vitgraph.dialect.ATEN` lists. Operators that the dialect lacks
+and that depend on weights and literals alone (`arange`, `meshgrid`, masks) are computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.contract import Context, Effect, Pass, PassError
+from vitgraph.dialect import ATEN, OWN, aten
+from vitgraph.passes._canonical_layout import LAYOUT, Rule
+from vitgraph.passes._canonical_operators import OPERATORS
+from vitgraph.passes._constants import Constants, replace_by_constant
+from vitgraph.passes._schema import arguments, tidy
+from vitgraph.program import Program
+from vitgraph.tensor_type import TensorType
+
+RULES: Mapping[Any, Rule] = {**LAYOUT, **OPERATORS}
+
+
+@dataclass(frozen=True)
+class Canonicalize(Pass):
+    """One spelling per operator, nothing that does nothing."""
+
+    name: ClassVar[str] = "canonicalize"
+    effect: ClassVar[Effect] = Effect.REORDERS
+
+    def run(self, program: Program, context: Context) -> None:
+        """Sweep the graph once, from its inputs on; what a rule inserts is itself brought to its spelling."""
+        constants = Constants(program)
+        budget = 100 * len(program.graph.nodes)
+        node = next(iter(program.graph.nodes))
+        while node.op != "output":
+            last = node.prev
+            new = _rewrite(program, node, constants) if node.op == "call_function" else None
+            if new is None:
+                node = node.next
+                continue
+            budget -= 1
+            if budget < 0:
+                raise PassError(f"canonicalize finds no end at {node.format_node()}: two rules undo each other")
+            node.replace_all_uses_with(new)
+            program.graph.erase_node(node)
+            node = last.next
+        program.form = "canonical"
+
+
+def _rewrite(program: Program, node: fx.Node, constants: Constants) -> fx.Node | None:
+    """What stands for `node` in canonical form, or None where it is in that form already."""
+    if not node.users:
+        return None
+    rule = RULES.get(node.target)
+    new = rule(program, node) if rule else None
+    return new or tidy(program, node) or _compute(program, node, constants)
+
+
+def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node | None:
+    """The value of an operator that the dialect lacks, where it is known now."""
+    kind = node.meta["type"]
+    if node.target in ATEN or node.target in OWN or not isinstance(kind, TensorType):
+        return None
+    value = _filled(node, kind) if node.target in _FILLED else None
+    if value is None and constants.holds(node):
+        value = constants.value(node)
+    return replace_by_constant(program, node, value, _opname(node)) if isinstance(value, Tensor) else None
+
+
+_FILLED: Mapping[Any, float | None] = {
+    aten.new_zeros.default: 0,
+    aten.zeros_like.default: 0,
+    aten.new_ones.default: 1,
+    aten.ones_like.default: 1,
+    aten.new_full.default: None,
+    aten.full_like.default: None,
+}
+"""Operators that look at the type of a tensor but not at its values; None where the filling is an argument."""
+
+
+def _filled(node: fx.Node, kind: TensorType) -> Tensor | None:
+    filling = _FILLED[node.target]
+    if any(not isinstance(size, int) for size in kind.shape):
+        return None
+    return torch.full(kind.static, arguments(node)["fill_value"] if filling is None else filling, dtype=kind.dtype)
+
+
+def _opname(node: fx.Node) -> str:
+    return str(node.target._opname if isinstance(node.target, torch._ops.OpOverload) else "value")
