@@ -197,6 +197,9 @@ def part(program: Program, node: fx.Node) -> fx.Node | None:
         return program.insert(node, aten.select.int, source(whole), arguments(whole)["dim"], index)
     if whole.target in _SPLITS:
         return _piece(program, node, whole, index)
+    if whole.target is aten._native_batch_norm_legit_no_training.default and index == 0:
+        image, weight, bias, mean, var, momentum, eps = arguments(whole).values()
+        return program.insert(node, aten.batch_norm.default, image, weight, bias, mean, var, False, momentum, eps, False)
     first_of = FIRST_RESULT.get(whole.target)
     if first_of is None or index != 0:
         return None

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from vitgraph._functional import make_functional, may_be_made_functional
 from vitgraph.errors import InputError
 from vitgraph.program import Program, fill_types
 from vitgraph.tensor_type import Dim, TensorType
@@ -52,7 +53,7 @@ def capture(
     try:
         with torch.no_grad():
             exported = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
-            if _mutates(exported.graph):
+            if not may_be_made_functional(exported.graph):
                 exported = exported.run_decompositions({})
             module = exported.module(check_guards=False)
     except InputError:
@@ -65,17 +66,12 @@ def capture(
         ) from error
     finally:
         model.train(was_training)
-    program = Program(_plain(module, example, dynamic_batch), name or type(model).__name__, "captured", provenance or {})
+    plain = _plain(module, example, dynamic_batch)
+    make_functional(plain.graph)
+    program = Program(plain, name or type(model).__name__, "captured", provenance or {})
     fill_types(program)
     program.clean()
     return program
-
-
-def _mutates(graph: fx.Graph) -> bool:
-    """Does any operator write into its arguments? Then the graph has to be made functional first."""
-    return any(
-        isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable for node in graph.nodes
-    )
 
 
 def _first_line(error: Exception) -> str:
