@@ -153,14 +153,15 @@ def _judge_attention(engine: Engine, site: PlannedAttention) -> Iterable[Complai
         )
         yield Complaint(site.module, planned, f"one fused {found} attention", why)
         return
-    yield Complaint(site.module, planned, f"unfused: {_describe(engine.layers_of(site.node))}", _why_unfused(site))
+    layers = engine.layers_of(site.node)
+    yield Complaint(site.module, planned, f"unfused: {_describe(layers)}", _why_unfused(site, layers))
 
 
-def _why_unfused(site: PlannedAttention) -> str:
-    if site.type == "fp32":
-        return "no fused FP32 attention exists; cast it to FP16 or BF16"
+def _why_unfused(site: PlannedAttention, layers: Iterable[EngineLayer]) -> str:
     if site.type == "int8":
         return "INT8 needs Q/DQ on q, k, softmax, v and output, head dim 16, 32 or 64 and at most 512 tokens"
+    if any(tensor.dtype == "fp32" for layer in layers for tensor in layer.inputs):
+        return "its tensors are FP32, for which there is no fused kernel; cast them to FP16 or BF16"
     return "part of it is quantized, a bias is left unfolded, or its head dim or token count has no kernel"
 
 

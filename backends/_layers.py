@@ -87,7 +87,8 @@ class EngineLayer:
         operands = [t.dtype for t in self.inputs if t.dtype != "bool"]
         if not self.is_fused_attention:
             operands += [t.dtype for t in self.constants if t.dtype == "int8" or _is_matrix(t)]
-        if operands.count("int8") >= 2:
+        # Some inspectors list no constants: then a `gemm` shows its INT8 input alone.
+        if operands.count("int8") >= 2 or (self.kind == "gemm" and operands == ["int8"]):
             return "int8"
         return next((kind for kind in ("fp32", "bf16", "fp16", "fp8") if kind in operands), "unknown")
 

@@ -27,6 +27,7 @@ Batch = tuple[int, int, int]
 _INFO = 3  # ILogger.Severity; more verbose messages are read for layers and sparsity, not kept
 _ERROR = 1
 _NOISE = ("cudaError 35", "CUDA lazy loading is not enabled")
+_PREFIX = re.compile(r"^(?:I?\w+::\w+: )?(?:Error Code \d+: )?(?:Myelin )?(?:\(?\[\S+\.\w+:\d*:? ?\w*\] ?)?")
 _PLACE = re.compile(r"\s*(?:In \w+ at /\S+|\(\S+\.(?:cpp|h):\d+\)|In \S+ at \S+\.cpp:\d+)\)?")
 _INSTALL = "pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings (Linux, x86-64)"
 
@@ -157,7 +158,7 @@ def _build(trt: Any, path: Path, target: Target, batch: Batch | None, record: _R
     logger = _make_logger(trt, record)
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, path, network, logger)
+    _parse(trt, path, network, logger, record)
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.progress_monitor = _make_monitor(trt, watch)
@@ -173,27 +174,29 @@ def _build(trt: Any, path: Path, target: Target, batch: Batch | None, record: _R
     return None if plan is None else bytes(plan)
 
 
-def _parse(trt: Any, path: Path, network: Any, logger: Any) -> None:
+def _parse(trt: Any, path: Path, network: Any, logger: Any, record: _Record) -> None:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(path)):
-        raise _parse_failure(path, [parser.get_error(i) for i in range(parser.num_errors)])
+        raise _parse_failure(path, [parser.get_error(i) for i in range(parser.num_errors)], record)
     if network.num_outputs == 0:
         raise InputError(f"{path} holds no graph output; it is not a whole ONNX model")
 
 
-def _parse_failure(path: Path, errors: list[Any]) -> VitgraphError:
+def _parse_failure(path: Path, errors: list[Any], record: _Record) -> VitgraphError:
     codes = {error.code().name for error in errors}
     said = "; ".join(_parser_words(error) for error in errors) or "it gave no reason"
     if "MODEL_DESERIALIZE_FAILED" in codes:
         return InputError(f"{path} is not an ONNX model, or is cut short; write it again")
-    if any("open file" in error.desc() or "out of range" in error.desc() for error in errors):
-        return InputError(f"{path}: its external data is missing or cut short: {said}")
+    data = [message for message in record.errors if "Failed to open file" in message or "file size=" in message]
+    if data:
+        return InputError(f"{path}: its external data is missing or cut short: {_reasons(data)}")
     return EngineBuildError(f"TensorRT cannot read {path.name}: {said}")
 
 
 def _parser_words(error: Any) -> str:
     node = f"node {error.node_name()} ({error.node_operator()}): " if error.node_name() else ""
-    return node + _tidy(error.desc())
+    kind = error.code().name.lower().replace("_", " ")
+    return f"{node}{kind}: {_tidy(error.desc())}".removesuffix(": false")
 
 
 def _set_profile(builder: Any, network: Any, config: Any, batch: Batch | None) -> None:
@@ -255,15 +258,21 @@ def _make_monitor(trt: Any, watch: _Watch) -> Any:
 
 
 def _read_layers(trt: Any, flavour: Flavour, record: _Record, plan: bytes) -> tuple[EngineLayer, ...]:
-    if record.layers:
-        return tuple(layer for message in record.layers for layer in parse_layers_message(message))
-    if flavour == "tensorrt_rtx":
-        raise VitgraphError(f"TensorRT-RTX {trt.__version__} gave no layer report; vitgraph reads that of 1.7")
-    engine = trt.Runtime(_make_logger(trt, record)).deserialize_cuda_engine(plan)
+    if flavour == "tensorrt" and (text := _inspect(trt, plan)) is not None:
+        return parse_inspector_json(text)
+    if not record.layers:
+        raise VitgraphError(
+            f"{flavour} {trt.__version__} gave no layer report; vitgraph reads that of TensorRT-RTX 1.7"
+        )
+    return tuple(layer for message in record.layers for layer in parse_layers_message(message))
+
+
+def _inspect(trt: Any, plan: bytes) -> str | None:
+    """The inspector's JSON, or None where the engine does not load (no GPU)."""
+    engine = trt.Runtime(_make_logger(trt, _Record())).deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineBuildError(f"TensorRT cannot load the engine it built: {_reasons(record.errors)}")
-    inspector = engine.create_engine_inspector()
-    return parse_inspector_json(str(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
+        return None
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _reasons(errors: list[str]) -> str:
@@ -271,9 +280,9 @@ def _reasons(errors: list[str]) -> str:
 
 
 def _tidy(message: str) -> str:
-    """A builder's message without its source places.
+    """A builder's message without its own function names, error numbers and source places.
 
-    >>> _tidy("Cannot compile 'a/MatMul': no kernel. In compileGraph at /_src/optimizer/x.cpp:20)")
-    "Cannot compile 'a/MatMul': no kernel."
+    >>> _tidy("IBuilder::build: Error Code 1: Myelin ([pass.cpp:3: f] Cannot compile 'a/MatMul'. In run at /_src/x.cpp:20)")
+    "Cannot compile 'a/MatMul'."
     """
-    return _PLACE.sub("", message).strip()
+    return _PLACE.sub("", _PREFIX.sub("", message)).strip()
