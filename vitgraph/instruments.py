@@ -51,9 +51,7 @@ class Verify(Quiet):
         if written:
             raise PassError(f"pass {step.name!r} wrote into {', '.join(written[:5])}; a pass registers new tensors")
         if _signature(program) != self._signature:
-            raise PassError(
-                f"pass {step.name!r} changed the signature from {self._signature} to {_signature(program)}"
-            )
+            raise PassError(f"pass {step.name!r} changed the signature from {self._signature} to {_signature(program)}")
 
 
 def _signature(program: Program) -> str:
@@ -163,6 +161,8 @@ class Reproducer(Quiet):
     """When a pass fails: one file with the program it was given and the pass, so that `vitgraph opt FILE` fails again."""
 
     path: Path
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What the pass worked with besides the program (target, calibration data): plain JSON."""
     _given: Program | None = None
 
     def before(self, step: Pass, program: Program, context: Context) -> None:
@@ -174,5 +174,9 @@ class Reproducer(Quiet):
         if self._given is None:
             return
         given = self._given
-        given.provenance["reproduce"] = {"pipeline": show_pass(step), "error": f"{type(error).__name__}: {error}"[:2000]}
+        given.provenance["reproduce"] = {
+            "pipeline": show_pass(step),
+            "settings": self.settings,
+            "error": f"{type(error).__name__}: {error}"[:2000],
+        }
         save(given, self.path)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -35,8 +35,16 @@ class TextError(Exception):
 
 def show(program: Program, complaints: Mapping[fx.Node, list[str]] | None = None) -> str:
     """The program's text; complaints, if any, each under the line of its node."""
-    names = _names(program)
     lines = [f"# program: {program.name}", f"# form: {program.form}"]
+    for node, line in node_lines(program):
+        lines.append(line)
+        lines += [f"#   ^ {complaint}" for complaint in (complaints or {}).get(node, [])]
+    return "\n".join(lines) + "\n"
+
+
+def node_lines(program: Program) -> Iterator[tuple[fx.Node, str]]:
+    """Every node with its line, in the order of the text."""
+    names = _names(program)
     shown = set[fx.Node]()
     for node in program.graph.nodes:
         if node.op == "get_attr":
@@ -44,9 +52,7 @@ def show(program: Program, complaints: Mapping[fx.Node, list[str]] | None = None
         weights = [user for user in node.all_input_nodes if user.op == "get_attr" and user not in shown]
         for each in [*dict.fromkeys(weights), node]:
             shown.add(each)
-            lines.append(_line(program, each, names))
-            lines += [f"#   ^ {complaint}" for complaint in (complaints or {}).get(each, [])]
-    return "\n".join(lines) + "\n"
+            yield each, _line(program, each, names)
 
 
 def _names(program: Program) -> dict[fx.Node, str]:

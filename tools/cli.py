@@ -1,0 +1,79 @@
+"""The `vitgraph` program: its commands, each in a file of its own, and what becomes of a wrong command line.
+
+Nothing heavy is imported here; a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from vitgraph.tools.command import report_error
+
+COMMANDS = (
+    "compile_model", "optimize", "graph_inspect", "evaluate", "bench", "graph_bisect", "listings", "doctor", "demo",
+)  # fmt: skip
+"""The files that declare commands, in the order of `vitgraph --help`; each has `declare(app)`."""
+
+
+def make_app() -> typer.Typer:
+    """The program with all its commands."""
+    app = typer.Typer(
+        name="vitgraph",
+        help="Compile Vision Transformers to TensorRT engines with sparse INT8 tactics, and prove every step.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_program)
+    for name in COMMANDS:
+        import_module(f"vitgraph.tools.{name}").declare(app)
+    return app
+
+
+def _program(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+) -> None:
+    """Compile Vision Transformers to TensorRT engines with sparse INT8 tactics, and prove every step."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        print(f"vitgraph {version_of('vitgraph')}")
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and give back its exit status: 0, 1 (a check failed), 2 (bad input or usage) or 130."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status: Any = make_app()(args=given, prog_name="vitgraph", standalone_mode=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has seen enough
+        return 0
+    except Exception as error:  # noqa: BLE001  typer's differ in kind between versions, and are told apart there
+        return _usage_error(error, as_json="--json" in given)
+    return status if isinstance(status, int) else 0
+
+
+def _usage_error(error: Exception, as_json: bool) -> int:
+    """A command line that can't be read (typer's own exceptions; where they live differs between its versions)."""
+    tell = getattr(error, "format_message", None)
+    status = getattr(error, "exit_code", None)
+    if not isinstance(status, int) or tell is None:
+        raise error
+    context = getattr(error, "ctx", None)
+    if not tell():  # no arguments at all: typer has printed the help
+        return status
+    hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    return report_error(f"{tell().rstrip('.')}{hint}", status, as_json=as_json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

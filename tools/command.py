@@ -1,0 +1,174 @@
+"""What every command shares: grouped options, one answer as text or JSON, and one place where errors are told.
+
+A command is a function from its options to an `Answer`. A parameter whose type is a dataclass stands for that
+dataclass's fields, so that options which several commands take are declared once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from vitgraph.errors import VitgraphError
+
+INTERRUPTED = 130
+INTERNAL_ERROR = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: the same as JSON and for reading, and its exit status (1: a check failed)."""
+
+    data: Mapping[str, Any]
+    text: Any = ""
+    """A string that is printed as it is, or something rich can draw."""
+    status: int = 0
+
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, also for an error.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and libraries' warnings.")]
+
+
+def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
+    """Make a function that gives back an `Answer` a command of `app`, with `--json` and `--debug`."""
+
+    def register(work: Callable[..., Answer]) -> Callable[..., None]:
+        groups, parameters = _expand(work)
+
+        def run(**given: Any) -> None:
+            as_json, debug = bool(given.pop("json_output")), bool(given.pop("debug"))
+            for group, kind in groups.items():
+                given[group] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            raise typer.Exit(execute(lambda: work(**given), as_json=as_json, debug=debug))
+
+        run.__doc__ = work.__doc__
+        run.__name__ = work.__name__
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        app.command(name)(run)
+        return run
+
+    return register
+
+
+def _expand(work: Callable[..., Answer]) -> tuple[dict[str, Any], list[inspect.Parameter]]:
+    """The dataclass parameters of a command, and all its parameters with those replaced by their fields."""
+    groups = dict[str, Any]()
+    parameters = list[inspect.Parameter]()
+    for parameter in inspect.signature(work, eval_str=True).parameters.values():
+        if not is_dataclass(parameter.annotation):
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        groups[parameter.name] = parameter.annotation
+        hints = get_type_hints(parameter.annotation, include_extras=True)
+        parameters += [_parameter(f.name, hints[f.name], _default(f)) for f in fields(parameter.annotation)]
+    parameters += [_parameter("json_output", JsonOption, False), _parameter("debug", DebugOption, False)]
+    return groups, parameters
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _default(field: Field[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return field.default_factory()
+    return inspect.Parameter.empty if field.default is MISSING else field.default
+
+
+def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = False) -> int:
+    """Do the work, print its answer or its error, and give back the exit status."""
+    try:
+        with _quiet(debug):
+            answer = work()
+    except VitgraphError as error:
+        return report_error(str(error), error.exit_status, as_json=as_json, debug=debug)
+    except KeyboardInterrupt:
+        return report_error("interrupted; nothing half-written was left behind", INTERRUPTED, as_json=as_json)
+    except MemoryError:
+        return report_error("out of memory; take fewer images or a smaller batch", INTERNAL_ERROR, as_json=as_json)
+    except Exception as error:  # noqa: BLE001  anything else is vitgraph's own fault, and must not bury the user in a traceback
+        message = f"internal error: {type(error).__name__}: {error}"
+        hint = "" if debug else " (--debug shows where; please report it)"
+        return report_error(message + hint, INTERNAL_ERROR, as_json=as_json, debug=debug)
+    _print(answer, as_json)
+    return answer.status
+
+
+def report_error(message: str, status: int, *, as_json: bool = False, debug: bool = False) -> int:
+    """Tell an error on standard error, with `--json` as an object on standard output too; give back `status`."""
+    if debug and sys.exc_info()[0] is not None:
+        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    if as_json:
+        print(json.dumps({"error": message, "exit_status": status}, indent=2))
+    print(f"vitgraph: {message}", file=sys.stderr)
+    return status
+
+
+@contextlib.contextmanager
+def _quiet(debug: bool) -> Iterator[None]:
+    """Standard output is the answer's alone: what libraries print goes to standard error; warnings only for --debug."""
+    import logging
+    import warnings
+
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        if not debug:
+            warnings.simplefilter("ignore")
+            logging.getLogger("torch").setLevel(logging.ERROR)
+            os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        yield
+
+
+def _print(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(answer.data, indent=2))
+    elif isinstance(answer.text, str):
+        sys.stdout.write(answer.text if answer.text.endswith("\n") or not answer.text else answer.text + "\n")
+    else:
+        _draw(answer.text)
+
+
+def _draw(text: Any) -> None:
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        Console().print(text)
+        return
+    # A file or a pipe has no width: rows are not wrapped there, so that they can be searched.
+    console = Console(width=1000)
+    with console.capture() as drawn:
+        console.print(text)
+    lines = [line.rstrip() for line in drawn.get().splitlines()]
+    print("\n".join(lines).strip("\n"))
+
+
+def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> Any:
+    """A table for `Answer.text`; columns of numbers stand to the right."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    for number, column in enumerate(columns):
+        numeric = bool(rows) and all(row[number].replace(".", "").replace(",", "").isdigit() for row in rows)
+        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    return drawn
+
+
+def group(*parts: Any) -> Any:
+    """Several things for `Answer.text`, one under the other."""
+    from rich.console import Group
+
+    return Group(*parts)

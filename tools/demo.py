@@ -1,0 +1,5 @@
+import typer
+
+
+def declare(app: typer.Typer) -> None:
+    """Nothing yet."""

@@ -1,0 +1,88 @@
+"""`vitgraph passes`, `targets` and `recipes`: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from vitgraph.tools.command import Answer, command, table
+
+
+def declare(app: typer.Typer) -> None:
+    """Add the three commands."""
+    command(app, "passes")(list_passes)
+    command(app, "targets")(list_targets)
+    command(app, "recipes")(list_recipes)
+
+
+def list_passes() -> Answer:
+    """List every pass in its order, with its effect and its options."""
+    from vitgraph.passes import all_passes
+
+    found = [_describe_pass(name, place) for name, place in all_passes().items()]
+    rows = [
+        [each["name"], each["effect"] or "", _options(each["options"]), each["summary"], each["error"] or ""]
+        for each in found
+    ]
+    return Answer({"passes": found}, table(["pass", "effect", "options", "what it does", ""], rows))
+
+
+def _describe_pass(name: str, place: str) -> dict[str, Any]:
+    """A pass as JSON; one that can't be loaded is listed with the reason."""
+    from dataclasses import MISSING, fields
+
+    from vitgraph.passes import find_pass
+
+    try:
+        kind = find_pass(name)
+    except Exception as error:  # noqa: BLE001  a package of somebody else's may fail in any way
+        why = f"can't be loaded from {place}: {type(error).__name__}: {error}"
+        return {"name": name, "effect": None, "summary": "", "options": {}, "place": place, "error": why}
+    options = dict[str, Any]()
+    for field in fields(kind):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        known = isinstance(default, bool | int | float | str | tuple | list) or default is None
+        plain: Any = list(default) if isinstance(default, tuple) else default  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        options[field.name] = {"type": str(field.type), "default": plain if known else None}
+    summary = (kind.__doc__ or "").strip().partition("\n")[0]
+    effect = kind.effect.value
+    return {"name": name, "effect": effect, "summary": summary, "options": options, "place": place, "error": None}
+
+
+def _options(options: dict[str, Any]) -> str:
+    from vitgraph.pipeline import show_value
+
+    return " ".join(f"{name}={show_value(option['default'])}" for name, option in options.items())
+
+
+def list_targets() -> Answer:
+    """List every device, what it can do, and where its engine is built."""
+    from vitgraph.target import all_targets
+
+    targets = all_targets()
+    rows = [
+        [
+            target.name,
+            target.title,
+            target.sm or "",
+            " ".join(target.rates),
+            " ".join(f"{n}:{m}" for n, m in target.sparse.patterns) if target.sparse else "none",
+            " ".join(target.attention_kernels) or "none",
+            target.no_builder_here or ", ".join(f"{b.role} ({flavour})" for flavour, b in target.builders.items()),
+        ]
+        for target in targets
+    ]
+    columns = ["target", "device", "sm", "types", "N:M", "fused attention", "engine"]
+    return Answer({"targets": [target.model_dump(mode="json") for target in targets]}, table(columns, rows))
+
+
+def list_recipes() -> Answer:
+    """List every recipe and its pipeline."""
+    from vitgraph.passes import find_pass
+    from vitgraph.recipe import load_recipe, recipe_names
+
+    recipes = [load_recipe(name, find_pass) for name in recipe_names()]
+    found = [{"name": r.name, "description": r.description, "pipeline": str(r.pipeline)} for r in recipes]
+    rows = [[each["name"], each["description"], each["pipeline"]] for each in found]
+    return Answer({"recipes": found}, table(["recipe", "what it makes", "pipeline"], rows))
