@@ -36,6 +36,7 @@ from vitgraph.backends._onnx_weights import WEIGHTS, quantized_weight
 from vitgraph.dialect import attention, fake_quantize
 from vitgraph.errors import InputError
 from vitgraph.program import Program
+from vitgraph.softmax import find_attentions
 from vitgraph.tensor_type import TensorType
 
 aten = torch.ops.aten
@@ -49,7 +50,6 @@ OPSETS = range(20, 24)
 _LINEAR: dict[Any, str] = {aten.linear.default: "MatMul", aten.conv1d.default: "Conv", aten.conv2d.default: "Conv"}
 Kind = Literal["int8", "fp16", "bf16", "fp32"]
 _KINDS: dict[torch.dtype, Kind] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
-_ATTENTION = (attention, aten.scaled_dot_product_attention.default)
 _MOVES = (
     aten.reshape.default,
     aten.permute.default,
@@ -143,7 +143,7 @@ def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int 
         inputs={str(value.name): tensor_type(node) for value, node in zip(inputs, program.inputs, strict=True)},
         outputs={str(value.name): kind for value, kind in outputs.items()},
         linears=linears,
-        attentions=tuple(_attention_node(g, node) for node in program.calls(*_ATTENTION)),
+        attentions=tuple(_attention_node(g, node) for kind, node in find_attentions(program) if kind == "softmax"),
         int8_weights={name: g.initializers[name].read() for name in names},
         operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
     )
@@ -204,25 +204,33 @@ def _refusal(program: Program, refused: dict[fx.Node, str]) -> str:
 
 def _outputs(g: Lowering, program: Program) -> dict[ir.Value, TensorType]:
     """The outputs in order, under names of their own."""
-    nodes = _flat(program.output.args[0])
+    results = [pair for node in _flat(program.output.args[0]) for pair in _tensors_of(g, program, node)]
     found = dict[ir.Value, TensorType]()
-    for position, node in enumerate(nodes):
-        value = g.value(node)
-        if value.producer() is None or value in found:
+    for position, (value, kind) in enumerate(results):
+        if value.producer() is None or value in found:  # an input, a constant, or an output twice
             value = g.emit("Identity", value, path="output")
-            _annotate(value, [tensor_type(node)])
-        name = "output" if len(nodes) == 1 else f"output_{position}"
+            _annotate(value, [kind])
+        name = "output" if len(results) == 1 else f"output_{position}"
         while name in g.taken or name in g.initializers:
             name += "_"
         value.name = name
-        found[value] = tensor_type(node)
+        found[value] = kind
     return found
 
 
-def _flat(result: Any) -> list[fx.Node]:
+def _flat(result: Any) -> list[Any]:
     if isinstance(result, list | tuple):
         return [node for item in result for node in _flat(item)]  # pyright: ignore[reportUnknownVariableType]
     return [result]
+
+
+def _tensors_of(g: Lowering, program: Program, node: Any) -> list[tuple[ir.Value, TensorType]]:
+    kinds = types_of_results(node) if isinstance(node, fx.Node) else [None]
+    if any(kind is None for kind in kinds):
+        raise InputError(f"{program.name}: gives {node!r}, which is no tensor; wrap the model to give tensors only")
+    held = g.values.get(node)
+    values = held if isinstance(held, tuple) else (g.value(node),)
+    return [(value, kind) for value, kind in zip(values, kinds, strict=True) if kind is not None]
 
 
 def _model(g: Lowering, inputs: list[ir.Value], outputs: list[ir.Value], opset: int) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,6 +22,9 @@ from vitgraph.errors import InputError
 
 EXTERNAL_BYTES = 1_900_000_000
 """From this many bytes of constants on, they go to a file of their own."""
+
+_KEPT_INSIDE = 1024
+"""Constants under this many bytes stay in the graph: shapes and axes are read while types are inferred."""
 
 _ALIGNMENT = 4096
 """External tensors start at a page, so that runtimes can map them."""
@@ -38,6 +41,7 @@ def write_model(
     Raises `InputError` where the folder can't be written. A stale `.data` file of an earlier model is removed.
     """
     external = sum(each.nbytes for each in initializers) >= external_bytes
+    outside = [each for each in initializers if external and each.nbytes >= _KEPT_INSIDE]
     data = path.with_name(path.name + ".data")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,30 +50,40 @@ def write_model(
         raise InputError(f"{path}: can't be written: {error.strerror}; choose another place") from error
     try:
         with (folder / path.name).open("wb") as file:
-            if external:
-                file.write(_with_references(model, initializers, data.name))
-            else:
-                _stream(model, initializers, file)
-        if external:
+            _write_graph(model, initializers, _places(outside), data.name, file)
+        if outside:
             with (folder / data.name).open("wb") as file:
-                _write_data(initializers, file)
+                _write_data(outside, file)
             os.replace(folder / data.name, data)
         else:
             data.unlink(missing_ok=True)
         os.replace(folder / path.name, path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return [path, data] if external else [path]
+    return [path, data] if outside else [path]
 
 
-def _stream(model: onnx.ModelProto, initializers: Sequence[Initializer], file: BinaryIO) -> None:
-    """The model with its constants inside: the protobuf encoding, put together by hand where it gets large."""
+def _places(outside: Iterable[Initializer]) -> dict[str, int]:
+    """Where each external constant starts in the data file."""
+    places, offset = dict[str, int](), 0
+    for each in outside:
+        places[each.name] = offset
+        offset = _aligned(offset + each.nbytes)
+    return places
+
+
+def _write_graph(
+    model: onnx.ModelProto, initializers: Sequence[Initializer], places: Mapping[str, int], data: str, file: BinaryIO
+) -> None:
+    """The model with its constants or where they lie: the protobuf encoding, put together by hand where it gets large."""
     graph = _serialize(model.graph)
     shell = onnx.ModelProto()
     shell.CopyFrom(model)
     shell.ClearField("graph")
-    heads = [_tensor_head(each) for each in initializers]
-    sizes = [len(head) + each.nbytes for head, each in zip(heads, initializers, strict=True)]
+    heads = [_tensor_head(each, places.get(each.name), data) for each in initializers]
+    sizes = [
+        len(head) + (0 if each.name in places else each.nbytes) for head, each in zip(heads, initializers, strict=True)
+    ]
     inner = sum(len(_prefix(_GRAPH_INITIALIZER, size)) + size for size in sizes)
     file.write(_serialize(shell))
     file.write(_prefix(_MODEL_GRAPH, len(graph) + inner))
@@ -77,7 +91,8 @@ def _stream(model: onnx.ModelProto, initializers: Sequence[Initializer], file: B
     for each, head, size in zip(initializers, heads, sizes, strict=True):
         file.write(_prefix(_GRAPH_INITIALIZER, size))
         file.write(head)
-        _write_values(each, file)
+        if each.name not in places:
+            _write_values(each, file)
 
 
 def _serialize(message: Any) -> bytes:
@@ -86,28 +101,15 @@ def _serialize(message: Any) -> bytes:
     return data
 
 
-def _tensor_head(each: Initializer) -> bytes:
-    """A TensorProto up to the bytes of its values."""
-    return _serialize(_tensor_proto(each)) + _prefix(_TENSOR_RAW_DATA, each.nbytes)
-
-
-def _tensor_proto(each: Initializer) -> onnx.TensorProto:
-    return onnx.TensorProto(name=each.name, dims=each.shape, data_type=int(ONNX_TYPES[each.dtype]))
-
-
-def _with_references(model: onnx.ModelProto, initializers: Iterable[Initializer], location: str) -> bytes:
-    """The model whose constants say where in the data file they lie."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    offset = 0
-    for each in initializers:
-        tensor = _tensor_proto(each)
-        tensor.data_location = onnx.TensorProto.EXTERNAL
-        for key, value in (("location", location), ("offset", str(offset)), ("length", str(each.nbytes))):
-            tensor.external_data.add(key=key, value=value)
-        whole.graph.initializer.append(tensor)
-        offset = _aligned(offset + each.nbytes)
-    return _serialize(whole)
+def _tensor_head(each: Initializer, offset: int | None, data: str) -> bytes:
+    """A TensorProto up to the bytes of its values, or all of it where those lie in the data file at `offset`."""
+    tensor = onnx.TensorProto(name=each.name, dims=each.shape, data_type=int(ONNX_TYPES[each.dtype]))
+    if offset is None:
+        return _serialize(tensor) + _prefix(_TENSOR_RAW_DATA, each.nbytes)
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", data), ("offset", str(offset)), ("length", str(each.nbytes))):
+        tensor.external_data.add(key=key, value=value)
+    return _serialize(tensor)
 
 
 def _write_data(initializers: Iterable[Initializer], file: BinaryIO) -> None:

@@ -118,7 +118,10 @@ class Lowering:
         name = self._unique(f"{(self.path if path is None else path) or 'model'}/{op}")
         given = {key: value for key, value in attributes.items() if value is not None}
         made = [ir.Value(name=name if number == 0 else f"{name}:{number}") for number in range(outputs)]
-        self.nodes.append(ir.node(op, list(inputs), given, outputs=made, name=name))
+        operands = list(inputs)
+        while operands and operands[-1] is None:  # ONNX Runtime crashes on some operators whose last input is named ""
+            operands.pop()
+        self.nodes.append(ir.node(op, operands, given, outputs=made, name=name))
         return tuple(made)
 
     def _unique(self, name: str) -> str:
