@@ -24,10 +24,11 @@ class Int8Weight:
 
     def follows(self, n: int, m: int) -> bool:
         """Whether at most n of every m consecutive weights along K are non-zero (K a multiple of m)."""
-        groups = np.moveaxis(self.values, self.k_axis, -1)
-        if groups.shape[-1] % m:
+        shape, axis = self.values.shape, self.k_axis
+        if shape[axis] % m:
             return False
-        return bool((np.count_nonzero(groups.reshape(-1, m), axis=1) <= n).all())
+        groups = self.values.reshape(*shape[:axis], shape[axis] // m, m, *shape[axis + 1 :])
+        return bool(((groups != 0).sum(axis=axis + 1, dtype=np.int32) <= n).all())
 
 
 def read_int8_weights(path: Path) -> dict[str, Int8Weight]:

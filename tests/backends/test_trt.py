@@ -9,10 +9,11 @@ from onnx import TensorProto, helper
 
 from tests.backends.onnx_vit import Vit, linear_nodes, make_vit, onnx, softmax_nodes, write_vit
 from vitgraph.backends import trt
+from vitgraph.backends._builder import EngineBuildError
 from vitgraph.backends._contract import ContractReport, EnginePlan, PlannedAttention, PlannedLinear, check_contract
 from vitgraph.backends._engine import Engine
 from vitgraph.backends._weights import read_int8_weights
-from vitgraph.backends.trt import EngineBuildError, build_engine, unbuildable_why
+from vitgraph.backends.trt import build_engine, unbuildable_why
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.target import Target, get_target
 
