@@ -166,8 +166,10 @@ def _read_pickled(path: Path) -> object:
                 "vitgraph runs none; save the model's state_dict() instead, best as .safetensors"
             ) from error
         raise InputError(f"weights {path}: not a file torch.save wrote; fetch or write it again") from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise InputError(f"weights {path}: cannot be read, perhaps cut short; fetch or write it again") from error
+    except Exception as error:
+        raise InputError(
+            f"weights {path}: not a file torch.save wrote, or one cut short; fetch or write it again"
+        ) from error
 
 
 def _is_torch_file(path: Path) -> bool:
