@@ -167,7 +167,7 @@ def _why_unfused(site: PlannedAttention, layers: Iterable[EngineLayer]) -> str:
 
 def _judge_weights(plan: bytes, linears: Iterable[PlannedLinear]) -> list[Complaint]:
     complaints: list[Complaint] = []
-    end = 0
+    last = len(plan)
     for linear in linears:
         if linear.type != "int8":
             continue
@@ -182,14 +182,14 @@ def _judge_weights(plan: bytes, linears: Iterable[PlannedLinear]) -> list[Compla
         if linear.weight.convolution:
             continue
         stored = linear.weight.values.tobytes()
-        # The plan keeps weights in the order of the graph, so the search goes on where it last ended.
-        at = plan.find(stored, end)
+        # The plan keeps weights in the reverse order of the graph, so most are found next to the one before.
+        at = plan.rfind(stored, 0, last)
         at = plan.find(stored) if at < 0 else at
         if at < 0:
             why = "the builder changed the weight: padded, transposed or dequantized"
             complaints.append(Complaint(linear.module, "its INT8 weight byte for byte in the plan", "not there", why))
             continue
-        end = at + len(stored)
+        last = at
     return complaints
 
 
