@@ -278,6 +278,13 @@ def _if_same_type(program: Program, node: fx.Node, scalar: Any, other: Any = Non
     return number(program, scalar) if left == node.meta["type"] else scalar
 
 
+def add_product(program: Program, node: fx.Node) -> fx.Node | None:
+    """`addcmul`: `self + value * a * b`."""
+    values = arguments(node)
+    product = program.insert(node, aten.mul.Tensor, values["tensor1"], values["tensor2"])
+    return program.insert(node, aten.add.Tensor, product, values["self"], alpha=values["value"])
+
+
 def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:
     """`other - alpha * self`."""
     values = arguments(node)
@@ -439,6 +446,7 @@ OPERATORS: dict[Any, Rule] = {
         ),
         arithmetic,
     ),
+    aten.addcmul.default: add_product,
     aten.rsub.Scalar: reverse_subtract,
     aten.rsub.Tensor: reverse_subtract,
     aten.neg.default: times_minus_one,
