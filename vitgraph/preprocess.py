@@ -5,7 +5,8 @@ compiled model as JSON, and applied to one image at a time: resize, centre crop,
 
 The model's data config is always the default, also for images that come ready cut: no guess is made from an image's
 size, because a set would then be treated two ways without anyone having said so. Images already brought to (nearly)
-the network's size say so with `--resize HxW`, which scales them straight to it.
+the network's size say so with `--resize HxW`, which scales them straight to it. (Measured, ViT-Tiny on 500 validation
+images squashed to 227x227: 82.2 % top-1 by its own config, 80.4 % scaled straight to 224x224.)
 """
 
 from __future__ import annotations
