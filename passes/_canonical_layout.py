@@ -241,6 +241,34 @@ def stack(program: Program, node: fx.Node) -> fx.Node | None:
     return program.insert(node, aten.cat.default, rows, dim)
 
 
+def copy(program: Program, node: fx.Node) -> fx.Node | None:
+    """What is written over all of a tensor takes its shape and type, and nothing else of it."""
+    old, new, kind = source(node), arguments(node)["src"], node.meta["type"]
+    if new.meta["type"].dtype != kind.dtype:
+        new = program.insert(node, aten.to.dtype, new, kind.dtype)
+    return program.insert(node, aten.expand_as.default, new, old)
+
+
+def scatter(program: Program, node: fx.Node) -> fx.Node | None:
+    """A tensor with a part written over is a cat: what stands before the part, the part, what stands after it."""
+    values, sizes = arguments(node), shape(node)
+    dim, step = values["dim"] % len(sizes), values.get("step", 1)
+    size, part_ = sizes[dim], values["src"]
+    if not isinstance(size, int) or step != 1:
+        return None
+    start = values["index"] if "index" in values else values["start"] or 0
+    start = min(size, start + size if start < 0 else start)
+    if "index" in values:
+        part_ = program.insert(node, aten.unsqueeze.default, part_, dim)
+    end = start + shape(part_)[dim]
+    whole = source(node)
+    if part_.meta["type"].dtype != node.meta["type"].dtype:
+        part_ = program.insert(node, aten.to.dtype, part_, node.meta["type"].dtype)
+    before = [program.insert(node, aten.slice.Tensor, whole, dim, 0, start, 1)] if start else []
+    after = [program.insert(node, aten.slice.Tensor, whole, dim, end, size, 1)] if end < size else []
+    return program.insert(node, aten.cat.default, [*before, part_, *after], dim)
+
+
 def cat(program: Program, node: fx.Node) -> fx.Node | None:
     """A cat of one is that one."""
     tensors: Any = node.args[0]
@@ -367,6 +395,9 @@ LAYOUT: dict[Any, Rule] = {
     operator.getitem: part,
     aten.stack.default: stack,
     aten.cat.default: cat,
+    aten.copy.default: copy,
+    aten.slice_scatter.default: scatter,
+    aten.select_scatter.default: scatter,
     aten.pad.default: pad,
     aten.constant_pad_nd.default: pad,
     aten.repeat.default: repeat,

@@ -229,6 +229,16 @@ def norm(program: Program, node: fx.Node) -> fx.Node | None:
     return program.insert(node, aten.linalg_vector_norm.default, *wanted)
 
 
+def pool_along_a_line(program: Program, node: fx.Node) -> fx.Node | None:
+    """`avg_pool1d` as the two-dimensional one on images of height 1."""
+    values = arguments(node)
+    image = program.insert(node, aten.unsqueeze.default, source(node), len(shape(source(node))) - 1)
+    stride = values["stride"] or values["kernel_size"]
+    sizes = ([1, *values["kernel_size"]], [1, *stride], [0, *values["padding"]])
+    pooled = program.insert(node, aten.avg_pool2d.default, image, *sizes, values["ceil_mode"], values["count_include_pad"])
+    return program.insert(node, aten.squeeze.dim, pooled, len(shape(node)) - 1)
+
+
 # --- arithmetic ---
 
 
@@ -395,6 +405,7 @@ OPERATORS: dict[Any, Rule] = {
     aten.scaled_dot_product_attention.default: dot_product_attention,
     aten.adaptive_avg_pool2d.default: average_of_all,
     aten._adaptive_avg_pool2d.default: respell(aten.adaptive_avg_pool2d.default, "self", "output_size"),
+    aten.avg_pool1d.default: pool_along_a_line,
     aten.mean.default: over_all(aten.mean.dim),
     aten.sum.default: over_all(aten.sum.dim_IntList),
     aten.max.default: over_all(aten.amax.default),

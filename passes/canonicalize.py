@@ -68,21 +68,27 @@ def _rewrite(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     """What stands for `node` in canonical form, or None where it is in that form already."""
     if not node.users:
         return None
+    known = _compute(program, node, constants)
+    if known is not None:
+        return known
     rule = RULES.get(node.target)
     new = rule(program, node) if rule else None
-    return new or tidy(program, node) or _compute(program, node, constants)
+    return new or tidy(program, node)
 
 
 def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node | None:
     """The value of an operator that the dialect lacks, where it is known now."""
     kind = node.meta["type"]
-    if node.target in ATEN or node.target in OWN or not isinstance(kind, TensorType):
+    if node.target in ATEN or node.target in OWN or node.target in _RESPELLED or not isinstance(kind, TensorType):
         return None
     value = _filled(node, kind) if node.target in _FILLED else None
     if value is None and constants.holds(node):
         value = constants.value(node)
     return replace_by_constant(program, node, value, _opname(node)) if isinstance(value, Tensor) else None
 
+
+_RESPELLED = RULES.keys() - {aten.slice_scatter.default, aten.select_scatter.default, aten.copy.default}
+"""Operators outside the dialect that have a spelling in it: computing them is the business of fold-constants."""
 
 _FILLED: Mapping[Any, float | None] = {
     aten.new_zeros.default: 0,
