@@ -47,6 +47,8 @@ class AssignPrecision(Pass):
     floor_db: ClassVar[float] = 20.0
 
     to: Literal["f16", "bf16", "f32"] = "f16"
+    linears: Literal["auto", "f32", "half"] = "auto"
+    """What quantized products are dequantized to: FP32, or `to` itself; auto takes FP32 where the target multiplies it."""
 
     def run(self, program: Program, context: Context) -> None:
         """Cast the weights and insert casts at the borders; `InputError` for a type the target has no arithmetic for."""
@@ -57,7 +59,7 @@ class AssignPrecision(Pass):
         if not context.take(self.name, "model"):
             return
         half = _HALF[self.to]
-        island = _island(program)
+        island = _island(program) if self._wide(context) else set[fx.Node]()
         halves = dict[str, fx.Node]()
         for node in list(program.graph.nodes):
             if node.op == "placeholder":
@@ -67,6 +69,13 @@ class AssignPrecision(Pass):
             elif node.op == "call_function":
                 _narrow(program, node, half, halves)
         _restore_output(program)
+
+
+    def _wide(self, context: Context) -> bool:
+        """Are quantized products dequantized to FP32?"""
+        if self.linears != "auto":
+            return self.linears == "f32"
+        return context.target is None or context.target.supports_matmul("fp32")
 
 
 def _island(program: Program) -> set[fx.Node]:

@@ -57,6 +57,7 @@ class NmMask(Pass):
                 context.refuse(site.path, why)
             elif context.take(self.name, site.path):
                 _mask(program, site, self.n, self.m)
+                context.found.append({"masked": site.path, "n": self.n, "m": self.m})
 
     def _refusal(self, site: LinearSite, context: Context) -> str | None:
         """Why this site cannot take the pattern, or None."""

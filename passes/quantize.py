@@ -10,7 +10,7 @@ After:
     wq = vitgraph.fake_quantize.default(w, w_scale, 0)        # every weight, one scale an output channel
     qkv = aten.linear.default(xq, wq, b)
     qkvq = vitgraph.fake_quantize.default(qkv, qkv_scale, None)
-    out = vitgraph.attention.default(q, k, v, None, 0.125, p_scale)   # p_scale = 1/127
+    out = vitgraph.attention.default(q, k, v, None, 0.125, p_scale)   # of the softmax
     y = …                                                     # proj alike; with outputs=true, its output too
 
 Quantizing linear inputs alone makes the builder compute many QKV products in FP16 without a word; a quantizer on the QKV
@@ -29,7 +29,7 @@ import torch
 from torch import fx
 
 from vitgraph import dialect
-from vitgraph.calibration import LEVELS, Method, Statistics, observe, threshold, weight_scales
+from vitgraph.calibration import LEVELS, Method, Point, Statistics, observe, threshold, weight_scales
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.program import Program
@@ -77,14 +77,15 @@ class Quantize(Pass):
             plan.add_outputs()
         start = time.perf_counter()
         histograms = self.method != "minmax"
-        seen = observe(program, list(plan.points), context.calibration, histograms=histograms, progress=context.progress)
+        points = [Point(node) for node in plan.points] + [Point(site.node, inside=True) for site in plan.attentions]
+        seen = observe(program, points, context.calibration, histograms=histograms, progress=context.progress)
         context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
-        for point, statistics in zip(plan.points, seen, strict=True):
-            self._quantize_value(program, point, plan.points[point], statistics)
+        for node, statistics in zip(plan.points, seen, strict=False):
+            self._quantize_value(program, node, plan.points[node], self._scale(statistics))
         for site in linears:
             self._quantize_weight(program, site)
-        for site in plan.attentions:
-            _quantize_probabilities(program, site)
+        for site, statistics in zip(plan.attentions, seen[len(plan.points) :], strict=True):
+            _quantize_probabilities(program, site, self._scale(statistics))
 
     def _attention_refusal(self, site: AttentionSite, plan: _Plan, context: Context) -> str | None:
         """Why this attention stays in floating point, or None."""
@@ -96,9 +97,13 @@ class Quantize(Pass):
             return None
         return context.target.attention_refusal("int8", site.head_dim, max(site.tokens, site.keys), site.value_dim)
 
-    def _quantize_value(self, program: Program, point: fx.Node, readers: list[fx.Node] | None, seen: Statistics) -> None:
+    def _scale(self, seen: Statistics) -> torch.Tensor:
+        return torch.tensor(threshold(seen, self.method, self.percentile) / LEVELS, dtype=torch.float32)
+
+    def _quantize_value(
+        self, program: Program, point: fx.Node, readers: list[fx.Node] | None, scale: torch.Tensor
+    ) -> None:
         """Insert a pair after `point`, for these readers or for all."""
-        scale = torch.tensor(threshold(seen, self.method, self.percentile) / LEVELS, dtype=torch.float32)
         name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
         after = point.next
         constant = program.constant_node(after, name, scale)
@@ -162,7 +167,6 @@ class _Plan:
                 self.points[site.node] = None
 
 
-def _quantize_probabilities(program: Program, site: AttentionSite) -> None:
-    """Softmax gives values in [0, 1]: the scale is 1/127, whatever the images."""
-    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(1.0 / LEVELS))
+def _quantize_probabilities(program: Program, site: AttentionSite, scale: torch.Tensor) -> None:
+    constant = program.constant_node(site.node, f"{site.path}.probability_scale", scale)
     site.node.args = (*site.node.args[:5], constant)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.contract import Images
+from vitgraph.dialect import probabilities
 from vitgraph.errors import InputError
 from vitgraph.program import Program
 
@@ -40,9 +41,17 @@ class Statistics:
         return (torch.arange(BINS, dtype=torch.float64) + 0.5) * (self.largest / BINS)
 
 
+@dataclass(frozen=True)
+class Point:
+    """A value to watch: what a node gives, or the softmax's output inside an attention."""
+
+    node: fx.Node
+    inside: bool = False
+
+
 def observe(
     program: Program,
-    points: Sequence[fx.Node],
+    points: Sequence[Point],
     images: Images,
     *,
     histograms: bool = True,
@@ -67,21 +76,25 @@ def observe(
 class _Tap(fx.Interpreter):
     """Runs a graph and keeps what stands at some points."""
 
-    def __init__(self, program: Program, points: Sequence[fx.Node]) -> None:
+    def __init__(self, program: Program, points: Sequence[Point]) -> None:
         super().__init__(program.module)
-        self.points = set(points)
-        self.kept = dict[fx.Node, Tensor]()
+        self.outputs = {point.node: point for point in points if not point.inside}
+        self.softmaxes = {point.node: point for point in points if point.inside}
+        self.kept = dict[Point, Tensor]()
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n in self.points:
-            self.kept[n] = value
+        if n in self.outputs:
+            self.kept[self.outputs[n]] = value
+        if n in self.softmaxes:
+            q, k, _, bias, scale = self.fetch_args_kwargs_from_env(n)[0][:5]
+            self.kept[self.softmaxes[n]] = probabilities(q, k, bias, scale)  # type: ignore[arg-type]
         return value
 
 
 def _runs(
     program: Program,
-    points: Sequence[fx.Node],
+    points: Sequence[Point],
     images: Images,
     progress: Callable[[str, int, int], None],
     what: str,
@@ -95,7 +108,7 @@ def _runs(
     tap = _Tap(program, points)
     for pixels, _ in images.batches(size):
         count = pixels.shape[0]
-        filled = pixels if isinstance(batch, int) is False or count == size else _fill(pixels, size)
+        filled = _fill(pixels, size) if isinstance(batch, int) and count < size else pixels
         with torch.no_grad():
             tap.run(filled)
         done += count

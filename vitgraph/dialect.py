@@ -71,16 +71,19 @@ def _mask(weight: Tensor, keep: Tensor) -> Tensor:
     return weight * keep.to(weight.dtype)
 
 
+def probabilities(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """softmax(scale q kᵀ + bias): `[…, tokens, keys]`, each row sums to one."""
+    scores = torch.matmul(q * scale, k.transpose(-2, -1))
+    return torch.softmax(scores if bias is None else scores + bias, -1)
+
+
 def _attention(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, probability_scale: Tensor | None = None
 ) -> Tensor:
-    scores = torch.matmul(q * scale, k.transpose(-2, -1))
-    if bias is not None:
-        scores = scores + bias
-    probabilities = torch.softmax(scores, -1)
+    weights = probabilities(q, k, bias, scale)
     if probability_scale is not None:
-        probabilities = _fake_quantize(probabilities, probability_scale)
-    return torch.matmul(probabilities, v)
+        weights = _fake_quantize(weights, probability_scale)
+    return torch.matmul(weights, v)
 
 
 for _name, _body in {

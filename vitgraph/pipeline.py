@@ -125,13 +125,13 @@ def _plain(value: Any) -> Any:
 
 def show_pass(step: Pass) -> str:
     """`name{option=value …}`."""
-    options = " ".join(f"{name}={_show_value(value)}" for name, value in options_of(step).items())
+    options = " ".join(f"{name}={show_value(value)}" for name, value in options_of(step).items())
     return f"{step.name}{{{options}}}" if options else step.name
 
 
-def _show_value(value: Any) -> str:
+def show_value(value: Any) -> str:
     if isinstance(value, list):
-        return f"[{','.join(_show_value(item) for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
+        return f"[{','.join(show_value(item) for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str):

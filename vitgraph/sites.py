@@ -188,7 +188,7 @@ def _role(node: fx.Node) -> str:
         return projections.pop() if len(projections) == 1 else "qkv"
     if "head" in feeds:
         return "head"
-    sources = _upstream(node.args[0])
+    sources = list(_upstream(node.args[0]))
     if any(source.target in (dialect.attention, aten.matmul.default) for source in sources):
         return "proj"
     if any(source.target in ACTIVATIONS for source in sources):

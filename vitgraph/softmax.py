@@ -74,7 +74,7 @@ def _above(node: fx.Node, limit: int = 40) -> Iterator[fx.Node]:
 
 
 def find_attentions(program: Program) -> list[tuple[str, fx.Node]]:
-    """Each attention with its kind.
+    """Each attention with its kind, and the node that takes its softmax (its last product where there is none).
 
     `softmax`: softmax(q kᵀ) v. `linear`: two products with nothing in between that mixes tokens non-linearly, such as
     q (kᵀ v). `other`: two products with an activation between them.
@@ -84,30 +84,28 @@ def find_attentions(program: Program) -> list[tuple[str, fx.Node]]:
         if node.target in (dialect.attention, aten.scaled_dot_product_attention.default):
             found.append(("softmax", node))
         elif node.target is aten.matmul.default:
-            kind = _kind(node)
-            if kind is not None:
-                found.append((kind, node))
+            attention = _between_products(node)
+            if attention is not None:
+                found.append(attention)
     return found
 
 
-def _kind(node: fx.Node) -> str | None:
-    """What kind of attention this product ends; None if it ends none."""
-    for operand in node.args:
-        if not isinstance(operand, fx.Node):
+def _between_products(node: fx.Node) -> tuple[str, fx.Node] | None:
+    """What kind of attention this product ends; None if no other product feeds it."""
+    seen, kind, at = set[fx.Node](), "linear", node
+    queue = [arg for arg in node.args if isinstance(arg, fx.Node)]
+    while queue:
+        each = queue.pop()
+        if each in seen or each.op != "call_function":
             continue
-        seen, between, current = set[fx.Node](), "linear", [operand]
-        while current:
-            each = current.pop()
-            if each in seen or each.op != "call_function":
-                continue
-            seen.add(each)
-            if each.target is aten.matmul.default:
-                return "softmax" if between == "softmax" else between
-            if each.target in (aten.softmax.int,):
-                between = "softmax"
-            elif each.target in _ACTIVATIONS:
-                between = "other" if between == "linear" else between
-            elif each.target not in _ELEMENTWISE:
-                continue
-            current += [arg for arg in each.all_input_nodes if arg.meta["type"] is not None]
+        seen.add(each)
+        if each.target is aten.matmul.default:
+            return kind, at
+        if each.target is aten.softmax.int:
+            kind, at = "softmax", each
+        elif each.target in _ACTIVATIONS and kind == "linear":
+            kind = "other"
+        elif each.target not in _ELEMENTWISE and each.target not in _ACTIVATIONS:
+            continue
+        queue += each.all_input_nodes
     return None

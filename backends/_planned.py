@@ -1,0 +1,45 @@
+"""What an engine is expected to hold, read off the program it is made of and the ONNX file in between."""
+
+from __future__ import annotations
+
+from vitgraph import dialect
+from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear
+from vitgraph.backends._onnx import AttentionNode, OnnxModel
+from vitgraph.backends._weights import read_int8_weights
+from vitgraph.program import Program
+from vitgraph.sites import find_sites
+from vitgraph.softmax import find_attentions
+from vitgraph.target import Target
+
+
+def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePlan:
+    """Every linear with the type it was planned in and its mask, every softmax attention with its kernel's type.
+
+    An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
+    """
+    weights = read_int8_weights(model.path)
+    masks = {f["masked"]: (int(f["n"]), int(f["m"])) for e in program.ledger for f in e.get("found", []) if "masked" in f}
+    linears = tuple(
+        PlannedLinear(
+            linear.path, linear.node, "int8" if linear.planned_int8 else "float", weights.get(linear.node), masks.get(linear.path)
+        )
+        for linear in model.linears
+    )
+    excuses = _excuses(program, model, target)
+    attentions = tuple(PlannedAttention(a.path, a.softmax, a.planned, excuses.get(a)) for a in model.attentions)
+    return EnginePlan(linears, attentions)
+
+
+def _excuses(program: Program, model: OnnxModel, target: Target) -> dict[AttentionNode, str]:
+    """Why an attention can't be one kernel, where its sizes are the reason."""
+    sites = {site.node: site for site in find_sites(program).attentions}
+    nodes = [node for kind, node in find_attentions(program) if kind == "softmax"]
+    found = dict[AttentionNode, str]()
+    for attention, node in zip(model.attentions, nodes, strict=True):
+        if node.target is not dialect.attention or target.attention(attention.planned) is None:
+            continue
+        site = sites[node]
+        why = target.attention_refusal(attention.planned, site.head_dim, max(site.tokens, site.keys), site.value_dim)
+        if why is not None:
+            found[attention] = why
+    return found
