@@ -167,14 +167,11 @@ def save(program: Program, path: Path) -> None:
     """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes."""
     from safetensors.torch import save as to_bytes
 
-    header = {
-        "vitgraph": "1",
-        "text": str(program),
-        "provenance": json.dumps(program.provenance, sort_keys=True),
-        "ledger": json.dumps(program.ledger, sort_keys=True),
-    }
+    header = {"text": str(program), "provenance": program.provenance, "ledger": program.ledger}
+    # one entry only: safetensors writes several in an order of its own, another one each time
+    metadata = {"vitgraph": json.dumps(header, sort_keys=True)}
     tensors = {name: tensor.detach().contiguous().clone() for name, tensor in program.tensors().items()}
-    write_whole(path, to_bytes(tensors, metadata=header))
+    write_whole(path, to_bytes(tensors, metadata=metadata))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -200,16 +197,16 @@ def load(path: Path) -> Program:
     file = path / "program.safetensors" if path.is_dir() else path
     try:
         with safe_open(file, framework="pt") as reader:
-            header = reader.metadata() or {}
+            metadata = reader.metadata() or {}
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`") from error
-    if header.get("vitgraph") != "1":
+    if "vitgraph" not in metadata:
         raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
+    header = json.loads(metadata["vitgraph"])
     try:
         program = parse(header["text"], tensors)
     except TextError as error:
         raise InputError(f"{file}: its graph can't be read: {error}") from error
-    program.provenance = json.loads(header["provenance"])
-    program.ledger = json.loads(header["ledger"])
+    program.provenance, program.ledger = header["provenance"], header["ledger"]
     return program

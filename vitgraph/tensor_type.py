@@ -1,8 +1,8 @@
 """What a value in a graph is: element type and shape, with at most one unknown, the batch.
 
 A dimension is an integer, or `times * N + plus` where `N` is the batch size that is not known yet. Types are not
-carried through symbolic algebra: an operator is run on fake tensors at two batch sizes, and each dimension of its
-result is the line through the two answers.
+carried through symbolic algebra: an operator is run on fake tensors at a few batch sizes, and each dimension of its
+result is the line through the answers.
 
     >>> print(TensorType(torch.float32, (Dim(64, 0), 49, 96)))
     f32[64*N, 49, 96]
@@ -33,8 +33,9 @@ DTYPES: dict[str, torch.dtype] = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-_SAMPLES = (5, 7)
-"""Two batch sizes to look at an operator with: primes, so that nothing in a model divides them by chance."""
+_SAMPLES = (5, 7, 11)
+"""Batch sizes to look at an operator with: primes, so that nothing in a model divides them by chance; two make a line,
+the third shows that it is one."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,7 @@ def _line(values: list[int], batches: Sequence[int]) -> Size:
     if len(set(values)) == 1:
         return values[0]
     slope, rest = divmod(values[1] - values[0], batches[1] - batches[0])
-    if rest:
+    line = Dim(slope, values[0] - slope * batches[0])
+    if rest or values != [line.at(batch) for batch in batches]:
         raise ValueError(f"a size goes {values} at batch {list(batches)}, which is no straight line in the batch")
-    return Dim(slope, values[0] - slope * batches[0])
+    return line

@@ -240,9 +240,9 @@ return_([a, b, d])
 """
     after = """
 x: f32[N, 49, 8] = input()
+n: int[N] = aten.sym_size.int(x, 0)
 a: f32[N, 49, 2, 4] = aten.reshape.default(x, [-1, 49, 2, 4])
 b: f32[49*N, 8] = aten.reshape.default(x, [-1, 8])
-n: int[N] = aten.sym_size.int(x, 0)
 cls: f32[1, 1, 8] = weight("cls")
 c: f32[N, 1, 8] = aten.expand.default(cls, [n, 1, 8])
 d: f32[N, 50, 8] = aten.cat.default([c, x], 1)
