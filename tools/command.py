@@ -31,6 +31,8 @@ class Answer:
     text: Any = ""
     """A string that is printed as it is, or something rich can draw."""
     status: int = 0
+    complaint: str = ""
+    """What failed, for standard error, where the status is not 0."""
 
 
 JsonOption = Annotated[
@@ -102,6 +104,8 @@ def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = 
         hint = "" if debug else " (--debug shows where; please report it)"
         return report_error(message + hint, INTERNAL_ERROR, as_json=as_json, debug=debug)
     _print(answer, as_json)
+    if answer.complaint:
+        print(f"vitgraph: {answer.complaint}", file=sys.stderr)
     return answer.status
 
 

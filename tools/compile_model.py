@@ -1,5 +1,138 @@
+"""`vitgraph compile`: a model in, a folder with engine, ONNX and report out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from vitgraph.errors import CheckFailed
+from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.model_options import MODEL_HELP, ModelSettings
+from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings, read_pipeline
+from vitgraph.tools.progress import show_progress
+
+if TYPE_CHECKING:
+    from vitgraph.report import Report
+
+EVALUATE_HELP = "Labelled images: a folder of class folders, or a folder or .zip with labels.csv (file,index,label)."
 
 
 def declare(app: typer.Typer) -> None:
-    """Nothing yet."""
+    """Add the command."""
+    command(app, "compile")(compile_model)
+
+
+def compile_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
+    target: Annotated[str, typer.Option(help="The device to compile for (`vitgraph targets`).")],
+    recipe: Annotated[str, typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
+    ],
+    settings: ModelSettings,
+    calibration: CalibrationSettings,
+    evaluate_data: Annotated[
+        str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
+    ] = None,
+    evaluate_images: Annotated[
+        int | None, typer.Option(min=1, help="How many of them; all unless given.", show_default=False)
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option(help=PIPELINE_HELP + " In place of the recipe's.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a compilation's folder.")] = False,
+) -> Answer:
+    """Compile a model for a device and write engine, ONNX, program and report."""
+    from vitgraph import compiler
+
+    compiler.check_output(output, force)
+    steps = None if pipeline is None else str(read_pipeline(pipeline))
+    with show_progress() as progress:
+        try:
+            report = compiler.compile_model(
+                model,
+                target=target,
+                recipe=recipe,
+                out=output,
+                weights=settings.weights or "pretrained",
+                model_args=settings.arguments(),
+                preprocessing=settings.preprocessing(),
+                calibration_data=calibration.calibration_data,
+                calibration_images=calibration.calibration_images,
+                evaluate_data=evaluate_data,
+                evaluate_images=evaluate_images,
+                pipeline=steps,
+                batch=settings.batch,
+                force=force,
+                seed=settings.seed,
+                progress=progress,
+            )
+        except CheckFailed as error:
+            return _failed(error, output)
+    return Answer(json.loads(report.to_json()), summary(report, output))
+
+
+def _failed(error: CheckFailed, output: Path) -> Answer:
+    """The work ran to its end, so there is a report to show beside the complaint."""
+    from vitgraph.report import read_report
+
+    if not (output / "report.json").is_file():
+        raise error
+    report = read_report(output)
+    data = {"error": str(error), "exit_status": error.exit_status, **json.loads(report.to_json())}
+    return Answer(data, summary(report, output), error.exit_status, str(error))
+
+
+def summary(report: Report, folder: Path) -> Any:
+    """What a person asks first of a compilation, each line with where its number comes from."""
+    facts = [[key, value] for key, value in _facts(report) if value]
+    parts: list[Any] = [
+        table([report.model.name, f"{report.recipe} for {report.target}"], [*facts, ["written to", str(folder)]])
+    ]
+    if report.complaints:
+        rows = [[str(c["site"]), str(c["planned"]), str(c["found"]), str(c["why"])] for c in report.complaints]
+        parts.append(table(["site", "planned", "found", "why"], rows, title="The engine does not keep its contract:"))
+    return group(*parts)
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    accuracy, engine, cost = report.accuracy, report.engine, report.cost
+    facts = [("parameters", f"{report.model.parameters:,}"), ("pipeline", report.pipeline)]
+    refused = [f"{each['site']}: {each['why']}" for entry in report.passes for each in entry.get("refused", [])]
+    if refused:
+        facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
+    stored = cost.get("weight_bytes")
+    if stored:
+        facts.append(("weights", f"{stored['stored']:,} bytes of {stored['dense_fp32']:,} in FP32"))
+    if accuracy is None:
+        facts.append(("accuracy", f"not measured: {report.accuracy_why}"))
+    else:
+        facts += [
+            ("top-1", f"{_percent(accuracy.top1)}, reference {_percent(accuracy.top1_reference)}"),
+            ("agreement", f"{accuracy.agreement:.2f} % of {accuracy.images} images, on {accuracy.measured_on}"),
+        ]
+    if engine is None:
+        return [*facts, ("engine", f"not built: {report.engine_why}")]
+    return [*facts, *_engine_facts(engine)]
+
+
+def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
+    linears, attention, sparse = engine["linears"], engine["attention"], engine.get("sparse") or {}
+    fallback = f", in float: {', '.join(map(str, linears['fallback']))}" if linears["fallback"] else ""
+    facts = [
+        ("engine", f"{engine['bytes']:,} bytes, {engine['layers']} layers ({engine['flavour']} {engine['version']})"),
+        ("role", f"{engine['role']}: {engine['role_why']}"),
+        ("linears", f"{linears['int8']} of {linears['planned_int8']} planned run in INT8{fallback}"),
+        ("products", ", ".join(f"{count} {kind}" for kind, count in engine["gemm"].items() if count) or "none"),
+        ("attention", f"{attention['fused']} of {attention['sites']} fused, {attention['fused_int8']} in INT8"),
+    ]
+    if sparse.get("masked"):
+        facts.append(("sparse", f"{sparse['masked']} masked, {sparse.get('chosen')} chosen: {sparse.get('why')}"))
+    return facts
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f} %"
