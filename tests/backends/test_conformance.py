@@ -11,8 +11,11 @@ from tests.backends.operator_cases import CASES, batch_for, build
 from vitgraph.backend import Backend, Runner
 from vitgraph.backends import all_backends, find_backend
 from vitgraph.backends._onnx import RULES
+from vitgraph.capture import capture
 from vitgraph.dialect import ATEN, INTEGER, OWN
 from vitgraph.errors import InputError
+from vitgraph.numerics import measure
+from vitgraph.passes import pipeline
 from vitgraph.program import Program
 from vitgraph.target import get_target
 from vitgraph.verify import verify
@@ -154,3 +157,19 @@ def test_other_packages_offer_backends(monkeypatch: pytest.MonkeyPatch) -> None:
         assert all_backends()["ort"].startswith("vitgraph."), "another package may not take over a name"
     finally:
         all_backends.cache_clear()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dynamic_batch", [False, True])
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "efficientvit_b1"])
+def test_whole_models(name: str, dynamic_batch: bool) -> None:
+    import timm
+
+    model = timm.create_model(name, pretrained=False).eval()  # pyright: ignore[reportUnknownMemberType, reportPrivateImportUsage]
+    batch = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    captured = capture(model, batch, name=name, dynamic_batch=dynamic_batch)
+    program = pipeline("canonicalize,fold-constants").run(captured)
+    with find_backend("ort").load(program) as runner, torch.no_grad():
+        assert measure(model(batch), runner.run(batch)).relative_l2 < 1e-5
+        if dynamic_batch:
+            assert measure(model(batch[:1]), runner.run(batch[:1])).relative_l2 < 1e-5

@@ -1,6 +1,8 @@
 """The ONNX file: its names, forms, bytes and what is said of it; numbers are held by test_conformance and test_ort."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from tests.backends.operator_cases import CASES, batch_for, build
+from tests.conftest import ROOT
 from vitgraph.backends._onnx import lower
 from vitgraph.backends._onnx_weights import quantize_constant
 from vitgraph.backends.ort import Ort
@@ -350,3 +353,33 @@ return_([{returned}])
     with Ort().load(model.path) as runner:
         assert torch.equal(runner.run(batch), program.run(batch)[0])
         assert len(runner.session.get_outputs()) == len(returned.split(","))
+
+
+_MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from tests.conftest import ROOT
+from tests.backends.operator_cases import build
+from vitgraph.backends._onnx import lower
+
+side, count = 4096, 8  # 64 MiB each
+lines = "; ".join(f"w{n}: f32[{side}, {side}] = weight('w{n}')" for n in range(count))
+body = "; ".join(f"y{n + 1} = aten.linear.default(y{n}, w{n})" for n in range(count))
+program = build(f"{lines}; y0: f32[1, {side}] = input(); {body}")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+torch.ones(64 << 20).sum()  # 256 MiB: what is measured below is what lowering needs beyond them
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+lower(program, Path(sys.argv[1]), external_bytes=int(sys.argv[2]))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("external_bytes", [10**10, 1000])
+def test_lowering_holds_no_second_copy_of_the_weights(external_bytes: int, tmp_path: Path) -> None:
+    """512 MiB of weights, each transposed on its way: lowering must do with the 256 MiB that the process had at its peak."""
+    command = [sys.executable, "-c", _MEASURE, str(tmp_path / "m.onnx"), str(external_bytes)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) > 512 << 20
+    assert int(done.stdout) < 128
