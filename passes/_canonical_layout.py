@@ -279,7 +279,7 @@ def pad(program: Program, node: fx.Node) -> fx.Node | None:
     """Padding with all four arguments; padding by nothing is dropped."""
     values = arguments(node)
     pads = list(values["pad"])
-    mode, value = values.get("mode", "constant"), values["value"] if "value" in values else None
+    mode, value = values.get("mode", "constant"), values.get("value")
     if all(isinstance(each, int) and each == 0 for each in pads):
         return source(node)
     value = float(value or 0) if mode == "constant" else None
@@ -301,6 +301,19 @@ def repeat(program: Program, node: fx.Node) -> fx.Node | None:
         sizes = [-1 if count == 1 and size != 1 else count for size, count in zip(aligned, times, strict=True)]
         return program.insert(node, aten.expand.default, first, sizes)
     return None if node.target is aten.repeat.default else program.insert(node, aten.repeat.default, first, times)
+
+
+def repeat_each(program: Program, node: fx.Node) -> fx.Node | None:
+    """Each element several times in a row: a new dimension of size 1, expanded and merged."""
+    values, before = arguments(node), shape(source(node))
+    dim, count = values["dim"], values["repeats"]
+    if dim is None or not isinstance(count, int):
+        return None
+    dim %= len(before)
+    apart = program.insert(node, aten.unsqueeze.default, source(node), dim + 1)
+    sizes = [count if position == dim + 1 else -1 for position in range(len(before) + 1)]
+    many = program.insert(node, aten.expand.default, apart, sizes)
+    return program.insert(node, aten.flatten.using_ints, many, dim, dim + 1)
 
 
 def sym_size(program: Program, node: fx.Node) -> fx.Node | None:
@@ -402,5 +415,7 @@ LAYOUT: dict[Any, Rule] = {
     aten.constant_pad_nd.default: pad,
     aten.repeat.default: repeat,
     aten.tile.default: repeat,
+    aten.repeat_interleave.self_int: repeat_each,
+    **dict.fromkeys((aten.sym_size.int, operator.mul, operator.add, operator.sub, operator.floordiv), sym_size),
 }
 """Rule by operator."""

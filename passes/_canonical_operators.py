@@ -56,7 +56,7 @@ def addmm(program: Program, node: fx.Node) -> fx.Node | None:
     values = arguments(node)
     if values["beta"] != 1 or values["alpha"] != 1:
         return None
-    left, right = values.get("mat1", values.get("batch1")), values.get("mat2", values.get("batch2"))
+    left, right = (values["mat1"], values["mat2"]) if "mat1" in values else (values["batch1"], values["batch2"])
     if _is_weight_matrix(right) and len(shape(values["self"])) == 1:
         turned = program.insert(node, aten.permute.default, right, [1, 0])
         return program.insert(node, aten.linear.default, left, turned, values["self"])
@@ -94,6 +94,24 @@ def named_padding(program: Program, node: fx.Node) -> fx.Node | None:
     padding = [each // 2 for each in total]
     rest = (values["stride"], padding, values["dilation"], values["groups"])
     return program.insert(node, aten.conv2d.default, image, values["weight"], values["bias"], *rest)
+
+
+def fold_patches(program: Program, node: fx.Node) -> fx.Node | None:
+    """`col2im` is a transposed convolution whose kernel puts each row of the patches in its own place."""
+    values = arguments(node)
+    kernel, stride, padding, dilation = (values[name] for name in ("kernel_size", "stride", "padding", "dilation"))
+    area, channels = kernel[0] * kernel[1], shape(node)[-3]
+    assert isinstance(channels, int)
+    reach = [dilation[axis] * (kernel[axis] - 1) + 1 for axis in (0, 1)]
+    free = [values["output_size"][axis] + 2 * padding[axis] - reach[axis] for axis in (0, 1)]
+    patches = [free[axis] // stride[axis] + 1 for axis in (0, 1)]
+    rest = [free[axis] % stride[axis] for axis in (0, 1)]
+    places = torch.eye(area).reshape(1, area, 1, *kernel).repeat(channels, 1, 1, 1, 1).flatten(0, 1)
+    name = f"{node.meta['path']}.places" if node.meta.get("path") else "places"
+    weight = program.constant_node(node, name, places.to(node.meta["type"].dtype))
+    image = program.insert(node, aten.unflatten.int, source(node), -1, patches)
+    args = (image, weight, None, stride, padding, rest, channels, dilation)
+    return program.insert(node, aten.conv_transpose2d.input, *args)
 
 
 def in_pairs(program: Program, node: fx.Node) -> fx.Node | None:
@@ -301,13 +319,9 @@ def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:
     other = values["other"]
     if isinstance(other, fx.Node):
         return program.insert(node, aten.sub.Tensor, other, values["self"], alpha=values["alpha"])
-    scaled = program.insert(node, aten.mul.Tensor, values["self"], -values["alpha"])
+    negative = program.insert(node, aten.neg.default, values["self"])
+    scaled = program.insert(node, aten.mul.Tensor, negative, values["alpha"])
     return program.insert(node, aten.add.Tensor, scaled, other)
-
-
-def times_minus_one(program: Program, node: fx.Node) -> fx.Node | None:
-    """Negation is a product."""
-    return program.insert(node, aten.mul.Tensor, source(node), -1)
 
 
 def power(program: Program, node: fx.Node) -> fx.Node | None:
@@ -349,6 +363,15 @@ def compare(program: Program, node: fx.Node) -> fx.Node | None:
     return program.insert(node, packet.Scalar, source(node), found)
 
 
+def compare_with_constant(program: Program, node: fx.Node) -> fx.Node | None:
+    """`<` and the like take tensors: a number becomes a constant."""
+    values, first = arguments(node), source(node)
+    name = f"{node.meta['path']}.limit" if node.meta.get("path") else "limit"
+    limit = program.constant_node(node, name, torch.tensor(values["other"], dtype=first.meta["type"].dtype))
+    packet = getattr(aten, node.target._opname)  # type: ignore[union-attr]
+    return program.insert(node, packet.Tensor, first, limit)
+
+
 def where(program: Program, node: fx.Node) -> fx.Node | None:
     """Numbers in a choice become constants: `where.self` takes tensors."""
     values = arguments(node)
@@ -388,6 +411,7 @@ OPERATORS: dict[Any, Rule] = {
     aten.baddbmm.default: addmm,
     aten.convolution.default: convolution,
     aten.conv2d.padding: named_padding,
+    aten.col2im.default: fold_patches,
     **dict.fromkeys(
         (
             aten.conv2d.default,
@@ -460,7 +484,6 @@ OPERATORS: dict[Any, Rule] = {
     aten.addcmul.default: add_product,
     aten.rsub.Scalar: reverse_subtract,
     aten.rsub.Tensor: reverse_subtract,
-    aten.neg.default: times_minus_one,
     aten.pow.Tensor_Scalar: power,
     aten.square.default: square,
     **dict.fromkeys(
@@ -473,9 +496,8 @@ OPERATORS: dict[Any, Rule] = {
         ),
         clamp,
     ),
-    **dict.fromkeys(
-        (aten.eq.Tensor, aten.ne.Tensor, aten.lt.Tensor, aten.le.Tensor, aten.gt.Tensor, aten.ge.Tensor), compare
-    ),
+    **dict.fromkeys((aten.eq.Tensor, aten.ne.Tensor), compare),
+    **dict.fromkeys((aten.lt.Scalar, aten.le.Scalar, aten.gt.Scalar, aten.ge.Scalar), compare_with_constant),
     **dict.fromkeys((aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar), where),
     aten.masked_fill.Tensor: masked_fill,
     aten.bitwise_not.default: logical(aten.logical_not.default),

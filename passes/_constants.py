@@ -42,7 +42,7 @@ class Constants:
         if node.op == "get_attr":
             return self.program.tensor(str(node.target)).detach()
         if node not in self._values:
-            args, kwargs = fx.map_arg((node.args, node.kwargs), self.value)  # type: ignore[misc]
+            args, kwargs = fx.map_arg((node.args, node.kwargs), self.value)
             with torch.no_grad():
                 self._values[node] = _call(node.target, args, kwargs)
         return self._values[node]

@@ -87,7 +87,15 @@ def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     return replace_by_constant(program, node, value, _opname(node)) if isinstance(value, Tensor) else None
 
 
-_RESPELLED = RULES.keys() - {aten.slice_scatter.default, aten.select_scatter.default, aten.copy.default}
+_RESPELLED = RULES.keys() - {
+    aten.slice_scatter.default,
+    aten.select_scatter.default,
+    aten.copy.default,
+    aten.lt.Scalar,
+    aten.le.Scalar,
+    aten.gt.Scalar,
+    aten.ge.Scalar,
+}
 """Operators outside the dialect that have a spelling in it: computing them is the business of fold-constants."""
 
 _FILLED: Mapping[Any, float | None] = {

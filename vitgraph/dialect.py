@@ -108,11 +108,11 @@ ATEN: frozenset[Any] = frozenset(
         aten.expand.default,  # expand_as, broadcast_to
         aten.slice.Tensor,  # (x, dim, start, end, step); split, chunk, narrow
         aten.select.int,  # unbind
-        aten.cat.default,  # stack
+        aten.cat.default,  # stack, slice_scatter
         aten.pad.default,  # (x, pads, mode, value); constant_pad_nd
         aten.roll.default,
         aten.flip.default,
-        aten.repeat.default,
+        aten.repeat.default,  # where it is no expand; tile
         aten.index.Tensor,
         aten.index_select.default,
         aten.gather.default,
@@ -126,7 +126,7 @@ ATEN: frozenset[Any] = frozenset(
         aten.linear.default,  # addmm, and matmul with a weight
         aten.conv1d.default,
         aten.conv2d.default,  # (x, w, b, stride, padding, dilation, groups), all given; convolution
-        aten.conv_transpose2d.input,
+        aten.conv_transpose2d.input,  # col2im
         aten.matmul.default,  # bmm, mm
         aten.einsum.default,
         aten.embedding.default,
@@ -135,13 +135,13 @@ ATEN: frozenset[Any] = frozenset(
         aten.batch_norm.default,  # (x, w, b, mean, var, False, momentum, eps, False)
         aten.group_norm.default,
         aten.rms_norm.default,
-        aten.linalg_vector_norm.default,
+        aten.linalg_vector_norm.default,  # (x, p, dims, keepdim); norm
         # attention's parts
-        aten.scaled_dot_product_attention.default,
+        aten.scaled_dot_product_attention.default,  # (q, k, v, mask, 0.0, is_causal, scale=), all given
         aten.softmax.int,  # _softmax
         aten.log_softmax.int,
         # arithmetic; a Python number stands where it can
-        aten.add.Tensor,
+        aten.add.Tensor,  # numbers and weights on the right; sub of a number
         aten.sub.Tensor,
         aten.mul.Tensor,
         aten.div.Tensor,
@@ -165,7 +165,7 @@ ATEN: frozenset[Any] = frozenset(
         aten.masked_fill.Scalar,
         aten.eq.Scalar,
         aten.ne.Scalar,
-        aten.lt.Tensor,
+        aten.lt.Tensor,  # a number is a constant here
         aten.le.Tensor,
         aten.gt.Tensor,
         aten.ge.Tensor,
@@ -195,7 +195,7 @@ ATEN: frozenset[Any] = frozenset(
         aten.cumsum.default,
         aten.topk.default,
         aten.max_pool2d.default,
-        aten.avg_pool2d.default,
+        aten.avg_pool2d.default,  # avg_pool1d
         aten.adaptive_avg_pool2d.default,
         aten.adaptive_max_pool2d.default,
         aten.upsample_bilinear2d.vec,

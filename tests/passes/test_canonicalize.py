@@ -138,6 +138,32 @@ CASES: dict[str, tuple[str, str]] = {
         return_(a)
         """,
     ),
+    "patches are put together by a transposed convolution": (
+        """
+        a: f32[1, 8, 16] = aten.transpose.int(x, 1, 2)
+        b: f32[1, 2, 5, 5] = aten.col2im.default(a, [5, 5], [2, 2], [1, 1], [0, 0], [1, 1])
+        return_(b)
+        """,
+        """
+        a: f32[1, 8, 16] = aten.permute.default(x, [0, 2, 1])
+        b: f32[1, 8, 4, 4] = aten.reshape.default(a, [1, 8, 4, 4])
+        w: f32[8, 1, 2, 2] = constant("places")
+        c: f32[1, 2, 5, 5] = aten.conv_transpose2d.input(b, w, None, [1, 1], [0, 0], [0, 0], 2, [1, 1])
+        return_(c)
+        """,
+    ),
+    "each element several times is an expand": (
+        """
+        a: f32[1, 32, 8] = aten.repeat_interleave.self_int(x, 2, 1)
+        return_(a)
+        """,
+        """
+        a: f32[1, 16, 1, 8] = aten.reshape.default(x, [1, 16, 1, 8])
+        b: f32[1, 16, 2, 8] = aten.expand.default(a, [1, 16, 2, 8])
+        c: f32[1, 32, 8] = aten.reshape.default(b, [1, 32, 8])
+        return_(c)
+        """,
+    ),
     "layer norm takes five": (
         """
         w: f32[8] = weight("w")
@@ -188,7 +214,7 @@ CASES: dict[str, tuple[str, str]] = {
         """
         a: f32[1, 16, 8] = aten.add.Tensor(x, 2)
         b: f32[1, 16, 8] = aten.add.Tensor(a, -3.0)
-        c: f32[1, 16, 8] = aten.mul.Tensor(b, -1)
+        c: f32[1, 16, 8] = aten.neg.default(b)
         d: f32[1, 16, 8] = aten.add.Tensor(c, 1.0)
         g: f32[8] = weight("g")
         e: f32[1, 16, 8] = aten.mul.Tensor(d, g)
