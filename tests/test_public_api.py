@@ -9,7 +9,37 @@ import pytest
 import vitgraph
 
 # A name more or less is a decision: change this list, CHANGELOG.md and the documentation together.
-PUBLIC: set[str] = set()
+PUBLIC = {
+    "CheckFailed",
+    "Compare",
+    "Context",
+    "Dump",
+    "Effect",
+    "InputError",
+    "Pass",
+    "PassError",
+    "Pipeline",
+    "Program",
+    "Report",
+    "Reproducer",
+    "Target",
+    "Verify",
+    "VitgraphError",
+    "capture_model",
+    "capture_module",
+    "compile_model",
+    "find_sites",
+    "get_target",
+    "load",
+    "load_model",
+    "open_images",
+    "parse",
+    "read_pipeline",
+    "read_report",
+    "save",
+    "show",
+    "verify_program",
+}
 
 HEAVY = (
     *("torch", "torchvision", "timm", "transformers", "onnx", "onnx_ir", "onnxruntime", "safetensors", "numpy", "PIL"),

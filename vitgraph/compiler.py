@@ -189,7 +189,7 @@ def _compile(job: _Job, folder: Path) -> Report:
     return report
 
 
-def capture_model(model: LoadedModel, batch: Batch) -> Program:
+def capture_model(model: LoadedModel, batch: Batch = Batch(1, 1, 1)) -> Program:
     """Capture a loaded model for these batch sizes; its provenance says where everything came from."""
     import torch
 
