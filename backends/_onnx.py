@@ -7,15 +7,13 @@ was planned in INT8 and where its INT8 weight lies, and which node is the softma
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 import onnx_ir as ir
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from vitgraph.backends._onnx_file import EXTERNAL_BYTES, write_model
 from vitgraph.backends._onnx_graph import (
@@ -32,8 +30,9 @@ from vitgraph.backends._onnx_graph import (
 from vitgraph.backends._onnx_image import IMAGE
 from vitgraph.backends._onnx_layout import LAYOUT
 from vitgraph.backends._onnx_math import MATH
+from vitgraph.backends._onnx_model import LINEAR, OnnxModel, describe_attention, describe_linear
+from vitgraph.backends._onnx_reduce import REDUCE
 from vitgraph.backends._onnx_weights import WEIGHTS, quantized_weight
-from vitgraph.dialect import attention, fake_quantize
 from vitgraph.errors import InputError
 from vitgraph.program import Program
 from vitgraph.softmax import find_attentions
@@ -41,78 +40,11 @@ from vitgraph.tensor_type import TensorType
 
 aten = torch.ops.aten
 
-RULES: Table = {**LAYOUT, **MATH, **IMAGE, **WEIGHTS}
+RULES: Table = {**LAYOUT, **MATH, **REDUCE, **IMAGE, **WEIGHTS}
 """Every operator that has an ONNX form, and the function that makes it."""
 
 OPSETS = range(20, 24)
 """Opset 20 has Gelu and the rest of what is used; TensorRT makes the same engine of 13 to 25."""
-
-_LINEAR: dict[Any, str] = {aten.linear.default: "MatMul", aten.conv1d.default: "Conv", aten.conv2d.default: "Conv"}
-Kind = Literal["int8", "fp16", "bf16", "fp32"]
-_KINDS: dict[torch.dtype, Kind] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
-_MOVES = (
-    aten.reshape.default,
-    aten.permute.default,
-    aten.expand.default,
-    aten.slice.Tensor,
-    aten.select.int,
-    aten.roll.default,
-    aten.to.dtype,
-)
-
-
-@dataclass(frozen=True)
-class LinearNode:
-    """A linear layer or convolution in the file."""
-
-    path: str
-    node: str
-    """Name of its MatMul or Conv."""
-    operator: str
-    input_quantized: bool
-    weight_quantized: bool
-    weight: str | None
-    """Name of the INT8 initializer, where there is one: `[K, N]` for MatMul, `[N, K / groups, ...]` for Conv."""
-    k_axis: int
-    groups: int = 1
-
-    @property
-    def planned_int8(self) -> bool:
-        """Whether both operands are INT8."""
-        return self.input_quantized and self.weight_quantized
-
-
-@dataclass(frozen=True)
-class AttentionNode:
-    """An attention in the file."""
-
-    path: str
-    softmax: str
-    """Name of its Softmax."""
-    planned: Kind
-    """INT8 where its probabilities are quantized, and the type of its operands otherwise."""
-
-
-@dataclass(frozen=True)
-class OnnxModel:
-    """An ONNX file that was written, and what an engine made of it is held to."""
-
-    path: Path
-    files: tuple[Path, ...]
-    """`path`, and the file of external data where there is one."""
-    inputs: Mapping[str, TensorType]
-    outputs: Mapping[str, TensorType]
-    linears: tuple[LinearNode, ...]
-    attentions: tuple[AttentionNode, ...]
-    int8_weights: Mapping[str, Tensor] = field(repr=False)
-    """The INT8 initializers by name, as they are stored."""
-    operators: Mapping[str, int] = field(default_factory=dict[str, int])
-    """How many nodes there are of each ONNX operator."""
-
-    @property
-    def dynamic_batch(self) -> bool:
-        """Whether the first input's batch size is left open."""
-        return any(not isinstance(size, int) for kind in self.inputs.values() for size in kind.shape)
 
 
 def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int = EXTERNAL_BYTES) -> OnnxModel:
@@ -135,7 +67,7 @@ def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int 
         raise InputError(_refusal(program, refused))
     outputs = _outputs(g, program)
     files = write_model(_model(g, inputs, list(outputs), opset), list(g.initializers.values()), path, external_bytes)
-    linears = tuple(_linear_node(g, node) for node in program.calls(*_LINEAR))
+    linears = tuple(describe_linear(g, node) for node in program.calls(*LINEAR))
     names = [linear.weight for linear in linears if linear.weight]
     return OnnxModel(
         path=path,
@@ -143,7 +75,7 @@ def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int 
         inputs={str(value.name): tensor_type(node) for value, node in zip(inputs, program.inputs, strict=True)},
         outputs={str(value.name): kind for value, kind in outputs.items()},
         linears=linears,
-        attentions=tuple(_attention_node(g, node) for kind, node in find_attentions(program) if kind == "softmax"),
+        attentions=tuple(describe_attention(g, node) for kind, node in find_attentions(program) if kind == "softmax"),
         int8_weights={name: g.initializers[name].read() for name in names},
         operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
     )
@@ -161,7 +93,7 @@ def _is_weight(g: Lowering, node: fx.Node) -> bool:
     """Whether a call is a constant, or only ever the weight of a linear layer: such are lowered where they are used."""
     if g.is_constant(node):
         return True
-    operand_only = all(user.target in _LINEAR and user.args.index(node) == 1 for user in node.users)
+    operand_only = all(user.target in LINEAR and user.args.index(node) == 1 for user in node.users)
     return operand_only and quantized_weight(g, node) is not None
 
 
@@ -238,38 +170,3 @@ def _model(g: Lowering, inputs: list[ir.Value], outputs: list[ir.Value], opset: 
     graph = ir.Graph(inputs, outputs, nodes=g.nodes, opset_imports={"": opset}, name=g.program.name)
     version = 9 if opset <= 20 else 10
     return ir.to_proto(ir.Model(graph, ir_version=version, producer_name="vitgraph"))
-
-
-def _linear_node(g: Lowering, node: fx.Node) -> LinearNode:
-    call, made = Call(node), g.made[node]
-    operator = _LINEAR[node.target]
-    dequantizers = [each for each in made if each.op_type == "DequantizeLinear"]
-    weight = str(dequantizers[0].inputs[0].name) if dequantizers and dequantizers[0].inputs[0] else None
-    return LinearNode(
-        path=call.path,
-        node=_name_of(made, operator),
-        operator=operator,
-        input_quantized=_behind_moves(call["input"]).target is fake_quantize,
-        weight_quantized=weight is not None,
-        weight=weight,
-        k_axis=0 if operator == "MatMul" else 1,
-        groups=1 if operator == "MatMul" else int(call["groups"]),
-    )
-
-
-def _attention_node(g: Lowering, node: fx.Node) -> AttentionNode:
-    call = Call(node)
-    quantized = node.target is attention and call["probability_scale"] is not None
-    planned: Kind = "int8" if quantized else _KINDS.get(call.type.dtype, "fp32")
-    return AttentionNode(call.path, _name_of(g.made[node], "Softmax"), planned)
-
-
-def _name_of(made: list[ir.Node], operator: str) -> str:
-    return str(next(each.name for each in made if each.op_type == operator))
-
-
-def _behind_moves(node: fx.Node) -> fx.Node:
-    """What a value was before it was reshaped, permuted, cut or cast."""
-    while node.target in _MOVES:
-        node = node.all_input_nodes[0]
-    return node

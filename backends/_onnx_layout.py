@@ -259,5 +259,5 @@ LAYOUT: Table = {
     operator.add: _integer("Add"),
     operator.sub: _integer("Sub"),
     operator.mul: _integer("Mul"),
-    operator.floordiv: _integer("Div"),
+    operator.floordiv: _integer("Div"),  # pyright: ignore[reportUnknownMemberType]
 }

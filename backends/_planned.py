@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vitgraph import dialect
 from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear
-from vitgraph.backends._onnx import AttentionNode, OnnxModel
+from vitgraph.backends._onnx_model import AttentionNode, OnnxModel
 from vitgraph.backends._weights import read_int8_weights
 from vitgraph.program import Program
 from vitgraph.sites import find_sites

@@ -1,6 +1,7 @@
 """One suite for every backend that runs on a CPU: each operator, each batch size, each mistake, against the graph itself."""
 
 from importlib.metadata import EntryPoint
+from typing import Any
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.operator_cases import CASES, batch_for, build
+from vitgraph import dialect
 from vitgraph.backend import Backend, Runner
 from vitgraph.backends import all_backends, find_backend
 from vitgraph.backends._onnx import RULES
 from vitgraph.capture import capture
-from vitgraph.dialect import ATEN, INTEGER, OWN
 from vitgraph.errors import InputError
 from vitgraph.numerics import measure
 from vitgraph.passes import pipeline
@@ -53,8 +54,9 @@ def test_comparison_can_fail() -> None:
 
 def test_every_operator_of_the_dialect_has_a_case_and_a_lowering() -> None:
     seen = {node.target for lines in CASES.values() for node in build(lines).calls()}
-    assert {*ATEN, *OWN, *INTEGER} - seen == set()
-    assert {*ATEN, *OWN, *INTEGER} - set(RULES) == set()
+    wanted: set[Any] = {*dialect.ATEN, *dialect.OWN, *dialect.INTEGER}  # pyright: ignore[reportUnknownMemberType]
+    assert wanted - seen == set()
+    assert wanted - set(RULES) == set()
 
 
 @settings(max_examples=25, deadline=None)
@@ -148,9 +150,11 @@ def test_unknown_backend_lists_near_misses() -> None:
 def test_other_packages_offer_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("planted", "vitgraph.backends.eager:Eager", "vitgraph.backends")
     own = EntryPoint("ort", "elsewhere:Ort", "vitgraph.backends")
-    monkeypatch.setattr(
-        "vitgraph.backends.entry_points", lambda group: [point, own] if group == "vitgraph.backends" else []
-    )
+
+    def offered(group: str) -> list[EntryPoint]:
+        return [point, own] if group == "vitgraph.backends" else []
+
+    monkeypatch.setattr("vitgraph.backends.entry_points", offered)
     all_backends.cache_clear()
     try:
         assert find_backend("planted").name == "eager"

@@ -66,6 +66,21 @@ def block() -> Program:
     return program
 
 
+def load(path: Path) -> onnx.ModelProto:
+    untyped: Any = onnx
+    model: onnx.ModelProto = untyped.load(path)
+    return model
+
+
+def check_model(model: onnx.ModelProto | Path) -> None:
+    untyped: Any = onnx.checker
+    untyped.check_model(model, full_check=True)
+
+
+def from_numpy(array: Any) -> torch.Tensor:
+    return torch.tensor(array)
+
+
 def stored(model: onnx.ModelProto) -> dict[str, Any]:
     return {each.name: numpy_helper.to_array(each) for each in model.graph.initializer}
 
@@ -78,28 +93,28 @@ def nodes(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
 def test_checker_passes(case: str, tmp_path: Path) -> None:
     """Types and shapes that vitgraph writes are those ONNX infers, strictly."""
     lower(build(CASES[case]), tmp_path / "m.onnx")
-    model = onnx.load(tmp_path / "m.onnx")
-    onnx.checker.check_model(model, full_check=True)
+    model = load(tmp_path / "m.onnx")
+    check_model(model)
     onnx.shape_inference.infer_shapes(model, strict_mode=True, check_type=True, data_prop=True)
 
 
 def test_checker_objects_to_a_wrong_shape(tmp_path: Path) -> None:
     lower(build(CASES["linear"]), tmp_path / "m.onnx")
-    model = onnx.load(tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
     model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 17
     with pytest.raises(onnx.shape_inference.InferenceError):
-        onnx.checker.check_model(model, full_check=True)
+        check_model(model)
 
 
 def test_versions_are_those_runtimes_take(tmp_path: Path) -> None:
     lower(build(CASES["linear"]), tmp_path / "m.onnx")
-    model = onnx.load(tmp_path / "m.onnx")
+    model = load(tmp_path / "m.onnx")
     assert (model.ir_version, model.opset_import[0].version, len(model.opset_import)) == (9, 20, 1)
 
 
 def test_nodes_are_named_after_modules(tmp_path: Path) -> None:
     lower(block(), tmp_path / "m.onnx")
-    found = [node.name for node in onnx.load(tmp_path / "m.onnx").graph.node]
+    found = [node.name for node in load(tmp_path / "m.onnx").graph.node]
     assert found == [
         "attn.qkv/QuantizeLinear",
         "attn.qkv/DequantizeLinear",
@@ -129,7 +144,7 @@ def test_nodes_are_named_after_modules(tmp_path: Path) -> None:
 def test_names_of_values_are_unique(tmp_path: Path) -> None:
     program = build("output: f32[2, 3] = input(); a = aten.relu.default(output); b = aten.relu.default(a)")
     lower(program, tmp_path / "m.onnx")
-    graph = onnx.load(tmp_path / "m.onnx").graph
+    graph = load(tmp_path / "m.onnx").graph
     names = [each.name for each in (*graph.input, *graph.initializer)] + [o for n in graph.node for o in n.output]
     assert len(names) == len(set(names))
     assert graph.output[0].name == "output_"
@@ -137,7 +152,7 @@ def test_names_of_values_are_unique(tmp_path: Path) -> None:
 
 def test_what_is_said_of_linears_and_attentions(tmp_path: Path) -> None:
     model = lower(block(), tmp_path / "m.onnx")
-    file = onnx.load(tmp_path / "m.onnx")
+    file = load(tmp_path / "m.onnx")
     qkv, proj, head = model.linears
     assert (qkv.path, qkv.node, qkv.planned_int8, qkv.weight, qkv.k_axis) == (
         *("attn.qkv", "attn.qkv/MatMul", True, "attn.qkv.weight", 0),
@@ -159,27 +174,28 @@ def test_what_is_said_of_linears_and_attentions(tmp_path: Path) -> None:
 def test_int8_weights_are_the_eager_grid_transposed(tmp_path: Path) -> None:
     program = block()
     lower(program, tmp_path / "m.onnx")
-    file = onnx.load(tmp_path / "m.onnx")
+    file = load(tmp_path / "m.onnx")
     weight, scale = program.tensor("attn.qkv.weight").detach(), program.tensor("attn.qkv.weight_scale")
-    q = torch.from_numpy(stored(file)["attn.qkv.weight"].copy())
+    q = from_numpy(stored(file)["attn.qkv.weight"].copy())
     assert q.dtype == torch.int8
     assert torch.equal(q.t() * scale[:, None], fake_quantize(weight, scale, 0))
-    assert torch.equal(torch.from_numpy(stored(file)["head.weight"].copy()).t(), program.tensor("head.weight"))
+    assert torch.equal(from_numpy(stored(file)["head.weight"].copy()).t(), program.tensor("head.weight"))
     (axis,) = nodes(file)["head/DequantizeLinear"].attribute
     assert (axis.name, axis.i) == ("axis", 1)
 
 
 def test_rounding_of_weights_is_half_to_even_and_clamped() -> None:
     weight = torch.tensor([0.5, 1.5, -0.5, -2.5, 127.6, -200.0])
-    assert quantize_constant(weight, torch.tensor(1.0), None).tolist() == [0, 2, 0, -2, 127, -128]
+    wanted = torch.tensor([0, 2, 0, -2, 127, -128], dtype=torch.int8)
+    assert torch.equal(quantize_constant(weight, torch.tensor(1.0), None), wanted)
 
 
 def test_masks_are_folded(tmp_path: Path) -> None:
     program = block()
     lower(program, tmp_path / "m.onnx")
-    file = onnx.load(tmp_path / "m.onnx")
+    file = load(tmp_path / "m.onnx")
     product = program.tensor("attn.proj.weight").detach() * program.tensor("attn.proj.keep")
-    assert torch.equal(torch.from_numpy(stored(file)["attn.proj.weight"].copy()), product.t())
+    assert torch.equal(from_numpy(stored(file)["attn.proj.weight"].copy()), product.t())
     assert not any(name.endswith("keep") for name in stored(file))
 
 
@@ -190,7 +206,7 @@ def test_convolution_weight_is_int8_along_its_outputs(tmp_path: Path) -> None:
         "g = vitgraph.fake_quantize.default(w, ws, 0); y = aten.conv2d.default(f, g, None, [1, 1], [0, 0], [1, 1], 1)"
     )
     model = lower(program, tmp_path / "m.onnx")
-    file = onnx.load(tmp_path / "m.onnx")
+    file = load(tmp_path / "m.onnx")
     assert stored(file)["w"].shape == (8, 4, 3, 3)
     (linear,) = model.linears
     assert (linear.operator, linear.planned_int8, linear.k_axis, linear.weight) == ("Conv", True, 1, "w")
@@ -205,7 +221,7 @@ def test_a_weight_used_twice_is_stored_in_both_forms(tmp_path: Path) -> None:
         "w: f32[7, 8] = weight('w'); x: i64[2, 3] = input(); e = aten.embedding.default(w, x); y = aten.linear.default(e, w)"
     )
     lower(program, tmp_path / "m.onnx")
-    assert {name: array.shape for name, array in stored(onnx.load(tmp_path / "m.onnx")).items()} == {
+    assert {name: array.shape for name, array in stored(load(tmp_path / "m.onnx")).items()} == {
         "w": (7, 8),
         "w_2": (8, 7),
     }
@@ -223,7 +239,7 @@ def test_constants_of_every_type_keep_their_bytes(dtype: str, tmp_path: Path) ->
         else f"c: {dtype}[3, 5] = constant('c'); x: f32[2, 3, 5] = input(); y = aten.add.Tensor(x, c)"
     )
     lower(program, tmp_path / "m.onnx")
-    (found,) = [each for each in onnx.load(tmp_path / "m.onnx").graph.initializer if each.name == "c"]
+    (found,) = [each for each in load(tmp_path / "m.onnx").graph.initializer if each.name == "c"]
     assert found.raw_data == bytes(program.tensor("c").view(torch.uint8).numpy().tobytes())
 
 
@@ -232,7 +248,7 @@ def test_constants_of_every_type_keep_their_bytes(dtype: str, tmp_path: Path) ->
 def test_dynamic_batch_runs_at_any_size(batch: int, external_bytes: int, tmp_path: Path) -> None:
     program = block()
     lower(program, tmp_path / "m.onnx", external_bytes=external_bytes)
-    assert onnx.load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert load(tmp_path / "m.onnx").graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
     x = batch_for(program, batch)
     with Ort().load(tmp_path / "m.onnx") as runner:
         torch.testing.assert_close(runner.run(x), program.run(x), rtol=1e-4, atol=1e-4)
@@ -267,10 +283,10 @@ def test_external_data_holds_the_same_values(tmp_path: Path) -> None:
     assert [file.name for file in outside.files] == ["m.onnx", "m.onnx.data"]
     assert all(file.exists() for file in outside.files)
     assert outside.path.stat().st_size < inside.path.stat().st_size
-    one, other = (stored(onnx.load(each.path)) for each in (inside, outside))
+    one, other = (stored(load(each.path)) for each in (inside, outside))
     assert list(one) == list(other)
     assert all(one[name].dtype == other[name].dtype and (one[name] == other[name]).all() for name in one)
-    onnx.checker.check_model(outside.path, full_check=True)
+    check_model(outside.path)
 
 
 def test_stale_external_data_goes(tmp_path: Path) -> None:
@@ -348,7 +364,7 @@ return_([{returned}])
 """
     )
     model = lower(program, tmp_path / "m.onnx")
-    onnx.checker.check_model(model.path, full_check=True)
+    check_model(model.path)
     batch = batch_for(program)
     with Ort().load(model.path) as runner:
         assert torch.equal(runner.run(batch), program.run(batch)[0])

@@ -13,6 +13,7 @@ from vitgraph.backends._onnx import lower
 from vitgraph.backends.eager import Eager
 from vitgraph.backends.ort import Ort, OrtRunner
 from vitgraph.errors import InputError
+from vitgraph.numerics import measure
 from vitgraph.program import Program
 
 INT8_LINEAR = (
@@ -37,8 +38,7 @@ def int8_linear() -> Program:
 def relative_l2(program: Program, batch: torch.Tensor) -> float:
     with Ort(threads=1).load(program) as runner:
         found = runner.run(batch)
-    wanted = program.run(batch)
-    return float((found - wanted).norm() / wanted.norm())
+    return measure(program.run(batch), found).relative_l2
 
 
 @pytest.mark.parametrize("size", [1.0, 3.0, 100.0])
@@ -77,7 +77,7 @@ def test_wrong_scale_is_noticed() -> None:
     with Ort().load(other) as runner:
         found = runner.run(batch)
     wanted = Eager().load(program).run(batch)
-    assert float((found - wanted).norm() / wanted.norm()) > 1e-3
+    assert measure(wanted, found).relative_l2 > 1e-3
 
 
 def test_runs_a_file_and_says_its_batch_size(tmp_path: Path) -> None:
@@ -140,8 +140,6 @@ def test_bad_files_are_input_errors(make: Callable[[Path], Path], tmp_path: Path
 
 
 def test_another_provider_is_an_input_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import onnxruntime
-
     class Elsewhere:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             pass
@@ -150,7 +148,7 @@ def test_another_provider_is_an_input_error(monkeypatch: pytest.MonkeyPatch, tmp
             return ["CUDAExecutionProvider"]
 
     lower(build(CASES["relu"]), tmp_path / "m.onnx")
-    monkeypatch.setattr(onnxruntime, "InferenceSession", Elsewhere)
+    monkeypatch.setattr("onnxruntime.InferenceSession", Elsewhere)
     with pytest.raises(InputError, match="CUDAExecutionProvider"):
         Ort().load(tmp_path / "m.onnx")
 
