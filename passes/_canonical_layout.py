@@ -199,7 +199,9 @@ def part(program: Program, node: fx.Node) -> fx.Node | None:
         return _piece(program, node, whole, index)
     if whole.target is aten._native_batch_norm_legit_no_training.default and index == 0:
         image, weight, bias, mean, var, momentum, eps = arguments(whole).values()
-        return program.insert(node, aten.batch_norm.default, image, weight, bias, mean, var, False, momentum, eps, False)
+        return program.insert(
+            node, aten.batch_norm.default, image, weight, bias, mean, var, False, momentum, eps, False
+        )
     first_of = FIRST_RESULT.get(whole.target)
     if first_of is None or index != 0:
         return None
@@ -398,9 +400,7 @@ LAYOUT: dict[Any, Rule] = {
         transpose,
     ),
     aten.numpy_T.default: reverse,
-    **dict.fromkeys(
-        (aten.movedim.int, aten.movedim.intlist, aten.moveaxis.int, aten.moveaxis.intlist), movedim
-    ),
+    **dict.fromkeys((aten.movedim.int, aten.movedim.intlist, aten.moveaxis.int, aten.moveaxis.intlist), movedim),
     **dict.fromkeys((aten.expand.default, aten.expand_as.default, aten.broadcast_to.default), expand),
     aten.slice.Tensor: slice_,
     aten.narrow.default: narrow,

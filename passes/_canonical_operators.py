@@ -253,7 +253,9 @@ def pool_along_a_line(program: Program, node: fx.Node) -> fx.Node | None:
     image = program.insert(node, aten.unsqueeze.default, source(node), len(shape(source(node))) - 1)
     stride = values["stride"] or values["kernel_size"]
     sizes = ([1, *values["kernel_size"]], [1, *stride], [0, *values["padding"]])
-    pooled = program.insert(node, aten.avg_pool2d.default, image, *sizes, values["ceil_mode"], values["count_include_pad"])
+    pooled = program.insert(
+        node, aten.avg_pool2d.default, image, *sizes, values["ceil_mode"], values["count_include_pad"]
+    )
     return program.insert(node, aten.squeeze.dim, pooled, len(shape(node)) - 1)
 
 
@@ -290,7 +292,9 @@ def arithmetic(program: Program, node: fx.Node) -> fx.Node | None:
     neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}[opname]
     if isinstance(right, int | float) and right == neutral and left.meta["type"] == node.meta["type"]:
         return left  # type: ignore[no-any-return]
-    target: Any = {"add": aten.add.Tensor, "sub": aten.sub.Tensor, "mul": aten.mul.Tensor, "div": aten.div.Tensor}[opname]
+    target: Any = {"add": aten.add.Tensor, "sub": aten.sub.Tensor, "mul": aten.mul.Tensor, "div": aten.div.Tensor}[
+        opname
+    ]
     if node.target is target and node.args == (left, right) and not node.kwargs:
         return None
     return program.insert(node, target, left, right)
@@ -352,6 +356,18 @@ def clamp(program: Program, node: fx.Node) -> fx.Node | None:
     if node.target is aten.clamp.default and node.args == wanted:
         return None
     return program.insert(node, aten.clamp.default, *wanted)
+
+
+def clamp_by_tensors(program: Program, node: fx.Node) -> fx.Node | None:
+    """A clamp between constants is one between numbers; between other tensors, a maximum and a minimum."""
+    values, new = arguments(node), source(node)
+    low, high = values.get("min"), values.get("max")
+    numbers = [None if each is None else number(program, each) for each in (low, high)]
+    if all(each is None or known is not None for each, known in zip((low, high), numbers, strict=True)):
+        bounds = [None if each is None or math.isinf(each) else each for each in numbers]
+        return new if bounds == [None, None] else program.insert(node, aten.clamp.default, new, *bounds)
+    new = new if low is None else program.insert(node, aten.maximum.default, new, low)
+    return new if high is None else program.insert(node, aten.minimum.default, new, high)
 
 
 def compare(program: Program, node: fx.Node) -> fx.Node | None:
@@ -434,9 +450,7 @@ OPERATORS: dict[Any, Rule] = {
     aten.sum.default: over_all(aten.sum.dim_IntList),
     aten.max.default: over_all(aten.amax.default),
     aten.min.default: over_all(aten.amin.default),
-    **dict.fromkeys(
-        (aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default), sorted_dims
-    ),
+    **dict.fromkeys((aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default), sorted_dims),
     **dict.fromkeys(
         (
             aten.var.default,
@@ -496,6 +510,7 @@ OPERATORS: dict[Any, Rule] = {
         ),
         clamp,
     ),
+    **dict.fromkeys((aten.clamp.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor), clamp_by_tensors),
     **dict.fromkeys((aten.eq.Tensor, aten.ne.Tensor), compare),
     **dict.fromkeys((aten.lt.Scalar, aten.le.Scalar, aten.gt.Scalar, aten.ge.Scalar), compare_with_constant),
     **dict.fromkeys((aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar), where),

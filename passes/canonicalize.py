@@ -68,18 +68,18 @@ def _rewrite(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     """What stands for `node` in canonical form, or None where it is in that form already."""
     if not node.users:
         return None
-    known = _compute(program, node, constants)
+    known = _compute(program, node, constants) if node.target in _RATHER_COMPUTED else None
     if known is not None:
         return known
     rule = RULES.get(node.target)
     new = rule(program, node) if rule else None
-    return new or tidy(program, node)
+    return new or tidy(program, node) or _compute(program, node, constants)
 
 
 def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node | None:
     """The value of an operator that the dialect lacks, where it is known now."""
     kind = node.meta["type"]
-    if node.target in ATEN or node.target in OWN or node.target in _RESPELLED or not isinstance(kind, TensorType):
+    if node.target in ATEN or node.target in OWN or not isinstance(kind, TensorType):
         return None
     value = _filled(node, kind) if node.target in _FILLED else None
     if value is None and constants.holds(node):
@@ -87,16 +87,18 @@ def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     return replace_by_constant(program, node, value, _opname(node)) if isinstance(value, Tensor) else None
 
 
-_RESPELLED = RULES.keys() - {
-    aten.slice_scatter.default,
-    aten.select_scatter.default,
-    aten.copy.default,
-    aten.lt.Scalar,
-    aten.le.Scalar,
-    aten.gt.Scalar,
-    aten.ge.Scalar,
-}
-"""Operators outside the dialect that have a spelling in it: computing them is the business of fold-constants."""
+_RATHER_COMPUTED = frozenset(
+    {
+        aten.slice_scatter.default,
+        aten.select_scatter.default,
+        aten.copy.default,
+        aten.lt.Scalar,
+        aten.le.Scalar,
+        aten.gt.Scalar,
+        aten.ge.Scalar,
+    }
+)
+"""Operators whose spelling in the dialect is long: only what can't be computed here is spelled so."""
 
 _FILLED: Mapping[Any, float | None] = {
     aten.new_zeros.default: 0,

@@ -46,7 +46,11 @@ def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
 
     (tmp_path / "words").write_text("words")
     save_file({"w": torch.zeros(1)}, tmp_path / "weights")
-    for name, why in (("words", "can't be read"), ("weights", "holds no vitgraph program"), ("absent", "can't be read")):
+    for name, why in (
+        ("words", "can't be read"),
+        ("weights", "holds no vitgraph program"),
+        ("absent", "can't be read"),
+    ):
         with pytest.raises(InputError, match=why):
             load(tmp_path / name)
 

@@ -25,7 +25,9 @@ tensors = st.builds(
     TensorType, st.sampled_from(list(DTYPES.values())), st.lists(sizes, max_size=5).map(lambda each: tuple(each))
 )
 types = st.recursive(
-    st.one_of(tensors, st.builds(IntType, sizes)), lambda inner: st.builds(TupleType, st.tuples(inner, inner)), max_leaves=6
+    st.one_of(tensors, st.builds(IntType, sizes)),
+    lambda inner: st.builds(TupleType, st.tuples(inner, inner)),
+    max_leaves=6,
 )
 
 

@@ -79,7 +79,10 @@ def module_call(program: Program) -> None:
 
 FAULTS: dict[str, tuple[Callable[[Program], None], str]] = {
     "outside the dialect": (lambda program: change_target(program, aten.relu6.default), "not of the dialect"),
-    "writes into its argument": (lambda program: change_target(program, aten.relu_.default), "writes into its argument"),
+    "writes into its argument": (
+        lambda program: change_target(program, aten.relu_.default),
+        "writes into its argument",
+    ),
     "no operator": (lambda program: change_target(program, torch.relu), "no operator of a graph"),
     "order": (move_up, "stands below"),
     "type": (wrong_type, "carries type f16"),
