@@ -22,6 +22,7 @@ ORDER: Mapping[str, str] = {
     "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
+    "smooth": "smooth:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
     "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
     "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "materialize:Materialize",  # after everything that may still choose weights

@@ -49,7 +49,7 @@ class Quantize(Pass):
     method: Method = "mse"
     """How an activation's threshold is picked: minmax, percentile, entropy or mse."""
     percentile: float = 99.99
-    weights: Method = "mse"
+    weights: Method = "minmax"
     """minmax or mse."""
     attention: bool = True
     """INT8 attention where the target has a kernel for it."""
@@ -65,7 +65,7 @@ class Quantize(Pass):
         if context.calibration is None:
             raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
         sites = find_sites(program)
-        linears = [s for s in select(sites.linears, self.only, self.skip, BLOCK_ROLES) if context.take(self.name, s.path)]
+        linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
         plan = _Plan(program, linears)
         for attention in sites.attentions:
             why = self._attention_refusal(attention, plan, context)
@@ -75,6 +75,8 @@ class Quantize(Pass):
                 plan.add_attention(attention)
         if self.outputs:
             plan.add_outputs()
+        if not plan.points:
+            return
         start = time.perf_counter()
         histograms = self.method != "minmax"
         points = [Point(node) for node in plan.points] + [Point(site.node, inside=True) for site in plan.attentions]
@@ -87,10 +89,23 @@ class Quantize(Pass):
         for site, statistics in zip(plan.attentions, seen[len(plan.points) :], strict=True):
             _quantize_probabilities(program, site, self._scale(statistics))
 
+    def _take_linears(self, sites: list[LinearSite], context: Context) -> list[LinearSite]:
+        """The sites that get a pair; the others are refused."""
+        taken = list[LinearSite]()
+        for site in sites:
+            why = _linear_refusal(site)
+            if why is not None:
+                context.refuse(site.path, why)
+            elif context.take(self.name, site.path):
+                taken.append(site)
+        return taken
+
     def _attention_refusal(self, site: AttentionSite, plan: _Plan, context: Context) -> str | None:
         """Why this attention stays in floating point, or None."""
         if not self.attention:
             return "INT8 attention was not asked for (attention=false)"
+        if len(site.node.args) > 5 and site.node.args[5] is not None:
+            return "it is quantized already"
         if not plan.is_consumed_quantized(site.node):
             return "its output does not go into a quantized linear, and an INT8 attention must have an INT8 output"
         if context.target is None:
@@ -123,6 +138,17 @@ class Quantize(Pass):
         site.node.update_arg(1, pair)
 
 
+def _linear_refusal(site: LinearSite) -> str | None:
+    """Why this product gets no pair, or None."""
+    x, weight = site.node.args[:2]
+    assert isinstance(x, fx.Node)
+    assert isinstance(weight, fx.Node)
+    if dialect.fake_quantize in (x.target, weight.target) or weight.target is dialect.dequantize:
+        return "it is quantized already"
+    plain = weight.args[0] if weight.target is dialect.mask else weight
+    return None if plain is weight_of(site.node) else "its weight is computed, not a constant"
+
+
 class _Plan:
     """Which values get a pair: a node, and those of its readers that read the quantized value (None for all)."""
 
@@ -132,10 +158,7 @@ class _Plan:
         self.points = dict[fx.Node, list[fx.Node] | None]()
         self.attentions = list[AttentionSite]()
         for site in linears:
-            source: Any = site.node.args[0]
-            readers = self.points.setdefault(source, [])
-            if readers is not None:
-                readers.append(site.node)
+            self._read(site.node.args[0], site.node)
 
     def is_consumed_quantized(self, node: fx.Node) -> bool:
         """Do all readers, behind layout operators, quantize the value?"""
@@ -158,7 +181,13 @@ class _Plan:
             if source in self.by_node:
                 self.points[source] = None
             else:
-                self.points[operand] = [site.node]  # type: ignore[index]
+                self._read(operand, site.node)
+
+    def _read(self, point: Any, reader: fx.Node) -> None:
+        """This reader, too, reads the point's quantized value."""
+        readers = self.points.setdefault(point, [])
+        if readers is not None and reader not in readers:
+            readers.append(reader)
 
     def add_outputs(self) -> None:
         """Quantize what the sparse kernels put out: proj and fc2, before the residual addition."""

@@ -73,6 +73,20 @@ def observe(
     return found
 
 
+def observe_channels(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Tensor]:
+    """The largest magnitude of each channel, `[channels]` float32: of the last dimension of each node's value."""
+    largest = [torch.zeros(node.meta["type"].shape[-1]) for node in nodes]
+    for values in _runs(program, [Point(node) for node in nodes], images, progress, "calibration: channels"):
+        tops = [value.detach().float().abs().flatten(0, -2).amax(0) for value in values]
+        largest = [torch.maximum(old, top) for old, top in zip(largest, tops, strict=True)]
+    return largest
+
+
 class _Tap(fx.Interpreter):
     """Runs a graph and keeps what stands at some points."""
 
@@ -163,7 +177,7 @@ def _entropy(statistics: Statistics, top: float) -> float:
     return float((p[inside] * (p[inside] / q[inside].clamp(min=1e-12)).log()).sum())
 
 
-def weight_scales(weight: Tensor, method: Literal["minmax", "mse"] = "mse") -> Tensor:
+def weight_scales(weight: Tensor, method: Literal["minmax", "mse"] = "minmax") -> Tensor:
     """One scale for each output channel of `weight` `[out, …]`: `[out]`, positive."""
     rows = weight.detach().float().flatten(1)
     top = rows.abs().amax(1).clamp(min=_SMALLEST)
