@@ -38,15 +38,21 @@ def make_app() -> typer.Typer:
     return app
 
 
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    print(f"vitgraph {version('vitgraph')}")
+    raise typer.Exit
+
+
 def _program(
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
+    ] = False,
 ) -> None:
     """Compile Vision Transformers to TensorRT engines with sparse INT8 tactics, and prove every step."""
-    if version:
-        from importlib.metadata import version as version_of
-
-        print(f"vitgraph {version_of('vitgraph')}")
-        raise typer.Exit
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
