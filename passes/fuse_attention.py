@@ -33,6 +33,9 @@ from vitgraph.tensor_type import Dim, Size
 aten = torch.ops.aten
 
 
+_FACTORS = (aten.mul.Tensor, aten.div.Tensor)
+
+
 class Mismatch(Exception):
     """This softmax is not an attention's; the message says why."""
 
@@ -82,7 +85,7 @@ def _read_call(program: Program, node: fx.Node) -> tuple[Any, ...]:
         masked = program.insert(node, aten.logical_not.default, mask)
         mask = program.insert(node, aten.masked_fill.Scalar, zero, masked, -math.inf)
     scale = node.kwargs.get("scale")
-    given = scale if isinstance(scale, float) else 1 / math.sqrt(q.meta["type"].shape[-1])
+    given = scale if isinstance(scale, int | float) else 1 / math.sqrt(q.meta["type"].shape[-1])
     return _absorb(q, k, v, mask, given)
 
 
@@ -90,8 +93,11 @@ def _absorb(q: Any, k: Any, v: Any, bias: Any, scale: float) -> tuple[Any, ...]:
     """Take plain factors of q and k into the scale."""
     operands = [q, k]
     for position, operand in enumerate(operands):
-        if operand.target is aten.mul.Tensor and isinstance(operand.args[1], int | float) and len(operand.users) == 1:
-            operands[position], scale = operand.args[0], scale * operand.args[1]
+        if operand.target not in _FACTORS or not isinstance(operand.args[1], int | float) or len(operand.users) > 1:
+            continue
+        divides = operand.target is aten.div.Tensor
+        scale = scale / operand.args[1] if divides else scale * operand.args[1]
+        operands[position] = operand.args[0]
     return (*operands, v, bias, float(scale))
 
 
@@ -101,7 +107,7 @@ class _Scores:
     def __init__(self, program: Program, softmax: fx.Node) -> None:
         self.program, self.softmax = program, softmax
         self.scale = 1.0
-        self.factors = list[fx.Node]()  # factors per head
+        self.factors = list[tuple[fx.Node, tuple[Size, ...]]]()  # factors per head, under which shape
         self.biases = list[tuple[fx.Node, float, tuple[Size, ...]]]()  # what is added, its factor, under which shape
 
     def match(self) -> tuple[fx.Node, _Scores]:
@@ -111,12 +117,14 @@ class _Scores:
         reader = _only_user(self.softmax)
         self.out = reader
         node: Any = self.softmax.args[0]
-        while isinstance(node, fx.Node) and node.target is not aten.matmul.default:
+        while isinstance(node, fx.Node) and node.op == "call_function" and node.target is not aten.matmul.default:
             node = self._step(node)
-        if not isinstance(node, fx.Node):
+        if not isinstance(node, fx.Node) or node.op != "call_function":
             raise Mismatch("what goes into the softmax is no product of two values")
         if node.meta["type"].shape != shape:
             raise Mismatch("the softmax reads the scores under another shape")
+        if any(view != shape for _, view in self.factors):
+            raise Mismatch("the factor per head is applied under another shape")
         self.product = node
         return reader, self
 
@@ -129,10 +137,12 @@ class _Scores:
             if a.meta["type"].shape[-2:] != node.meta["type"].shape[-2:]:
                 raise Mismatch("a reshape of the scores mixes tokens")
             return a
-        if node.target in (aten.mul.Tensor, aten.div.Tensor):
+        if node.target in _FACTORS:
             return self._factor(node, a, b)
         if node.target is aten.add.Tensor and isinstance(a, fx.Node) and isinstance(b, fx.Node):
             scores, bias = (a, b) if _has_product(a) else (b, a)
+            if self.factors:
+                raise Mismatch("a factor per head is applied to the bias too")
             self.biases.append((bias, self.scale, node.meta["type"].shape))
             return scores
         raise Mismatch(f"{node.target} stands between the product and the softmax")
@@ -145,9 +155,9 @@ class _Scores:
             self.scale = self.scale / number if divides else self.scale * number
             return a
         per_head = isinstance(b, fx.Node) and b.meta["type"].shape[-2:] == (1, 1)
-        if not per_head or divides or self.biases:
+        if not per_head or divides:
             raise Mismatch("the scores are multiplied by something other than a number or a factor per head")
-        self.factors.append(b)
+        self.factors.append((b, node.meta["type"].shape))
         return a
 
     def build(self, out: fx.Node) -> tuple[Any, ...]:
@@ -155,12 +165,12 @@ class _Scores:
         program = self.program
         q, kt = self.product.args
         assert isinstance(kt, fx.Node)
-        for factor in self.factors:
+        for factor, _ in self.factors:
             q = program.insert(out, aten.mul.Tensor, q, factor)
         bias: Any = None
-        for term, factor, view in reversed(self.biases):
+        for term, times, view in reversed(self.biases):
             shaped = self._to_scores(term, view, out)
-            scaled = shaped if factor == 1.0 else program.insert(out, aten.mul.Tensor, shaped, factor)
+            scaled = shaped if times == 1.0 else program.insert(out, aten.mul.Tensor, shaped, times)
             bias = scaled if bias is None else program.insert(out, aten.add.Tensor, bias, scaled)
         return _absorb(q, _swap_last(program, kt, out), out.args[1], bias, self.scale)
 
