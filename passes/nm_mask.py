@@ -44,15 +44,15 @@ class NmMask(Pass):
         if not 0 < self.n < self.m:
             raise InputError(f"nm-mask: n={self.n} m={self.m}: a pattern keeps n of m weights, with 0 < n < m; write n=2 m=4")
         sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
-        refusals = {site.path: self._refusal(site, context) for site in sites}
-        if sites and all(refusals.values()):
-            first = next(iter(refusals))
+        refusals = {site.node: self._refusal(site, context) for site in sites}
+        done = any(_is_masked(site) for site in sites)
+        if sites and all(refusals.values()) and not done:
             raise InputError(
-                f"nm-mask: no site of {program.name} can take {self.n}:{self.m}; {first}: {refusals[first]}"
+                f"nm-mask: no site of {program.name} can take {self.n}:{self.m}; {sites[0].path}: {refusals[sites[0].node]}"
                 " (choose another pattern, or another target)"
             )
         for site in sites:
-            why = refusals[site.path]
+            why = refusals[site.node]
             if why is not None:
                 context.refuse(site.path, why)
             elif context.take(self.name, site.path):
@@ -61,14 +61,21 @@ class NmMask(Pass):
 
     def _refusal(self, site: LinearSite, context: Context) -> str | None:
         """Why this site cannot take the pattern, or None."""
+        if _is_masked(site):
+            return "it has a mask already"
+        if site.node.args[1] is not weight_of(site.node):
+            return "its weight is computed or quantized; a mask goes on the weight itself, ahead of quantize"
         channels = site.node.args[1].meta["type"].shape[1]  # type: ignore[union-attr]
         if channels % self.m:
             return f"K = {channels} is no multiple of {self.m}"
         if context.target is not None and not context.target.supports_nm(self.n, self.m):
             return f"{context.target.name} runs no {self.n}:{self.m} pattern"
-        if isinstance(site.node.args[1], torch.fx.Node) and site.node.args[1].target is dialect.mask:
-            return "it has a mask already"
         return None
+
+
+def _is_masked(site: LinearSite) -> bool:
+    weight = site.node.args[1]
+    return isinstance(weight, torch.fx.Node) and weight.target is dialect.mask
 
 
 def _mask(program: Program, site: LinearSite, n: int, m: int) -> None:
