@@ -1,0 +1,23 @@
+"""`vitgraph doctor`."""
+
+from importlib.metadata import version
+
+import pytest
+
+from tests.tools.conftest import Cli
+
+
+def test_tells_what_is_here(cli: Cli) -> None:
+    found = cli("doctor", "--json").json
+    assert found["packages"]["torch"] == version("torch")
+    assert "CPUExecutionProvider" in found["onnxruntime_providers"]
+    assert {each["target"]: each["builds_here"] for each in found["targets"]}["cpu"] is False
+    assert version("torch") in cli("doctor").out
+
+
+def test_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitgraph.backends.trt.find_spec", lambda name: None)
+    found = cli("doctor", "--json").json
+    assert [each["target"] for each in found["targets"] if each["builds_here"]] == []
+    (a100,) = (each for each in found["targets"] if each["target"] == "a100")
+    assert "pip install" in a100["why"]

@@ -1,0 +1,80 @@
+"""`vitgraph inspect`."""
+
+import json
+import re
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+from tests.tools.conftest import Cli
+
+
+def test_text_shows_facts_sites_and_every_node(cli: Cli, mlp: Path) -> None:
+    ran = cli("inspect", mlp)
+    assert ran.status == 0
+    assert "# sites: linear fc1 1, fc2 1, head 1" in ran.out
+    assert "# weights: 370" in ran.out
+    assert ran.out.count("aten.linear.default(") == 3
+
+
+def test_captured_model_has_no_sites_yet(cli: Cli) -> None:
+    found = cli("inspect", "digits-vit", "--weights", "random", "--json").json
+    assert found["form"] == "captured"
+    assert found["sites"] is None
+    assert found["inputs"] == ["f32[1, 1, 24, 24]"]
+
+
+def test_json_nodes_are_linked(cli: Cli, mlp: Path) -> None:
+    ran = cli("inspect", mlp, "--format", "json")
+    found = json.loads(ran.out)
+    names = {node["name"] for node in found["nodes"]}
+    assert len(names) == len(found["nodes"])
+    assert all(set(node["inputs"]) <= names for node in found["nodes"])
+    by_path = {node["path"]: node for node in found["nodes"] if node["operator"] == "aten.linear.default"}
+    assert by_path["fc2"]["inputs"] == ["gelu", "fc2_weight", "fc2_bias"]
+
+
+def test_glob_picks_by_path_name_and_operator(cli: Cli, mlp: Path) -> None:
+    assert cli("inspect", mlp, "--node", "fc?").out.count("aten.linear.default(") == 2
+    assert cli("inspect", mlp, "--node", "gelu").out.count("\n") == 1
+    assert cli("inspect", mlp, "--node", "*linear*").out.count("aten.linear.default(") == 3
+
+
+def test_dot_holds_every_node_and_edge(cli: Cli, mlp: Path) -> None:
+    dot = cli("inspect", mlp, "--format", "dot").out
+    nodes = json.loads(cli("inspect", mlp, "--format", "json").out)["nodes"]
+    assert dot.startswith('digraph "mlp" {')
+    assert dot.count("{") == dot.count("}")
+    assert len(re.findall(r"\[label=", dot)) == len(nodes)
+    assert dot.count(" -> ") == sum(len(set(node["inputs"])) for node in nodes)
+    assert '"gelu" -> "linear_1";' in dot
+
+
+def test_onnx(cli: Cli) -> None:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xy")
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 4], [0.0] * 16)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="blocks.0.fc1"),
+        helper.make_node("Relu", ["h"], ["y"], name="blocks.0.act"),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), "m.onnx")
+    found = cli("inspect", "m.onnx", "--json").json
+    assert found["inputs"] == ["x: float[N, 4]"]
+    assert found["weights"] == 16
+    assert [(node["name"], node["inputs"]) for node in found["nodes"]] == [
+        ("blocks.0.fc1", []),
+        ("blocks.0.act", ["blocks.0.fc1"]),
+    ]
+    assert "blocks.0.act: float[N, 4] = Relu(blocks.0.fc1)" in cli("inspect", "m.onnx").out
+    assert cli("inspect", "m.onnx", "--node", "*.fc1").out.count("\n") == 1
+
+
+def test_engine_report(cli: Cli) -> None:
+    layers = [{"name": "gemm of blocks.0.fc1", "type": "gemm"}, {"name": "reformat", "type": "copy"}]
+    Path("engine.json").write_text(json.dumps({"layers": layers}))
+    assert "gemm of blocks.0.fc1" in cli("inspect", "engine.json").out
+    assert cli("inspect", "engine.json", "--node", "*fc1*", "--json").json["layers"] == layers[:1]
+    Path("engine.json").write_text("{}")
+    assert cli("inspect", "engine.json").status == 2
