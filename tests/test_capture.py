@@ -10,6 +10,8 @@ from vitgraph.verify import verify
 class Block(nn.Module):
     """In-place activations, a guard, and a buffer."""
 
+    shift: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.fc = nn.Linear(8, 8)
@@ -18,7 +20,7 @@ class Block(nn.Module):
         self.register_buffer("shift", torch.arange(8.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.drop(self.act(self.fc(x)))
+        y: Tensor = self.drop(self.act(self.fc(x)))
         y += self.shift
         return y.reshape(x.shape[0], -1, 2)
 

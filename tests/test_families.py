@@ -4,6 +4,8 @@ The table was made once, by counting parameters on the meta device; where the sm
 block that mixes tokens, the smallest that does stands here.
 """
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -83,7 +85,7 @@ MORE = ("coat_lite_tiny", "eva02_tiny_patch14_224", "fastvit_sa12", "mobilevitv2
 
 DYNAMIC = ("test_vit", "levit_128s", "test_coatnet", "swin_tiny_patch4_window7_224", "efficientvit_b0")
 
-LARGE = {"deepseek_vit_412m": {"depth": 2}}
+LARGE: dict[str, dict[str, Any]] = {"deepseek_vit_412m": {"depth": 2}}
 """Models made of one block over and over, with fewer of them."""
 
 
@@ -92,7 +94,8 @@ def make(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
 
     torch.manual_seed(0)
     model = timm.create_model(name, **LARGE.get(name, {})).eval()
-    return model, tuple(model.pretrained_cfg["input_size"])
+    configuration: Any = model.pretrained_cfg
+    return model, tuple(configuration["input_size"])
 
 
 def hold(model: torch.nn.Module, shape: tuple[int, ...], batch: int, dynamic: bool) -> None:
