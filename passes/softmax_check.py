@@ -53,7 +53,7 @@ class SoftmaxCheck(Pass):
             if _one_element(node) and context.take(self.name, path_of(node)):
                 _drop_single(program, node)
         if self.final:
-            for node in program.calls(aten.softmax.int, aten.log_softmax.int):
+            for node in reversed(program.calls(aten.softmax.int, aten.log_softmax.int)):
                 if _is_final(node) and context.take(self.name, path_of(node)):
                     node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
                     program.graph.erase_node(node)
@@ -73,7 +73,9 @@ class SoftmaxCheck(Pass):
 def _one_element(node: fx.Node) -> bool:
     """Is there only one thing to choose from?"""
     if node.target is dialect.attention:
-        return bool(node.args[1].meta["type"].shape[-2] == 1)  # type: ignore[union-attr]
+        q, k, v = (arg.meta["type"].shape for arg in node.args[:3])  # type: ignore[union-attr]
+        rounded = len(node.args) > 5 and node.args[5] is not None
+        return k[-2] == 1 and q[:-2] == v[:-2] and not rounded
     dim: Any = node.args[1]
     return bool(node.args[0].meta["type"].shape[dim] == 1)  # type: ignore[union-attr]
 
