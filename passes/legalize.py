@@ -69,10 +69,15 @@ def _decompose_rms_norm(program: Program, node: fx.Node) -> None:
     rank = x.meta["type"].rank
     dims = list(range(rank - len(shape), rank))  # type: ignore[arg-type]
     small: Any = torch.finfo(_dtype(node)).eps if epsilon is None else epsilon
+    half = _dtype(node) in (torch.float16, torch.bfloat16)
+    if half:  # a square overflows FP16 from 256 on
+        x = program.insert(node, aten.to.dtype, x, torch.float32)
     squared = program.insert(node, aten.mul.Tensor, x, x)
     mean = program.insert(node, aten.mean.dim, squared, dims, True)
     inverse = program.insert(node, aten.rsqrt.default, program.insert(node, aten.add.Tensor, mean, small))
     result = program.insert(node, aten.mul.Tensor, x, inverse)
+    if half:
+        result = program.insert(node, aten.to.dtype, result, _dtype(node))
     if weight is not None:
         result = program.insert(node, aten.mul.Tensor, result, weight)
     node.replace_all_uses_with(result)

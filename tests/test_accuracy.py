@@ -1,0 +1,72 @@
+"""Top-1 and agreement: counted over the images and nothing else."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from vitgraph.accuracy import Predictions, predict
+from vitgraph.errors import InputError
+
+
+class Labelled:
+    """One-hot images: the class of each is where its one stands."""
+
+    def __init__(self, classes: list[int], labels: list[int] | None) -> None:
+        self.pixels = torch.eye(4)[classes].reshape(-1, 1, 2, 2)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, list[int] | None]]:
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size], self.labels and self.labels[start : start + size]
+
+
+class Flat:
+    """The pixels are the logits."""
+
+    def __init__(self) -> None:
+        self.sizes = list[int]()
+
+    def run(self, batch: Tensor) -> Tensor:
+        self.sizes.append(len(batch))
+        return batch.flatten(1)
+
+
+def test_counts_hits() -> None:
+    told = list[tuple[str, int, int]]()
+    found = predict(Flat(), Labelled([0, 1, 2, 3, 3], [0, 1, 2, 0, 0]), None, lambda *step: told.append(step))
+    assert found.classes.tolist() == [0, 1, 2, 3, 3]
+    assert found.top1 == pytest.approx(60.0)
+    assert told == [("evaluation", 5, 5)]
+
+
+def test_a_fixed_batch_is_filled_up_and_the_filling_not_counted() -> None:
+    runner = Flat()
+    found = predict(runner, Labelled([0, 1, 2, 3, 3], [0, 1, 2, 3, 0]), 4)
+    assert runner.sizes == [4, 4]
+    assert found.classes.tolist() == [0, 1, 2, 3, 3]
+    assert found.top1 == pytest.approx(80.0)
+
+
+def test_no_labels_no_accuracy() -> None:
+    assert predict(Flat(), Labelled([0, 1], None), None).top1 is None
+
+
+def test_agreement() -> None:
+    one = Predictions(torch.tensor([0, 1, 2, 3]), None)
+    other = Predictions(torch.tensor([0, 1, 0, 0]), None)
+    assert one.agreement(other) == other.agreement(one) == 50.0
+    assert one.agreement(one) == 100.0
+
+
+def test_a_model_that_does_not_classify() -> None:
+    class Maps(Flat):
+        def run(self, batch: Tensor) -> Tensor:
+            return batch
+
+    with pytest.raises(InputError, match=r"output is \[images, classes\]"):
+        predict(Maps(), Labelled([0], [0]), None)
