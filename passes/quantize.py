@@ -33,7 +33,7 @@ from vitgraph.calibration import LEVELS, Method, Point, Statistics, observe, thr
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.program import Program
-from vitgraph.sites import BLOCK_ROLES, LAYOUT, AttentionSite, LinearSite, find_sites, select, weight_of
+from vitgraph.sites import BLOCK_ROLES, LAYOUT, AttentionSite, LinearSite, behind_layout, find_sites, select, weight_of
 
 aten = torch.ops.aten
 
@@ -175,9 +175,8 @@ class _Plan:
         """Quantize q, k and v: at the output of the linear they come from, where one does; else where they are read."""
         self.attentions.append(site)
         for operand in site.node.args[:3]:
-            source: Any = operand
-            while source.target in LAYOUT and source.target is not aten.cat.default:
-                source = source.args[0]
+            assert isinstance(operand, fx.Node)
+            source = behind_layout(operand)
             if source in self.by_node:
                 self.points[source] = None
             else:

@@ -20,11 +20,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
+from vitgraph import dialect
 from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.program import Program
-from vitgraph.sites import BLOCK_ROLES, LinearSite, find_sites, select, weight_of
+from vitgraph.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, select, weight_of
 
 aten = torch.ops.aten
 
@@ -64,6 +65,8 @@ class Smooth(Pass):
             context.refuse(site.path, "its channels are not in the last dimension")
         elif len(source.users) != 1:
             context.refuse(site.path, f"{len(source.users)} operators read its input; they would need the same factors")
+        elif behind_layout(source).target is dialect.attention:
+            context.refuse(site.path, "its input is an attention's output, which an INT8 attention hands over quantized")
         elif weight_of(site.node).op != "get_attr":
             context.refuse(site.path, "its weight is computed")
         else:

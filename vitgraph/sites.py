@@ -139,6 +139,13 @@ def data_of(node: fx.Node) -> fx.Node:
     return source  # type: ignore[no-any-return]
 
 
+def behind_layout(node: fx.Node) -> fx.Node:
+    """What a value was before it was moved about: reshaped, permuted, cut or cast."""
+    while node.target in LAYOUT and node.target is not aten.cat.default:
+        node = node.args[0]  # type: ignore[assignment]
+    return node
+
+
 def _linear(program: Program, node: fx.Node) -> LinearSite:
     weight = node.args[1]
     shape = weight.meta["type"].static if isinstance(weight, fx.Node) else ()
