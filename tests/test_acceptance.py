@@ -1,0 +1,218 @@
+"""The whole way, with the real builder: what a user types, and what must come of it. Slow; runs in CI."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vitgraph.backends._weights import read_int8_weights
+
+pytestmark = pytest.mark.slow
+
+FAST = ["--weights", "random", "--calibration-data", "random", "--calibration-images", "4"]
+
+
+def vitgraph(*words: str | Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own and hold it to its exit status."""
+    command = [sys.executable, "-m", "vitgraph.tools.cli", *map(str, words)]
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=900, env={**os.environ, **environment}
+    )
+    assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def compiled(out: Path, model: str, *words: str | Path, code: int = 0, **environment: str) -> dict[str, Any]:
+    """Compile for a100 unless told otherwise, and read the report."""
+    target = [] if "--target" in words else ["--target", "a100"]
+    vitgraph("compile", model, *target, *words, "-o", out, code=code, **environment)
+    report: dict[str, Any] = json.loads((out / "report.json").read_text())
+    return report
+
+
+def hold(report: dict[str, Any], linears: int, attentions: int, layers: int | None = None) -> None:
+    """Every planned linear an INT8 product, every attention one INT8 kernel."""
+    engine = report["engine"]
+    assert engine["linears"] == {"planned_int8": linears, "int8": linears, "fallback": []}
+    assert engine["attention"] == {"sites": attentions, "fused": attentions, "fused_int8": attentions}
+    assert layers is None or engine["layers"] <= layers
+    assert engine["role"] == "structural proxy"
+    assert report["complaints"] == []
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ViT-Tiny with its ImageNet weights, compiled with the recipe int8; skips where the data is absent."""
+    data = Path(os.environ.get("VITGRAPH_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not data.is_dir():
+        pytest.skip("no real data: set VITGRAPH_DATA")
+    out = tmp_path_factory.mktemp("real") / "vit_tiny"
+    vitgraph("compile", "vit_tiny_patch16_224", *real_words(data), "-o", out)
+    return out
+
+
+def real_words(data: Path) -> list[str]:
+    return [
+        *("--weights", str(data / "weights/vit_tiny_patch16_224_in1k.safetensors"), "--target", "a100"),
+        *("--calibration-data", str(data / "imagenet/calibration500.zip"), "--calibration-images", "64"),
+        *("--recipe", "int8"),
+        *("--evaluate-data", str(data / "imagenet/validation500.zip")),
+    ]
+
+
+def test_real_vit_tiny_keeps_engine_and_accuracy(real: Path) -> None:
+    report = json.loads((real / "report.json").read_text())
+    hold(report, 48, 12, 114)
+    accuracy = report["accuracy"]
+    assert accuracy["images"] == 500
+    assert accuracy["top1_reference"] > 80
+    assert accuracy["top1_reference"] - accuracy["top1"] <= 2.0
+    assert accuracy["agreement"] >= 85
+
+
+def test_the_same_recipe_gives_the_same_bytes(real: Path, data: Path, tmp_path: Path) -> None:
+    words = real_words(data)
+    words[words.index("int8")] = str(real / "recipe.yaml")
+    del words[words.index("--evaluate-data") :]
+    compiled(tmp_path / "again", "vit_tiny_patch16_224", *words)
+    for name in ("model.onnx", "engine.plan", "pipeline.txt", "recipe.yaml"):
+        assert (tmp_path / "again" / name).read_bytes() == (real / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("model", "linears", "layers"),
+    [
+        ("deit_tiny_patch16_224", 48, 114),
+        ("deit_small_patch16_224", 48, 114),
+        ("deit_base_patch16_224", 48, 114),
+        ("vit_base_patch16_clip_224", 48, 114),
+        ("swin_tiny_patch4_window7_224", 51, 132),
+        ("torchvision:vit_b_16", 48, 114),
+        ("torchvision:swin_t", 51, 132),
+    ],
+)
+def test_int8_families(model: str, linears: int, layers: int, tmp_path: Path) -> None:
+    hold(compiled(tmp_path / "out", model, *FAST, "--recipe", "int8"), linears, 12, layers)
+
+
+@pytest.mark.parametrize(
+    ("model", "linears", "layers"), [("deit_tiny_patch16_224", 48, 114), ("swin_tiny_patch4_window7_224", 51, 132)]
+)
+def test_attention_written_by_hand(model: str, linears: int, layers: int, tmp_path: Path) -> None:
+    report = compiled(tmp_path / "out", model, *FAST, "--recipe", "int8", TIMM_FUSED_ATTN="0")
+    hold(report, linears, 12, layers)
+
+
+def test_transformers_config(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 192}
+    config |= {"num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    report = compiled(tmp_path / "out", f"transformers:{tmp_path}", *FAST, "--recipe", "int8")
+    hold(report, 72, 12)  # q, k and v are linears of their own
+
+
+def test_dynamic_batch(tmp_path: Path) -> None:
+    report = compiled(tmp_path / "out", "deit_tiny_patch16_224", *FAST, "--recipe", "int8", "--batch", "1:8:64")
+    hold(report, 48, 12, 115)
+
+
+@pytest.mark.parametrize(("model", "linears"), [("deit_tiny_patch16_224", 48), ("swin_tiny_patch4_window7_224", 51)])
+def test_sparse_int8_is_two_of_four_down_to_the_plan(model: str, linears: int, tmp_path: Path) -> None:
+    report = compiled(tmp_path / "out", model, *FAST, "--recipe", "sparse-int8")
+    hold(report, linears, 12)
+    assert report["engine"]["sparse"]["masked"] == linears
+    assert report["engine"]["sparse"]["chosen"] is None, "no GPU chose a tactic here"
+    plan = (tmp_path / "out" / "engine.plan").read_bytes()
+    weights = read_int8_weights(tmp_path / "out" / "model.onnx")
+    assert len(weights) == linears
+    for name, weight in weights.items():
+        groups = np.moveaxis(weight.values, weight.k_axis, -1).reshape(-1, 4)
+        kept = np.count_nonzero(groups, axis=1)
+        assert kept.max() <= 2, name
+        assert (kept == 2).mean() >= 0.95, name
+        assert weight.values.tobytes() in plan, name
+
+
+@pytest.mark.parametrize("recipe", ["fp16", "bf16"])
+def test_half_precision_fuses_every_attention(recipe: str, tmp_path: Path) -> None:
+    report = compiled(tmp_path / "out", "deit_tiny_patch16_224", "--weights", "random", "--recipe", recipe)
+    assert report["engine"]["attention"] == {"sites": 12, "fused": 12, "fused_int8": 0}
+    assert report["complaints"] == []
+
+
+def test_contract_names_linears_that_fell_back(tmp_path: Path) -> None:
+    pipeline = (
+        "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{attention=false},"
+        "assign-precision{linears=half},materialize,legalize"
+    )
+    report = compiled(
+        tmp_path / "out", "swin_tiny_patch4_window7_224", *FAST, "--recipe", "int8", "--pipeline", pipeline,
+        code=1, TIMM_FUSED_ATTN="0",
+    )  # fmt: skip
+    assert len(report["engine"]["linears"]["fallback"]) == 12
+    assert {c["site"] for c in report["complaints"]} >= {"layers.0.blocks.0.attn.qkv"}
+
+
+def test_contract_names_attention_left_unfused(tmp_path: Path) -> None:
+    pipeline = "canonicalize,fold-constants,fuse-attention,materialize,legalize"  # no types assigned: FP32 never fuses
+    words = ["--weights", "random", "--recipe", "fp16", "--pipeline", pipeline]
+    report = compiled(tmp_path / "out", "deit_tiny_patch16_224", *words, code=1)
+    assert report["engine"]["attention"] == {"sites": 12, "fused": 0, "fused_int8": 0}
+    assert {c["site"] for c in report["complaints"]} == {f"blocks.{block}.attn" for block in range(12)}
+
+
+def test_orin_stops_at_onnx_and_says_why(tmp_path: Path) -> None:
+    report = compiled(tmp_path / "out", "deit_tiny_patch16_224", *FAST, "--recipe", "int8", "--target", "orin-agx")
+    assert report["engine"] is None
+    assert "device" in report["engine_why"]
+    assert not (tmp_path / "out" / "engine.plan").exists()
+    assert "trtexec --onnx=model.onnx" in (tmp_path / "out" / "build_on_device.sh").read_text()
+
+
+def test_softmax_check_lists_and_requires(tmp_path: Path) -> None:
+    steps = "canonicalize,fuse-attention,softmax-check"
+    found = tmp_path / "deit"
+    vitgraph("opt", "deit_tiny_patch16_224", "--weights", "random", "--pipeline", steps, "-o", found)
+    failed = vitgraph(
+        "opt", "deit_tiny_patch16_224", "--weights", "random", "--pipeline", steps + "{require=softmax-free}", code=1
+    )
+    assert sum(f"blocks.{block}.attn" in failed.stderr for block in range(12)) == 12
+    vitgraph("opt", "efficientvit_b1", "--weights", "random", "--pipeline", steps + "{require=softmax-free}")
+
+
+BIG = """
+import torch
+
+class Big(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Linear(3 * 32 * 32, 11584)
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(11584, 11584) for _ in range(4))
+        self.head = torch.nn.Linear(11584, 1000)
+
+    def forward(self, x):
+        x = self.embed(x.flatten(1))
+        for block in self.blocks:
+            x = torch.nn.functional.gelu(block(x))
+        return self.head(x)
+"""
+
+
+def test_a_model_over_two_gigabytes(tmp_path: Path) -> None:
+    (tmp_path / "big_model.py").write_text(BIG)
+    report = compiled(
+        tmp_path / "out", "big_model:Big", "--weights", "random", "--recipe", "fp16", "--image-size", "32",
+        "--pipeline", "canonicalize,materialize,legalize", PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    weights = report["cost"]["weight_bytes"]["dense_fp32"]
+    assert weights > 2_300_000_000
+    assert (tmp_path / "out" / "model.onnx.data").stat().st_size > 2_000_000_000
+    assert (tmp_path / "out" / "engine.plan").stat().st_size > 2_000_000_000
+    assert report["peak_rss_mb"] <= 3 * weights / 2**20 + 1536
