@@ -56,9 +56,12 @@ class AssignPrecision(Pass):
             return
         if context.target is not None and not context.target.supports_type(_TARGET_NAMES[self.to]):
             raise InputError(f"assign-precision: {context.target.name} has no {self.to} arithmetic; write to=f16 or to=f32")
+        half = _HALF[self.to]
+        if any(_dtype(node) is half for node in program.calls()):
+            context.refuse("model", f"it computes in {self.to} already")
+            return
         if not context.take(self.name, "model"):
             return
-        half = _HALF[self.to]
         island = _island(program) if self._wide(context) else set[fx.Node]()
         halves = dict[str, fx.Node]()
         for node in list(program.graph.nodes):
@@ -70,7 +73,6 @@ class AssignPrecision(Pass):
                 _narrow(program, node, half, halves)
         _restore_output(program)
 
-
     def _wide(self, context: Context) -> bool:
         """Are quantized products dequantized to FP32?"""
         if self.linears != "auto":
@@ -78,9 +80,14 @@ class AssignPrecision(Pass):
         return context.target is None or context.target.supports_matmul("fp32")
 
 
+def _dtype(node: fx.Node) -> torch.dtype | None:
+    kind = node.meta["type"]
+    return kind.dtype if isinstance(kind, TensorType) else None
+
+
 def _island(program: Program) -> set[fx.Node]:
     """Quantized products, their quantizers and what dequantizes their weights: these stay FP32."""
-    island = {node for node in program.calls(*_PAIRS)}
+    island = set(program.calls(*_PAIRS))
     for node in program.calls(*_PRODUCTS):
         if isinstance(node.args[0], fx.Node) and node.args[0].target is dialect.fake_quantize:
             island.add(node)
@@ -116,7 +123,9 @@ def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.d
 
 
 def _narrow(program: Program, node: fx.Node, half: torch.dtype, halves: dict[str, fx.Node]) -> None:
-    """Let an ordinary operator read half-precision copies of its weights."""
+    """Let an ordinary operator read half-precision copies of its weights; a cast to FP32 becomes one to half."""
+    if node.target is aten.to.dtype and node.args[1] is torch.float32:
+        node.update_arg(1, half)
     for source in list(node.all_input_nodes):
         tensor = program.constant(source)
         if tensor is None or tensor.dtype != torch.float32:
