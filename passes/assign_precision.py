@@ -55,7 +55,9 @@ class AssignPrecision(Pass):
         if self.to == "f32":
             return
         if context.target is not None and not context.target.supports_type(_TARGET_NAMES[self.to]):
-            raise InputError(f"assign-precision: {context.target.name} has no {self.to} arithmetic; write to=f16 or to=f32")
+            raise InputError(
+                f"assign-precision: {context.target.name} has no {self.to} arithmetic; write to=f16 or to=f32"
+            )
         half = _HALF[self.to]
         if any(_dtype(node) is half for node in program.calls()):
             context.refuse("model", f"it computes in {self.to} already")
@@ -159,4 +161,4 @@ def _restore_output(program: Program) -> None:
             return value
         return program.insert(output, aten.to.dtype, value, wanted.dtype, path=value.meta.get("path", ""))
 
-    output.args = fx.map_arg(output.args, restore)  # type: ignore[assignment]
+    output.args = fx.map_arg(output.args, restore)

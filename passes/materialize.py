@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-
 from vitgraph import dialect
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.program import Program

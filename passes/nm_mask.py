@@ -42,7 +42,9 @@ class NmMask(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Mask every chosen site that can take the pattern; `InputError` where none can."""
         if not 0 < self.n < self.m:
-            raise InputError(f"nm-mask: n={self.n} m={self.m}: a pattern keeps n of m weights, with 0 < n < m; write n=2 m=4")
+            raise InputError(
+                f"nm-mask: n={self.n} m={self.m}: a pattern keeps n of m weights, with 0 < n < m; write n=2 m=4"
+            )
         sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         refusals = {site.node: self._refusal(site, context) for site in sites}
         done = any(_is_masked(site) for site in sites)
@@ -65,7 +67,7 @@ class NmMask(Pass):
             return "it has a mask already"
         if site.node.args[1] is not weight_of(site.node):
             return "its weight is computed or quantized; a mask goes on the weight itself, ahead of quantize"
-        channels = site.node.args[1].meta["type"].shape[1]  # type: ignore[union-attr]
+        channels = site.node.args[1].meta["type"].shape[1]
         if channels % self.m:
             return f"K = {channels} is no multiple of {self.m}"
         if context.target is not None and not context.target.supports_nm(self.n, self.m):

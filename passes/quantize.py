@@ -86,8 +86,8 @@ class Quantize(Pass):
             self._quantize_value(program, node, plan.points[node], self._scale(statistics))
         for site in linears:
             self._quantize_weight(program, site)
-        for site, statistics in zip(plan.attentions, seen[len(plan.points) :], strict=True):
-            _quantize_probabilities(program, site, self._scale(statistics))
+        for attention, statistics in zip(plan.attentions, seen[len(plan.points) :], strict=True):
+            _quantize_probabilities(program, attention, self._scale(statistics))
 
     def _take_linears(self, sites: list[LinearSite], context: Context) -> list[LinearSite]:
         """The sites that get a pair; the others are refused."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from vitgraph import dialect
 from vitgraph.calibration import observe_channels
@@ -66,7 +66,9 @@ class Smooth(Pass):
         elif len(source.users) != 1:
             context.refuse(site.path, f"{len(source.users)} operators read its input; they would need the same factors")
         elif behind_layout(source).target is dialect.attention:
-            context.refuse(site.path, "its input is an attention's output, which an INT8 attention hands over quantized")
+            context.refuse(
+                site.path, "its input is an attention's output, which an INT8 attention hands over quantized"
+            )
         elif weight_of(site.node).op != "get_attr":
             context.refuse(site.path, "its weight is computed")
         else:
@@ -91,7 +93,9 @@ def _migrate(program: Program, site: LinearSite, s: Tensor) -> None:
     affine = source.target is aten.layer_norm.default and program.constant(source.args[2]) is not None
     if not affine:
         factor = program.constant_node(site.node, f"{weight.target}_smooth", 1 / s)
-        site.node.update_arg(0, program.insert(site.node, aten.mul.Tensor, source, factor, path=source.meta.get("path", "")))
+        site.node.update_arg(
+            0, program.insert(site.node, aten.mul.Tensor, source, factor, path=source.meta.get("path", ""))
+        )
         return
     for position in (2, 3):
         old = program.constant(source.args[position])
@@ -99,4 +103,3 @@ def _migrate(program: Program, site: LinearSite, s: Tensor) -> None:
             name = f"{source.args[position].target}_smoothed"
             new = program.constant_node(source, name, old.detach() / s, isinstance(old, torch.nn.Parameter))
             source.update_arg(position, new)
-

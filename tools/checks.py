@@ -72,8 +72,8 @@ def _number(text: str, check: str) -> float:
 def _metric(
     name: str, compare: str, limit: float, program: Program, probe: Sequence[Tensor]
 ) -> Callable[[Program], str | None]:
-    from vitgraph.numerics import flatten_outputs, measure, objection, snr_db
     from vitgraph.contract import Effect
+    from vitgraph.numerics import flatten_outputs, measure, objection, snr_db
 
     reference = program.run(*probe)
 

@@ -112,7 +112,7 @@ def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = 
 def report_error(message: str, status: int, *, as_json: bool = False, debug: bool = False) -> int:
     """Tell an error on standard error, with `--json` as an object on standard output too; give back `status`."""
     if debug and sys.exc_info()[0] is not None:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
     if as_json:
         print(json.dumps({"error": message, "exit_status": status}, indent=2))
     print(f"vitgraph: {message}", file=sys.stderr)

@@ -56,7 +56,9 @@ def predict(
         short = batch is not None and count < batch
         logits = runner.run(pixels[torch.arange(batch or 0) % count] if short else pixels)[:count]
         if logits.dim() != 2:
-            raise InputError(f"accuracy needs a model whose output is [images, classes]; this one gives {list(logits.shape)}")
+            raise InputError(
+                f"accuracy needs a model whose output is [images, classes]; this one gives {list(logits.shape)}"
+            )
         classes.append(logits.argmax(-1))
         if truth is not None:
             labels.append(torch.as_tensor(truth))

@@ -102,7 +102,7 @@ class _Tap(fx.Interpreter):
             self.kept[self.outputs[n]] = value
         if n in self.softmaxes:
             q, k, _, bias, scale = self.fetch_args_kwargs_from_env(n)[0][:5]
-            self.kept[self.softmaxes[n]] = probabilities(q, k, bias, scale)  # type: ignore[arg-type]
+            self.kept[self.softmaxes[n]] = probabilities(q, k, bias, scale)
         return value
 
 

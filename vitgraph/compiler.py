@@ -299,7 +299,9 @@ def check_output(out: Path, force: bool) -> None:
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
-        raise InputError(f"output {out}: its folder can't be written to: {error.strerror}; name another with -o") from error
+        raise InputError(
+            f"output {out}: its folder can't be written to: {error.strerror}; name another with -o"
+        ) from error
 
 
 @contextmanager
@@ -361,9 +363,9 @@ def _rounded(value: float | None) -> float | None:
 
 def _lower_and_build(job: _Job, program: Program, folder: Path, report: Report) -> None:
     """`model.onnx`, and where a builder is at hand `engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
+    from vitgraph.backends._contract import check_contract
     from vitgraph.backends._onnx import lower
     from vitgraph.backends._planned import plan_engine
-    from vitgraph.backends._contract import check_contract
     from vitgraph.backends.trt import build_engine, unbuildable_why
 
     with job.timed("lower"):

@@ -131,7 +131,14 @@ def _bits(value: Any) -> int:
     while isinstance(node, fx.Node) and node.op == "call_function":
         if node.target in (dialect.fake_quantize, dialect.dequantize):
             return 8
-        if node.target not in (aten.reshape.default, aten.permute.default, aten.select.int, aten.slice.Tensor, aten.to.dtype, dialect.mask):
+        if node.target not in (
+            aten.reshape.default,
+            aten.permute.default,
+            aten.select.int,
+            aten.slice.Tensor,
+            aten.to.dtype,
+            dialect.mask,
+        ):
             break
         node = node.args[0]
     dtype = value.meta["type"].dtype

@@ -60,7 +60,7 @@ def to_int8(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
 
 
 def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
-    return _FakeQuantize.apply(x, _along(scale, axis, x.dim()))  # type: ignore[no-any-return,no-untyped-call]
+    return _FakeQuantize.apply(x, _along(scale, axis, x.dim()))  # type: ignore[no-any-return]
 
 
 def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:

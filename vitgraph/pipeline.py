@@ -48,9 +48,7 @@ class Pipeline:
 
     passes: tuple[Pass, ...]
 
-    def run(
-        self, program: Program, context: Context | None = None, instruments: Sequence[Instrument] = ()
-    ) -> Program:
+    def run(self, program: Program, context: Context | None = None, instruments: Sequence[Instrument] = ()) -> Program:
         """Run every pass on a copy of the program and give back the copy; the ledger has one entry a pass."""
         context = context or Context()
         work = program.copy()
@@ -71,9 +69,7 @@ class Pipeline:
         return [{step.name: options_of(step)} if options_of(step) else step.name for step in self.passes]
 
 
-def _run_step(
-    step: Pass, where: str, work: Program, context: Context, instruments: Sequence[Instrument]
-) -> None:
+def _run_step(step: Pass, where: str, work: Program, context: Context, instruments: Sequence[Instrument]) -> None:
     old, refused, found = show(work), len(context.refusals), len(context.found)
     nodes = len(work.calls())
     entry: dict[str, Any] = {"name": step.name, "options": options_of(step), "effect": step.declares().value}
@@ -130,6 +126,7 @@ def show_pass(step: Pass) -> str:
 
 
 def show_value(value: Any) -> str:
+    """An option's value as the text form writes it."""
     if isinstance(value, list):
         return f"[{','.join(show_value(item) for item in value)}]"  # pyright: ignore[reportUnknownVariableType]
     if value is None or isinstance(value, bool):

@@ -51,7 +51,8 @@ class Program:
     @property
     def output(self) -> fx.Node:
         """The output node; its first argument is what the model returns."""
-        return next(iter(reversed(self.graph.nodes)))
+        last: fx.Node = next(iter(reversed(self.graph.nodes)))
+        return last
 
     def calls(self, *targets: Callable[..., Any]) -> list[fx.Node]:
         """The calls of these operators (of any operator where none is named), in order."""
@@ -149,7 +150,7 @@ def _clone_graph(graph: fx.Graph) -> fx.Graph:
 
 def infer_node(node: fx.Node) -> Type:
     """The type of a call, from the types of its arguments."""
-    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda other: other.meta["type"])  # type: ignore[misc]
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda other: other.meta["type"])
     return infer(node.target, args, kwargs)  # type: ignore[arg-type]
 
 
@@ -200,7 +201,9 @@ def load(path: Path) -> Program:
             metadata = reader.metadata() or {}
             tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`") from error
+        raise InputError(
+            f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`"
+        ) from error
     if "vitgraph" not in metadata:
         raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
     header = json.loads(metadata["vitgraph"])

@@ -58,4 +58,6 @@ def _parse(text: str, name: str, lookup: Lookup) -> Recipe:
         raise InputError(f"recipe {name}: not YAML: {error}") from error
     if not isinstance(content, dict) or "pipeline" not in content:
         raise InputError(f"recipe {name}: a recipe is a mapping with the key `pipeline`: a list of passes")
-    return Recipe(str(content.get("name", name)), str(content.get("description", "")), read_yaml(content["pipeline"], lookup))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return Recipe(
+        str(content.get("name", name)), str(content.get("description", "")), read_yaml(content["pipeline"], lookup)
+    )  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]

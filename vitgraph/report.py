@@ -24,6 +24,10 @@ class ModelPart(_Part):
     input: list[Any]
     """Shape of the input, the batch as a number or as `N`."""
     weights_sha256: str
+    weights: str
+    """`pretrained`, `random, seed 0`, or the file."""
+    notes: list[str]
+    """What was decided for the user."""
 
 
 class AccuracyPart(_Part):
@@ -85,5 +89,7 @@ def write_html(report: Report, path: Path) -> None:
     import jinja2
 
     template = resources.files("vitgraph").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     path.write_text(environment.from_string(template).render(report=report), encoding="utf-8")

@@ -147,8 +147,8 @@ def behind_layout(node: fx.Node) -> fx.Node:
 
 
 def _linear(program: Program, node: fx.Node) -> LinearSite:
-    weight = node.args[1]
-    shape = weight.meta["type"].static if isinstance(weight, fx.Node) else ()
+    weight: Any = node.args[1]
+    shape: tuple[int, ...] = weight.meta["type"].static
     n, k = shape[0], _product(shape[1:])
     return LinearSite(node, path_of(node), _conv_role(node, shape) or _role(node), k, n)
 
@@ -264,7 +264,15 @@ def _attention(node: fx.Node) -> AttentionSite:
     assert all(isinstance(t, TensorType) for t in (q, k, v))
     heads = q.shape[-3] if q.rank > 2 and isinstance(q.shape[-3], int) else 1
     return AttentionSite(
-        node, path_of(node), "softmax", heads, q.shape[-1], v.shape[-1], q.shape[-2], k.shape[-2], node.args[3] is not None
+        node,
+        path_of(node),
+        "softmax",
+        heads,
+        q.shape[-1],
+        v.shape[-1],
+        q.shape[-2],
+        k.shape[-2],
+        node.args[3] is not None,
     )
 
 

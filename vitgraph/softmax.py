@@ -21,7 +21,9 @@ _ELEMENTWISE = frozenset(
 )  # fmt: skip
 """What may stand between the two products of a linear attention."""
 
-_ACTIVATIONS = frozenset({aten.relu.default, aten.sigmoid.default, aten.gelu.default, aten.silu.default, aten.elu.default})
+_ACTIVATIONS = frozenset(
+    {aten.relu.default, aten.sigmoid.default, aten.gelu.default, aten.silu.default, aten.elu.default}
+)
 
 
 def find_softmaxes(program: Program) -> list[tuple[str, fx.Node]]:

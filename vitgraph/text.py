@@ -14,6 +14,7 @@ Names are dealt afresh in order of appearance, so equal texts mean equal graphs.
 from __future__ import annotations
 
 import ast
+import math
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -118,7 +119,7 @@ def _show(value: Any, names: dict[fx.Node, str]) -> str:
         return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
     if isinstance(value, torch.dtype):
         return DTYPE_NAMES[value]
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and math.isnan(value):
         return "nan"
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)

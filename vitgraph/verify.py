@@ -41,7 +41,9 @@ def check(program: Program, what: str) -> None:
         return
     count = sum(len(lines) for lines in complaints.values())
     summary = "; ".join(dict.fromkeys(line for lines in complaints.values() for line in lines))[:400]
-    raise PassError(f"{what} left an invalid graph, {count} complaint(s): {summary}\n{_excerpt(show(program, complaints))}")
+    raise PassError(
+        f"{what} left an invalid graph, {count} complaint(s): {summary}\n{_excerpt(show(program, complaints))}"
+    )
 
 
 def _excerpt(text: str, around: int = 2) -> str:
@@ -100,7 +102,7 @@ def _type(node: fx.Node) -> list[str]:
         return []  # said where that node stands
     try:
         inferred = infer_node(node)
-    except Exception as error:  # any operator may object in its own way; the objection is the complaint
+    except Exception as error:  # noqa: BLE001  any operator may object in its own way; the objection is the complaint
         return [f"its arguments don't fit: {str(error).splitlines()[0]}"]
     carried = node.meta.get("type")
     return [] if carried == inferred else [f"carries type {carried}, but gives {inferred}"]
