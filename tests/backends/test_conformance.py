@@ -164,8 +164,15 @@ def test_other_packages_offer_backends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dynamic_batch", [False, True])
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "efficientvit_b1"])
+@pytest.mark.parametrize(
+    ("name", "dynamic_batch"),
+    [
+        ("vit_tiny_patch16_224", False),
+        ("vit_tiny_patch16_224", True),
+        ("swin_tiny_patch4_window7_224", True),
+        ("efficientvit_b1", False),
+    ],
+)
 def test_whole_models(name: str, dynamic_batch: bool) -> None:
     import timm
 
