@@ -334,9 +334,14 @@ def _evaluate(job: _Job, captured: Program, folder: Path, report: Report) -> Non
 
     fixed = None if job.batch.dynamic else job.batch.best
     with job.timed("evaluation"):
-        reference = predict(_Eager(captured), job.evaluation, fixed, job.progress, "evaluation: reference")
-        with find_backend("ort").load(folder / "model.onnx", job.target) as runner:
+        try:
+            runner = find_backend("ort").load(folder / "model.onnx", job.target)
+        except InputError as error:  # BF16 on a CPU
+            report.accuracy_why = str(error)
+            return
+        with runner:
             found = predict(runner, job.evaluation, fixed, job.progress, "evaluation: model.onnx")
+        reference = predict(_Eager(captured), job.evaluation, fixed, job.progress, "evaluation: reference")
     report.accuracy = AccuracyPart(
         images=len(job.evaluation),
         top1_reference=_rounded(reference.top1),
