@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from vitgraph.backends._engine import Engine
 from vitgraph.backends._layers import EngineLayer
 from vitgraph.backends._weights import Int8Weight
@@ -79,7 +81,7 @@ def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
     int8 = [linear for linear in plan.linears if linear.type == "int8"]
     fallback = [complaint for linear in plan.linears for complaint in _judge_linear(engine, linear)]
     attention = [complaint for site in plan.attentions for complaint in _judge_attention(engine, site)]
-    weights = _judge_weights(engine.plan, plan.linears)
+    weights = _judge_weights(engine, plan.linears)
     fallen = {complaint.site for complaint in fallback}
     fused = [site for site in plan.attentions if _fused(engine, site)]
     report = {
@@ -165,7 +167,28 @@ def _why_unfused(site: PlannedAttention, layers: Iterable[EngineLayer]) -> str:
     return "part of it is quantized, a bias is left unfolded, or its head dim or token count has no kernel"
 
 
-def _judge_weights(plan: bytes, linears: Iterable[PlannedLinear]) -> list[Complaint]:
+def _merged(engine: Engine, linears: Iterable[PlannedLinear]) -> dict[str, list[PlannedLinear]]:
+    """Linears that the builder computes in one product (q, k and v of one input), by node, in the product's order."""
+    planned = {linear.node: linear for linear in linears if linear.weight is not None}
+    found = dict[str, list[PlannedLinear]]()
+    for layer in engine.layers:
+        together = [planned[node] for node in layer.nodes if node in planned] if layer.is_gemm else []
+        if len(together) > 1:
+            found |= {linear.node: together for linear in together}
+    return found
+
+
+def _stored(linear: PlannedLinear, together: list[PlannedLinear]) -> bytes:
+    """The bytes to look for: the weight's own, or of the weights `[K, N]` side by side."""
+    weights = [each.weight.values for each in together if each.weight is not None]
+    alike = len({weight.shape[0] for weight in weights}) == 1 and all(weight.ndim == 2 for weight in weights)
+    if len(weights) < 2 or not alike:
+        return b"" if linear.weight is None else linear.weight.values.tobytes()
+    return np.concatenate(weights, axis=1).tobytes()
+
+
+def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[Complaint]:
+    plan, merged = engine.plan, _merged(engine, linears)
     complaints: list[Complaint] = []
     last = len(plan)
     for linear in linears:
@@ -181,7 +204,7 @@ def _judge_weights(plan: bytes, linears: Iterable[PlannedLinear]) -> list[Compla
             )
         if linear.weight.convolution:
             continue
-        stored = linear.weight.values.tobytes()
+        stored = _stored(linear, merged.get(linear.node, [linear]))
         # The plan keeps weights in the reverse order of the graph, so most are found next to the one before.
         at = plan.rfind(stored, 0, last)
         at = plan.find(stored) if at < 0 else at

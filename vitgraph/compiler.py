@@ -5,13 +5,14 @@ Like `vitgraph/__init__.py`, this file may look upward: it is where the core mee
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,8 @@ from vitgraph.errors import CheckFailed, InputError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from vitgraph.contract import Context
+    from vitgraph.backends._contract import EnginePlan
+    from vitgraph.backends._onnx import OnnxModel
     from vitgraph.images import ImageSet
     from vitgraph.models import LoadedModel
     from vitgraph.pipeline import Pipeline
@@ -82,6 +84,13 @@ class _Job:
         start = time.perf_counter()
         yield
         self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+
+    def let_go(self) -> None:
+        """Drop the model's weights: the builder needs the room (graphs are cyclic, so the collector is asked)."""
+        from torch import nn
+
+        self.model = replace(self.model, module=nn.Identity())
+        gc.collect()
 
 
 def compile_model(
@@ -166,8 +175,27 @@ def _prepare(
 
 
 def _compile(job: _Job, folder: Path) -> Report:
+    from vitgraph.backends.trt import unbuildable_why
+    from vitgraph.instruments import peak_rss_mb
+
+    report, model, planned = _rewrite(job, folder)
+    job.let_go()
+    report.engine_why = unbuildable_why(job.target)
+    if report.engine_why is None:
+        _build(job, model, planned, folder, report)
+    else:
+        _write_device_build(job, folder)
+    report.peak_rss_mb = peak_rss_mb()
+    _write_recipe(job, folder)
+    return report
+
+
+def _rewrite(job: _Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
+    """Everything that needs the weights in memory: capture, passes, `program/`, `model.onnx` and its accuracy."""
+    from vitgraph.backends._onnx import lower
+    from vitgraph.backends._planned import plan_engine
     from vitgraph.contract import Context
-    from vitgraph.instruments import Compare, Verify, peak_rss_mb
+    from vitgraph.instruments import Compare, Verify
     from vitgraph.program import save
     from vitgraph.text import show
 
@@ -178,15 +206,13 @@ def _compile(job: _Job, folder: Path) -> Report:
         program = job.pipeline.run(captured, context, [Verify(), Compare()])
     job.seconds["calibration"] = context.timings.get("calibration", 0.0)
     job.seconds["passes"] -= job.seconds["calibration"]
-    (folder / "program").mkdir()
     save(program, folder / "program" / "program.safetensors")
     (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
-    report = _describe(job, captured, program, context)
-    _lower_and_build(job, program, folder, report)
+    with job.timed("lower"):
+        model = lower(program, folder / "model.onnx")
+    report = _describe(job, captured, program)
     _evaluate(job, captured, folder, report)
-    report.peak_rss_mb = peak_rss_mb()
-    _write_recipe(job, folder)
-    return report
+    return report, model, plan_engine(program, model, job.target)
 
 
 def capture_model(model: LoadedModel, batch: Batch = Batch(1, 1, 1)) -> Program:
@@ -219,7 +245,7 @@ def _probe(job: _Job) -> Tensor:
     return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
 
 
-def _describe(job: _Job, captured: Program, program: Program, context: Context) -> Report:
+def _describe(job: _Job, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
     from vitgraph.cost import count
     from vitgraph.report import ModelPart, Report
@@ -366,25 +392,17 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _lower_and_build(job: _Job, program: Program, folder: Path, report: Report) -> None:
-    """`model.onnx`, and where a builder is at hand `engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
+def _build(job: _Job, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report) -> None:
+    """`engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
     from vitgraph.backends._contract import check_contract
-    from vitgraph.backends._onnx import lower
-    from vitgraph.backends._planned import plan_engine
-    from vitgraph.backends.trt import build_engine, unbuildable_why
+    from vitgraph.backends.trt import build_engine
 
-    with job.timed("lower"):
-        model = lower(program, folder / "model.onnx")
-    report.engine_why = unbuildable_why(job.target)
-    if report.engine_why is not None:
-        _write_device_build(job, folder)
-        return
     batch = (job.batch.least, job.batch.best, job.batch.most) if job.batch.dynamic else None
     with job.timed("build"):
         engine = build_engine(
             model.path, job.target, batch, lambda phase, done: job.progress(f"build: {phase}", round(100 * done), 100)
         )
-    verdict = check_contract(engine, plan_engine(program, model, job.target))
+    verdict = check_contract(engine, planned)
     (folder / "engine.plan").write_bytes(engine.plan)
     (folder / "engine.json").write_text(json.dumps(engine.as_json(), indent=1) + "\n", encoding="utf-8")
     (folder / "build.log").write_text(engine.log, encoding="utf-8")

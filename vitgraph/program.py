@@ -171,7 +171,13 @@ def save(program: Program, path: Path) -> None:
     header = {"text": str(program), "provenance": program.provenance, "ledger": program.ledger}
     # one entry only: safetensors writes several in an order of its own, another one each time
     metadata = {"vitgraph": json.dumps(header, sort_keys=True)}
-    tensors = {name: tensor.detach().contiguous().clone() for name, tensor in program.tensors().items()}
+    tensors = dict[str, Tensor]()
+    taken = set[int]()  # safetensors wants every tensor to have memory of its own
+    for name, tensor in program.tensors().items():
+        whole = tensor.detach().contiguous()
+        shared = whole.untyped_storage().data_ptr() in taken or whole.untyped_storage().nbytes() > whole.nbytes
+        tensors[name] = whole.clone() if shared else whole
+        taken.add(tensors[name].untyped_storage().data_ptr())
     write_whole(path, to_bytes(tensors, metadata=metadata))
 
 

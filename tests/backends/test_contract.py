@@ -103,3 +103,16 @@ def test_a_mask_that_was_lost_is_named() -> None:
 def test_an_int8_linear_without_a_constant_is_named() -> None:
     report = check_contract(engine(INT8), EnginePlan((replace(LINEAR, weight=None),)))
     assert "INT8 constant" in report.complaints[0].planned
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_weights_merged_into_one_product_are_found_side_by_side(kept: bool) -> None:
+    values = [VALUES, np.roll(VALUES, 1, axis=1) * 2]
+    linears = tuple(
+        PlannedLinear(name, f"{name}/MatMul", "int8", Int8Weight(each, 0, False))
+        for name, each in zip("qk", values, strict=True)
+    )
+    together = layer("gemm", "int8:4x8,int8:8x16", nodes=("k/MatMul", "q/MatMul"))
+    stored = np.concatenate([values[1], values[0]] if kept else values, axis=1).tobytes()
+    complaints = check_contract(engine(together, plan=stored), EnginePlan(linears)).complaints
+    assert [complaint.site for complaint in complaints] == ([] if kept else ["q", "k"])
