@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from vitgraph.dialect import aten
+from vitgraph.dialect import INTEGER, aten
 from vitgraph.passes._schema import arguments
 from vitgraph.program import Program
 from vitgraph.tensor_type import Dim, IntType, Size, TensorType, TupleType
@@ -99,12 +99,15 @@ def reverse(program: Program, node: fx.Node) -> fx.Node | None:
     return permute_by(program, node, list(reversed(range(len(shape(node))))))
 
 
+def _from_front(dims: Any, rank: int) -> list[int]:
+    listed: list[int] = [dims] if isinstance(dims, int) else list(dims)
+    return [dim % rank for dim in listed]
+
+
 def movedim(program: Program, node: fx.Node) -> fx.Node | None:
     """`movedim` and `moveaxis`."""
     rank, values = len(shape(node)), arguments(node)
-    start, end = values["source"], values["destination"]
-    starts = [dim % rank for dim in (start if isinstance(start, list | tuple) else [start])]
-    ends = [dim % rank for dim in (end if isinstance(end, list | tuple) else [end])]
+    starts, ends = _from_front(values["source"], rank), _from_front(values["destination"], rank)
     order = [dim for dim in range(rank) if dim not in starts]
     for place, dim in sorted(zip(ends, starts, strict=True)):
         order.insert(place, dim)
@@ -140,8 +143,9 @@ def shape_nodes(program: Program, node: fx.Node, like: fx.Node) -> list[Any]:
 def slice_(program: Program, node: fx.Node) -> fx.Node | None:
     """A slice with start and end counted from the front."""
     values, before = arguments(node), shape(source(node))
-    dim = values["dim"] % len(before)
-    size, start, end, step = before[dim], values["start"] or 0, values["end"], values["step"]
+    dim: int = values["dim"] % len(before)
+    start, end, step = values["start"] or 0, values["end"], values["step"]
+    size = before[dim]
     if before == shape(node) and step == 1:
         return source(node)
     if isinstance(size, int) and isinstance(start, int):
@@ -166,8 +170,8 @@ def narrow(program: Program, node: fx.Node) -> fx.Node | None:
 def select(program: Program, node: fx.Node) -> fx.Node | None:
     """One index along a dimension, both counted from the front."""
     values, before = arguments(node), shape(source(node))
-    dim, index = values["dim"] % len(before), values["index"]
-    size = before[dim]
+    dim: int = values["dim"] % len(before)
+    index, size = values["index"], before[dim]
     if isinstance(index, int) and isinstance(size, int):
         index %= size
     if node.args == (source(node), dim, index) and not node.kwargs:
@@ -224,7 +228,7 @@ FIRST_RESULT: dict[Any, tuple[Any, str, dict[str, Any]]] = {
 
 
 def _piece(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.Node | None:
-    dim = arguments(whole)["dim"] % len(shape(source(whole)))
+    dim: int = arguments(whole)["dim"] % len(shape(source(whole)))
     pieces = whole.meta["type"]
     assert isinstance(pieces, TupleType)
     sizes = [item.shape[dim] for item in pieces.items if isinstance(item, TensorType)]
@@ -254,15 +258,18 @@ def copy(program: Program, node: fx.Node) -> fx.Node | None:
 def scatter(program: Program, node: fx.Node) -> fx.Node | None:
     """A tensor with a part written over is a cat: what stands before the part, the part, what stands after it."""
     values, sizes = arguments(node), shape(node)
-    dim, step = values["dim"] % len(sizes), values.get("step", 1)
-    size, part_ = sizes[dim], values["src"]
+    dim: int = values["dim"] % len(sizes)
+    step, part_ = values.get("step", 1), values["src"]
+    size = sizes[dim]
     if not isinstance(size, int) or step != 1:
         return None
     start = values["index"] if "index" in values else values["start"] or 0
     start = min(size, start + size if start < 0 else start)
     if "index" in values:
         part_ = program.insert(node, aten.unsqueeze.default, part_, dim)
-    end = start + shape(part_)[dim]
+    written = shape(part_)[dim]
+    assert isinstance(written, int)
+    end = start + written
     whole = source(node)
     if part_.meta["type"].dtype != node.meta["type"].dtype:
         part_ = program.insert(node, aten.to.dtype, part_, node.meta["type"].dtype)
@@ -416,6 +423,6 @@ LAYOUT: dict[Any, Rule] = {
     aten.repeat.default: repeat,
     aten.tile.default: repeat,
     aten.repeat_interleave.self_int: repeat_each,
-    **dict.fromkeys((aten.sym_size.int, operator.mul, operator.add, operator.sub, operator.floordiv), sym_size),
+    **dict.fromkeys((aten.sym_size.int, *INTEGER), sym_size),
 }
 """Rule by operator."""

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from vitgraph.dialect import aten
+from vitgraph.operator_schema import opname, schema_of
 from vitgraph.passes._canonical_layout import Rule, reshape, shape, source
 from vitgraph.passes._constants import number
 from vitgraph.passes._schema import arguments
@@ -212,8 +213,8 @@ def sorted_dims(program: Program, node: fx.Node) -> fx.Node | None:
 
 def call_by_name(program: Program, node: fx.Node, target: Any, values: dict[str, Any]) -> fx.Node:
     """A call of `target` with arguments by name, keyword-only ones as keywords."""
-    only = {argument.name for argument in target._schema.arguments if argument.kwarg_only}
-    args = [values[a.name] for a in target._schema.arguments if not a.kwarg_only]
+    only = {argument.name for argument in schema_of(target).arguments if argument.kwarg_only}
+    args = [values[a.name] for a in schema_of(target).arguments if not a.kwarg_only]
     return program.insert(node, target, *args, **{name: values[name] for name in sorted(only)})
 
 
@@ -226,13 +227,13 @@ def variance(program: Program, node: fx.Node) -> fx.Node | None:
     dims = values.get("dim")
     dims = [dims] if isinstance(dims, int) else dims or list(range(rank))
     keep = values.get("keepdim", False)
-    opname = node.target._opname  # type: ignore[union-attr]
+    name = opname(node.target)
     kwargs = {"correction": correction, "keepdim": keep} if keep else {"correction": correction}
     dims = sorted(dim % rank for dim in dims)
-    if opname == "var" and node.args == (source(node), dims) and dict(node.kwargs) == kwargs:
+    if name == "var" and node.args == (source(node), dims) and dict(node.kwargs) == kwargs:
         return None
-    found = program.insert(node, aten.var.correction, source(node), dims, **kwargs)
-    return program.insert(node, aten.sqrt.default, found) if opname == "std" else found
+    found = program.insert(node, aten.var.correction, source(node), dims, path=None, **kwargs)
+    return program.insert(node, aten.sqrt.default, found) if name == "std" else found
 
 
 def norm(program: Program, node: fx.Node) -> fx.Node | None:
@@ -278,23 +279,21 @@ def arithmetic(program: Program, node: fx.Node) -> fx.Node | None:
     values = arguments(node)
     left, right = values["self"], values["other"]
     alpha = values.get("alpha", 1)
-    opname: str = node.target._opname  # type: ignore[union-attr]
+    name = opname(node.target)
     if number(program, right) is not None:
         right = _if_same_type(program, node, right)
-    elif opname in ("add", "mul") and alpha == 1 and _is_constant(left) and not _is_constant(right):
+    elif name in ("add", "mul") and alpha == 1 and _is_constant(left) and not _is_constant(right):
         left, right = right, left  # weights on the right
         if number(program, right) is not None:
             right = _if_same_type(program, node, right, left)
     if alpha != 1:
         right = right * alpha if isinstance(right, int | float) else program.insert(node, aten.mul.Tensor, right, alpha)
-    if opname == "sub" and isinstance(right, int | float):
-        opname, right = "add", -right
-    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}[opname]
+    if name == "sub" and isinstance(right, int | float):
+        name, right = "add", -right
+    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}[name]
     if isinstance(right, int | float) and right == neutral and left.meta["type"] == node.meta["type"]:
         return left  # type: ignore[no-any-return]
-    target: Any = {"add": aten.add.Tensor, "sub": aten.sub.Tensor, "mul": aten.mul.Tensor, "div": aten.div.Tensor}[
-        opname
-    ]
+    target: Any = {"add": aten.add.Tensor, "sub": aten.sub.Tensor, "mul": aten.mul.Tensor, "div": aten.div.Tensor}[name]
     if node.target is target and node.args == (left, right) and not node.kwargs:
         return None
     return program.insert(node, target, left, right)
@@ -375,7 +374,7 @@ def compare(program: Program, node: fx.Node) -> fx.Node | None:
     found = number(program, node.args[1])
     if found is None or shape(source(node)) != shape(node):
         return None
-    packet = getattr(aten, node.target._opname)  # type: ignore[union-attr]
+    packet = getattr(aten, opname(node.target))
     return program.insert(node, packet.Scalar, source(node), found)
 
 
@@ -384,7 +383,7 @@ def compare_with_constant(program: Program, node: fx.Node) -> fx.Node | None:
     values, first = arguments(node), source(node)
     name = f"{node.meta['path']}.limit" if node.meta.get("path") else "limit"
     limit = program.constant_node(node, name, torch.tensor(values["other"], dtype=first.meta["type"].dtype))
-    packet = getattr(aten, node.target._opname)  # type: ignore[union-attr]
+    packet = getattr(aten, opname(node.target))
     return program.insert(node, packet.Tensor, first, limit)
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.dialect import OWN, aten
+from vitgraph.operator_schema import opname
 from vitgraph.program import Program
 
 _RANDOM = frozenset({"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "bernoulli", "dropout"})
@@ -49,7 +50,7 @@ class Constants:
 
 
 def _random(target: Any) -> bool:
-    return isinstance(target, torch._ops.OpOverload) and target._opname in _RANDOM
+    return opname(target) in _RANDOM
 
 
 def _call(target: Any, args: Any, kwargs: Any) -> Any:

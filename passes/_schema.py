@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import fx
 
 from vitgraph.dialect import aten
+from vitgraph.operator_schema import schema_of
 from vitgraph.program import Program
 from vitgraph.tensor_type import IntType, TensorType
 
@@ -43,10 +43,11 @@ DIMENSIONS = frozenset({"dim", "dims", "dimension", "axis"})
 
 def arguments(node: fx.Node) -> dict[str, Any]:
     """Every argument of a call by its name in the schema, defaults filled in; empty for what has no schema."""
-    if not isinstance(node.target, torch._ops.OpOverload):
+    schema = schema_of(node.target)
+    if schema is None:
         return {}
     values = dict[str, Any]()
-    for position, argument in enumerate(node.target._schema.arguments):
+    for position, argument in enumerate(schema.arguments):
         if position < len(node.args):
             value = node.args[position]
         elif argument.name in node.kwargs:
@@ -59,30 +60,32 @@ def arguments(node: fx.Node) -> dict[str, Any]:
 
 def tidy(program: Program, node: fx.Node) -> fx.Node | None:
     """The same call in its one spelling: positional where the schema lets it, dimensions counted from the front."""
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target in SPELLED_BY_RULE:
+    target: Any = node.target
+    schema = schema_of(target)
+    if schema is None or target in SPELLED_BY_RULE:
         return None
     values = arguments(node)
     for name in DIMENSIONS & values.keys():
         values[name] = _from_front(values[name], _rank(node))
     args, kwargs = list[Any](), dict[str, Any]()
     keep = 0
-    for argument in node.target._schema.arguments:
+    for argument in schema.arguments:
         value = values[argument.name]
         given = not argument.has_default_value() or value != _plain(argument.default_value)
         if argument.kwarg_only and given:
             kwargs[argument.name] = value
         if not argument.kwarg_only:
             args.append(value)
-            keep = len(args) if given or node.target in WHOLE_CALLS else keep
+            keep = len(args) if given or target in WHOLE_CALLS else keep
     wanted = tuple(args[:keep])
     if _same(node.args, wanted) and _same(dict(node.kwargs), kwargs):
         return None
-    return program.insert(node, node.target, *wanted, **kwargs)
+    return program.insert(node, target, *wanted, **kwargs)
 
 
 def _rank(node: fx.Node) -> int:
     first: Any = node.args[0]
-    first = first[0] if isinstance(first, list | tuple) else first
+    first = first[0] if isinstance(first, list | tuple) else first  # pyright: ignore[reportUnknownVariableType]
     kind = first.meta["type"] if isinstance(first, fx.Node) else None
     return kind.rank if isinstance(kind, TensorType) else 0
 

@@ -27,6 +27,7 @@ from torch import Tensor, fx
 
 from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.dialect import ATEN, OWN, aten
+from vitgraph.operator_schema import opname
 from vitgraph.passes._canonical_layout import LAYOUT, Rule
 from vitgraph.passes._canonical_operators import OPERATORS
 from vitgraph.passes._constants import Constants, replace_by_constant
@@ -84,7 +85,7 @@ def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     value = _filled(node, kind) if node.target in _FILLED else None
     if value is None and constants.holds(node):
         value = constants.value(node)
-    return replace_by_constant(program, node, value, _opname(node)) if isinstance(value, Tensor) else None
+    return replace_by_constant(program, node, value, opname(node.target)) if isinstance(value, Tensor) else None
 
 
 _RATHER_COMPUTED = frozenset(
@@ -116,7 +117,3 @@ def _filled(node: fx.Node, kind: TensorType) -> Tensor | None:
     if any(not isinstance(size, int) for size in kind.shape):
         return None
     return torch.full(kind.static, arguments(node)["fill_value"] if filling is None else filling, dtype=kind.dtype)
-
-
-def _opname(node: fx.Node) -> str:
-    return str(node.target._opname if isinstance(node.target, torch._ops.OpOverload) else "value")

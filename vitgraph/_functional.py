@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.operator_schema import HIGHER_ORDER, opname, overload_name, schema_of, writes
+
 
 def may_be_made_functional(graph: fx.Graph) -> bool:
     """Is there no region with a graph of its own (autocast), and only writing that `make_functional` can undo?"""
-    if any(isinstance(node.target, torch._ops.HigherOrderOperator) for node in graph.nodes):
+    if any(isinstance(node.target, HIGHER_ORDER) for node in graph.nodes):
         return False
     return all(_twin(node.target) is not None and _owned(node) for node in graph.nodes if _writes(node))
 
@@ -35,12 +37,12 @@ def make_functional(graph: fx.Graph) -> None:
 
 
 def _writes(node: fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+    return writes(node.target)
 
 
 def _twin(target: Any) -> Any:
     """`aten.relu.default` for `aten.relu_.default`; None where there is none that takes the same arguments."""
-    name, overload = target._opname, target._overloadname
+    name, overload = opname(target), overload_name(target)
     if not name.endswith("_"):
         return None
     return getattr(getattr(getattr(torch.ops, target.namespace), name[:-1], None), overload, None)
@@ -59,9 +61,10 @@ def _fresh(node: fx.Node) -> bool:
     """Does this operator give memory of its own, whatever its arguments?"""
     if node.op == "output":
         return True
-    if not isinstance(node.target, torch._ops.OpOverload) or node.target in _SOMETIMES_VIEWS:
+    schema = schema_of(node.target)
+    if schema is None or node.target in _SOMETIMES_VIEWS:
         return False
-    return all(result.alias_info is None for result in node.target._schema.returns)
+    return all(result.alias_info is None for result in schema.returns)
 
 
 aten = torch.ops.aten

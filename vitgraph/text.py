@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.dialect import OWN
+from vitgraph.operator_schema import opname, overload_name, schema_of
 from vitgraph.program import Form, Program
 from vitgraph.tensor_type import DTYPE_NAMES, DTYPES, TensorType, parse_type
 
@@ -90,9 +91,9 @@ def _stem(node: fx.Node) -> str:
 
 def _spell(target: Any) -> str:
     """`aten.linear.default`, `operator.mul`."""
-    if isinstance(target, torch._ops.OpOverload):
-        return f"{target.namespace}.{target._opname}.{target._overloadname}"
-    return f"operator.{target.__name__}"
+    if schema_of(target) is None:
+        return f"operator.{opname(target)}"
+    return f"{target.namespace}.{opname(target)}.{overload_name(target)}"
 
 
 def _line(program: Program, node: fx.Node, names: dict[fx.Node, str]) -> str:

@@ -6,11 +6,11 @@ type its operator gives for its arguments; values stand before their uses; scale
 
 from __future__ import annotations
 
-import torch
 from torch import fx
 
 from vitgraph.contract import PassError
 from vitgraph.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize
+from vitgraph.operator_schema import schema_of, writes
 from vitgraph.program import Program, infer_node
 from vitgraph.tensor_type import TensorType
 from vitgraph.text import show
@@ -77,7 +77,7 @@ def _weight(program: Program, node: fx.Node) -> list[str]:
         tensor = program.tensor(str(node.target))
     except KeyError:
         return [f"there is no tensor {node.target!r}"]
-    complaints = []
+    complaints = list[str]()
     if node.meta.get("type") != TensorType(tensor.dtype, tuple(tensor.shape)):
         complaints.append(f"carries {node.meta.get('type')}, but the tensor is {tensor.dtype}{list(tensor.shape)}")
     if tensor.is_floating_point() and bool(tensor.isnan().any()):
@@ -86,8 +86,8 @@ def _weight(program: Program, node: fx.Node) -> list[str]:
 
 
 def _operator(program: Program, node: fx.Node) -> list[str]:
-    if isinstance(node.target, torch._ops.OpOverload):
-        if node.target._schema.is_mutable:
+    if schema_of(node.target) is not None:
+        if writes(node.target):
             return [f"{node.target} writes into its argument; a graph is functional"]
         if program.form == "canonical" and node.target not in ATEN and node.target not in OWN:
             return [f"{node.target} is not of the dialect; canonicalize has another spelling for it, or lacks one"]
