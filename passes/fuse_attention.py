@@ -222,8 +222,8 @@ def _swap_last(program: Program, kt: fx.Node, before: fx.Node) -> fx.Node:
     """k out of kᵀ; two permutes in a row are one, and none where they undo each other."""
     rank = kt.meta["type"].rank
     order = [*range(rank - 2), rank - 1, rank - 2]
-    source = kt
+    source: Any = kt
     if kt.target is aten.permute.default:
-        source, inner = kt.args  # type: ignore[assignment]
-        order = [inner[position] for position in order]  # type: ignore[index]
+        inner: Any = kt.args[1]
+        source, order = kt.args[0], [inner[position] for position in order]
     return source if order == list(range(rank)) else program.insert(before, aten.permute.default, source, order)

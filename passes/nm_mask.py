@@ -65,9 +65,10 @@ class NmMask(Pass):
         """Why this site cannot take the pattern, or None."""
         if _is_masked(site):
             return "it has a mask already"
-        if site.node.args[1] is not weight_of(site.node):
+        weight = weight_of(site.node)
+        if site.node.args[1] is not weight:
             return "its weight is computed or quantized; a mask goes on the weight itself, ahead of quantize"
-        channels = site.node.args[1].meta["type"].shape[1]
+        channels = weight.meta["type"].shape[1]
         if channels % self.m:
             return f"K = {channels} is no multiple of {self.m}"
         if context.target is not None and not context.target.supports_nm(self.n, self.m):

@@ -28,6 +28,7 @@ from vitgraph.errors import CheckFailed
 from vitgraph.program import Program
 from vitgraph.sites import path_of
 from vitgraph.softmax import find_attentions, find_softmaxes
+from vitgraph.tensor_type import Size
 
 aten = torch.ops.aten
 
@@ -73,11 +74,16 @@ class SoftmaxCheck(Pass):
 def _one_element(node: fx.Node) -> bool:
     """Is there only one thing to choose from?"""
     if node.target is dialect.attention:
-        q, k, v = (arg.meta["type"].shape for arg in node.args[:3])  # type: ignore[union-attr]
+        q, k, v = (_shape(arg) for arg in node.args[:3])
         rounded = len(node.args) > 5 and node.args[5] is not None
         return k[-2] == 1 and q[:-2] == v[:-2] and not rounded
     dim: Any = node.args[1]
-    return bool(node.args[0].meta["type"].shape[dim] == 1)  # type: ignore[union-attr]
+    size: Size = _shape(node.args[0])[dim]
+    return size == 1
+
+
+def _shape(value: Any) -> tuple[Size, ...]:
+    return value.meta["type"].shape  # type: ignore[no-any-return]
 
 
 def _drop_single(program: Program, node: fx.Node) -> None:

@@ -38,8 +38,12 @@ class Flat:
 
 def test_counts_hits() -> None:
     told = list[tuple[str, int, int]]()
-    found = predict(Flat(), Labelled([0, 1, 2, 3, 3], [0, 1, 2, 0, 0]), None, lambda *step: told.append(step))
-    assert found.classes.tolist() == [0, 1, 2, 3, 3]
+
+    def tell(what: str, done: int, total: int) -> None:
+        told.append((what, done, total))
+
+    found = predict(Flat(), Labelled([0, 1, 2, 3, 3], [0, 1, 2, 0, 0]), None, tell)
+    assert torch.equal(found.classes, torch.tensor([0, 1, 2, 3, 3]))
     assert found.top1 == pytest.approx(60.0)
     assert told == [("evaluation", 5, 5)]
 
@@ -48,7 +52,7 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_not_counted() -> None:
     runner = Flat()
     found = predict(runner, Labelled([0, 1, 2, 3, 3], [0, 1, 2, 3, 0]), 4)
     assert runner.sizes == [4, 4]
-    assert found.classes.tolist() == [0, 1, 2, 3, 3]
+    assert torch.equal(found.classes, torch.tensor([0, 1, 2, 3, 3]))
     assert found.top1 == pytest.approx(80.0)
 
 

@@ -34,8 +34,8 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
     [
         ("fp16", "assign-precision,materialize,legalize"),
         ("bf16", "assign-precision{to=bf16},materialize,legalize"),
-        ("int8", "smooth{only=[fc2]},quantize,assign-precision,materialize,legalize"),
-        ("sparse-int8", "nm-mask,smooth{only=[fc2]},quantize{outputs=true},assign-precision,materialize,legalize"),
+        ("int8", "smooth,quantize,assign-precision,materialize,legalize"),
+        ("sparse-int8", "nm-mask,smooth,quantize{outputs=true},assign-precision,materialize,legalize"),
     ],
 )
 def test_what_the_recipes_hold(name: str, rest: str) -> None:

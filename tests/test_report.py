@@ -11,7 +11,8 @@ from vitgraph.report import Report, read_report, write_html
 
 CONTENT: dict[str, Any] = {
     "vitgraph": "0.1.0",
-    "model": {"name": "m<1>", "source": "timm:m", "parameters": 10, "input": ["N", 3, 4, 4], "weights_sha256": "ab"},
+    "model": {"name": "m<1>", "source": "timm:m", "parameters": 10, "input": ["N", 3, 4, 4], "weights_sha256": "ab",
+              "weights": "random, seed 0", "notes": []},
     "target": "a100",
     "recipe": "int8",
     "pipeline": "canonicalize",

@@ -71,9 +71,9 @@ return_(attention)
 """
     program = run(FuseAttention(), parse(sdpa(", None, 0.0, True")))
     assert program.tensor("model.causal_mask").isinf().sum() == 10
-    inputs = random_inputs(program)
-    wanted = torch.nn.functional.scaled_dot_product_attention(*inputs, is_causal=True)
-    torch.testing.assert_close(program.run(*inputs), wanted)
+    q, k, v = random_inputs(program)
+    wanted = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+    torch.testing.assert_close(program.run(q, k, v), wanted)
     assert [node.target for node in program.calls()] == [dialect.attention]
     assert len(parse(after).calls()) == 1
 

@@ -92,12 +92,12 @@ def test_every_mask_keeps_the_largest_n_of_each_m(case: tuple[torch.Tensor, int,
 
 def test_of_equal_magnitudes_the_first_stays() -> None:
     weight = torch.tensor([[1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
-    assert nm_keep(weight, 2, 4).tolist() == [[True, True, False, False, True, True, False, False]]
+    assert torch.equal(nm_keep(weight, 2, 4), torch.tensor([[True, True, False, False, True, True, False, False]]))
 
 
 def test_groups_run_along_the_input_channels_of_a_convolution() -> None:
     weight = torch.tensor([1.0, 4.0, 3.0, 2.0]).reshape(1, 4, 1, 1).expand(1, 4, 3, 3)
-    assert nm_keep(weight, 2, 4)[0, :, 1, 2].tolist() == [False, True, True, False]
+    assert torch.equal(nm_keep(weight, 2, 4)[0, :, 1, 2], torch.tensor([False, True, True, False]))
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (5, 4), (0, 4), (-1, 4)])

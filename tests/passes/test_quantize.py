@@ -96,8 +96,9 @@ class Noise:
         return len(self.pixels)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, None]]:
-        for portion in self.pixels.split(self.portion or size):
-            yield portion, None
+        size = self.portion or size
+        for start in range(0, len(self), size):
+            yield self.pixels[start : start + size], None
 
 
 def context(tokens: int = 5, channels: int = 32, target: str | None = "a100", **images: Any) -> Context:
