@@ -48,7 +48,6 @@ def compile_model(
     """Compile a model for a device and write engine, ONNX, program and report."""
     from vitgraph import compiler
 
-    compiler.check_output(output, force)
     steps = None if pipeline is None else str(read_pipeline(pipeline))
     with show_progress() as progress:
         try:
@@ -120,7 +119,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 
 def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
-    linears, attention, sparse = engine["linears"], engine["attention"], engine.get("sparse") or {}
+    linears, attention = engine["linears"], engine["attention"]
+    sparse: dict[str, Any] = engine.get("sparse") or {}
     fallback = f", in float: {', '.join(map(str, linears['fallback']))}" if linears["fallback"] else ""
     facts = [
         ("engine", f"{engine['bytes']:,} bytes, {engine['layers']} layers ({engine['flavour']} {engine['version']})"),

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import gc
 import json
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import CheckFailed, InputError
+from vitgraph.output_folder import check_output, whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -79,7 +78,7 @@ class _Job:
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
+    def timed(self, what: str) -> Generator[None]:
         """Add the time of a block to the report's `seconds`."""
         start = time.perf_counter()
         yield
@@ -123,7 +122,7 @@ def compile_model(
         model, target, recipe, pipeline, batch, weights, model_args, preprocessing,
         (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
     )  # fmt: skip
-    with _whole_folder(out, force) as folder:
+    with whole_folder(out, force) as folder:
         report = _compile(job, folder)
         job.seconds["total"] = time.perf_counter() - start
         report.seconds = {name: round(value, 3) for name, value in job.seconds.items()}
@@ -311,43 +310,6 @@ def _write_recipe(job: _Job, folder: Path) -> None:
 def _broken(report: Report, out: Path) -> str:
     lines = [f"  {c['site']}: planned {c['planned']}, found {c['found']} ({c['why']})" for c in report.complaints]
     return f"the engine breaks its contract at {len(lines)} site(s); {out} is kept and says so\n" + "\n".join(lines)
-
-
-def check_output(out: Path, force: bool) -> None:
-    """Can `out` be written? `InputError` if it exists (without `force`) or its folder can't be written to."""
-    if out.exists() and not force:
-        raise InputError(f"output {out} exists; name another with -o, or replace it with --force")
-    if out.exists() and not (out / "report.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"output {out} exists and was not written by vitgraph compile; --force replaces only what was")
-    parent = out.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"output {out}: its folder can't be written to: {error.strerror}; name another with -o"
-        ) from error
-
-
-@contextmanager
-def _whole_folder(out: Path, force: bool) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends well, and is gone when it does not."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.absolute().parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if out.exists():
-            assert force
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.absolute().parent))
-            out.rename(old / "out")
-            folder.rename(out)
-            shutil.rmtree(old)
-        else:
-            folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _evaluate(job: _Job, captured: Program, folder: Path, report: Report) -> None:

@@ -1,0 +1,47 @@
+"""The folder that a compilation leaves: checked before the work, and there whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from vitgraph.errors import InputError
+
+
+def check_output(out: Path, force: bool) -> None:
+    """Can `out` be written? `InputError` if it exists (without `force`) or its folder can't be written to."""
+    if out.exists() and not force:
+        raise InputError(f"output {out} exists; name another with -o, or replace it with --force")
+    if out.exists() and not (out / "report.json").exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"output {out} exists and was not written by vitgraph compile; --force replaces only what was")
+    parent = out.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"output {out}: its folder can't be written to: {error.strerror}; name another with -o"
+        ) from error
+
+
+@contextmanager
+def whole_folder(out: Path, force: bool) -> Generator[Path]:
+    """A folder beside `out` that takes its place when the block ends well, and is gone when it does not."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.absolute().parent))
+    try:
+        yield folder
+        folder.chmod(0o755)
+        if out.exists():
+            assert force
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old-", dir=out.absolute().parent))
+            out.rename(old / "out")
+            folder.rename(out)
+            shutil.rmtree(old)
+        else:
+            folder.rename(out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
