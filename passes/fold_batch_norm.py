@@ -49,7 +49,19 @@ class FoldBatchNorm(Pass):
             elif isinstance(after, fx.Node):
                 _fold_into_inputs(program, norm, after)
             norm.replace_all_uses_with(_input(norm))
+            _reshape_once(_input(norm), before)
             program.graph.erase_node(norm)
+
+
+def _reshape_once(node: fx.Node, layer: fx.Node | str) -> None:
+    """Where the output of a layer was reshaped for the norm only, its users reshape the output itself."""
+    if not isinstance(layer, fx.Node) or node is layer:
+        return
+    for user in list(node.users):
+        if user.target is aten.reshape.default and user.meta["type"] == layer.meta["type"]:
+            user.replace_all_uses_with(layer)
+        elif user.target is aten.reshape.default:
+            user.replace_input_with(node, layer)
 
 
 def _input(node: fx.Node) -> fx.Node:

@@ -92,7 +92,7 @@ LARGE: dict[str, dict[str, Any]] = {"deepseek_vit_412m": {"depth": 2}}
 def make(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
     import timm
 
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
     model = timm.create_model(name, **LARGE.get(name, {})).eval()
     configuration: Any = model.pretrained_cfg
     return model, tuple(configuration["input_size"])

@@ -68,6 +68,27 @@ return_(reshape)
 
 
 @pytest.mark.parametrize(
+    ("back", "end"),
+    [
+        ("back: f32[N, 16, 8] = aten.reshape.default(batch_norm, [-1, 16, 8])", "return_(linear)"),
+        (
+            "back: f32[N, 16, 2, 4] = aten.reshape.default(batch_norm, [-1, 16, 2, 4])",
+            "back: f32[N, 16, 2, 4] = aten.reshape.default(linear, [-1, 16, 2, 4])\nreturn_(back)",
+        ),
+    ],
+)
+def test_what_was_reshaped_for_the_norm_is_reshaped_no_more(back: str, end: str) -> None:
+    after = f"""
+x: f32[N, 16, 4] = input()
+fc_weight_1: f32[8, 4] = weight("fc.weight_1")
+fc_bias: f32[8] = weight("fc.bias")
+linear: f32[N, 16, 8] = aten.linear.default(x, fc_weight_1, fc_bias)
+{end}
+"""
+    check(FoldBatchNorm(), LINEAR.replace("return_(batch_norm)", f"{back}\nreturn_(back)"), after)
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         (BEFORE.replace("return_(batch_norm)", "return_([batch_norm, conv2d])"), "used elsewhere"),
