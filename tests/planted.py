@@ -1,6 +1,6 @@
 """The test plugin, made known to this process; and a small program for it to break."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ return_(z)
 
 
 @contextmanager
-def installed() -> Iterator[None]:
+def installed() -> Generator[None]:
     """The plugin's entry points are found inside the block, and forgotten after it."""
     from vitgraph.passes import all_passes
 

@@ -43,9 +43,7 @@ def probe() -> list[torch.Tensor]:
     return [torch.randn(4, 8, generator=torch.Generator().manual_seed(1))]
 
 
-def run(
-    work: Callable[[Program], None], watched: Sequence[Instrument], declared: Effect = Effect.EXACT
-) -> Program:
+def run(work: Callable[[Program], None], watched: Sequence[Instrument], declared: Effect = Effect.EXACT) -> Program:
     return Pipeline((Doing(work, declared),)).run(parse(PLAIN), Context(probe=probe()), watched)
 
 

@@ -17,7 +17,9 @@ from vitgraph.pipeline import Pipeline, build_pass, options_of, parse_pipeline, 
 from vitgraph.program import Program
 from vitgraph.text import parse, show
 
-WORDS = st.text(max_size=12) | st.sampled_from(["true", "none", "1", "1e3", "inf", "nan", "a b", "a,b", '"', "\\", "[x]", "ü=ß", "", "k>=64"])
+WORDS = st.text(max_size=12) | st.sampled_from(
+    ["true", "none", "1", "1e3", "inf", "nan", "a b", "a,b", '"', "\\", "[x]", "ü=ß", "", "k>=64"]
+)
 """What may stand in a text option, everything that means something in a pipeline's text among it."""
 
 
@@ -68,7 +70,10 @@ def test_yaml_reads_back_to_the_same_pipeline(steps: Pipeline) -> None:
 
 def test_only_what_differs_from_the_default_is_printed() -> None:
     assert str(pipeline("nm-mask{n=2 m=4 only=[]}")) == "nm-mask"
-    assert str(pipeline(" nm-mask { only = [ qkv , fc1 ] n=1 } , canonicalize ")) == "nm-mask{n=1 only=[qkv,fc1]},canonicalize"
+    assert (
+        str(pipeline(" nm-mask { only = [ qkv , fc1 ] n=1 } , canonicalize "))
+        == "nm-mask{n=1 only=[qkv,fc1]},canonicalize"
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,7 +116,9 @@ def test_what_is_unknown_is_told_with_near_misses(text: str, said: str) -> None:
         pipeline(text)
 
 
-@pytest.mark.parametrize("steps", ["canonicalize", {"a": 1}, [["canonicalize"]], [{"a": {}, "b": {}}], [{"nm-mask": 3}], [7]])
+@pytest.mark.parametrize(
+    "steps", ["canonicalize", {"a": 1}, [["canonicalize"]], [{"a": {}, "b": {}}], [{"nm-mask": 3}], [7]]
+)
 def test_yaml_of_another_shape_is_refused(steps: Any) -> None:
     with pytest.raises(InputError, match="pipeline"):
         read_yaml(steps, find_pass)

@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from typing import Annotated, Any, get_type_hints
 
@@ -111,8 +111,9 @@ def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = 
 
 def report_error(message: str, status: int, *, as_json: bool = False, debug: bool = False) -> int:
     """Tell an error on standard error, with `--json` as an object on standard output too; give back `status`."""
-    if debug and sys.exc_info()[0] is not None:
-        sys.excepthook(*sys.exc_info())
+    kind, error, where = sys.exc_info()
+    if debug and kind is not None and error is not None:
+        sys.excepthook(kind, error, where)
     if as_json:
         print(json.dumps({"error": message, "exit_status": status}, indent=2))
     print(f"vitgraph: {message}", file=sys.stderr)
@@ -120,7 +121,7 @@ def report_error(message: str, status: int, *, as_json: bool = False, debug: boo
 
 
 @contextlib.contextmanager
-def _quiet(debug: bool) -> Iterator[None]:
+def _quiet(debug: bool) -> Generator[None]:
     """Standard output is the answer's alone: what libraries print goes to standard error; warnings only for --debug."""
     import logging
     import warnings

@@ -49,7 +49,7 @@ def demo(
         }
     found = {name: json.loads(report.to_json()) for name, report in reports.items()}
     columns = ["digits-vit", *reports]
-    rows = [[label, *(_cell(report, *path) for report in found.values())] for label, *path in ROWS]
+    rows = [[label, *(cell(report, *path) for report in found.values())] for label, *path in ROWS]
     kept = f"Both are in {output}." if output else "Keep both with `vitgraph demo -o DIR`."
     broken = reports[
         "sparse-int8"
@@ -73,7 +73,7 @@ ROWS = (
 """What the table shows: a label, and the path of keys in the report."""
 
 
-def _cell(report: dict[str, Any], *path: str) -> str:
+def cell(report: dict[str, Any], *path: str) -> str:
     """A value of the report; where it is null, the reason in its place."""
     value: Any = report
     for key in path:

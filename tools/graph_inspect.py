@@ -107,20 +107,18 @@ def view_program(program: Program) -> View:
 
     from vitgraph.text import node_lines
 
-    lines = node_lines(program)
-    nodes = [
+    lines = list(node_lines(program))
+    names = {node: line.partition(":")[0] if node.op != "output" else "return_" for node, line in lines}
+    nodes: list[dict[str, Any]] = [
         {
-            "name": line.partition(":")[0] if node.op != "output" else "return_",
+            "name": names[node],
             "operator": str(node.target) if node.op == "call_function" else node.op,
             "type": str(node.meta.get("type", "")),
             "path": node.meta.get("path", "") if node.op == "call_function" else str(node.target),
-            "node": node,
+            "inputs": [names[other] for other in node.all_input_nodes],
         }
-        for node, line in lines
+        for node, _ in lines
     ]
-    names = {each["node"]: each["name"] for each in nodes}
-    for each in nodes:
-        each["inputs"] = [names[other] for other in each.pop("node").all_input_nodes]
     weights: list[Tensor] = list(program.tensors().values())
     facts: dict[str, Any] = {
         "form": program.form,
@@ -153,9 +151,10 @@ def read_onnx(path: Path) -> View:
     """An ONNX file; `InputError` where it is none. Weights outside the file are not read."""
     import onnx
 
+    untyped: Any = onnx  # some of its functions lack annotations
     try:
-        model = onnx.load(str(path), load_external_data=False)
-        onnx.checker.check_model(model) if model.ByteSize() < 2**31 - 1 else None
+        model: onnx.ModelProto = untyped.load(str(path), load_external_data=False)
+        untyped.checker.check_model(model) if model.ByteSize() < 2**31 - 1 else None
     except Exception as error:  # protobuf, the file system and the checker each have exceptions of their own
         raise InputError(
             f"{path}: can't be read as ONNX: {str(error).splitlines()[0] if str(error) else error!r}"

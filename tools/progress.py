@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 Progress = Callable[[str, int, int], None]
 
 
 @contextmanager
-def show_progress() -> Iterator[Progress]:
+def show_progress() -> Generator[Progress]:
     """A function to be told (what, done, total); silent where standard error is no terminal."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None

@@ -202,20 +202,21 @@ def load(path: Path) -> Program:
     from vitgraph.text import TextError, parse
 
     file = path / "program.safetensors" if path.is_dir() else path
+    reader: Any  # safetensors has no annotations
     try:
         with safe_open(file, framework="pt") as reader:
-            metadata = reader.metadata() or {}
-            tensors = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+            metadata: dict[str, str] = reader.metadata() or {}
+            tensors: dict[str, Tensor] = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`"
         ) from error
     if "vitgraph" not in metadata:
         raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
-    header = json.loads(metadata["vitgraph"])
     try:
+        header: Any = json.loads(metadata["vitgraph"])
         program = parse(header["text"], tensors)
-    except TextError as error:
-        raise InputError(f"{file}: its graph can't be read: {error}") from error
-    program.provenance, program.ledger = header["provenance"], header["ledger"]
+        program.provenance, program.ledger = header["provenance"], header["ledger"]
+    except (TextError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: its graph can't be read (was it written by another version?): {error}") from error
     return program

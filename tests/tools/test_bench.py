@@ -16,7 +16,9 @@ def write_model(path: Path, layers: int) -> None:
     y = helper.make_tensor_value_info(f"v{layers}", TensorProto.FLOAT, ["N", 256])
     weight = helper.make_tensor("w", TensorProto.FLOAT, [256, 256], [0.01] * 256 * 256)
     nodes = [helper.make_node("MatMul", [f"v{i}", "w"], [f"v{i + 1}"]) for i in range(layers)]
-    model = helper.make_model(helper.make_graph(nodes, "g", [x], [y], [weight]), opset_imports=[helper.make_opsetid("", 20)])
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], [weight]), opset_imports=[helper.make_opsetid("", 20)]
+    )
     model.ir_version = 10
     onnx.save(model, str(path))
 

@@ -35,7 +35,17 @@ def test_every_command_explains_itself(name: str, cli: Cli) -> None:
 
 @pytest.mark.parametrize("name", ["compile", "opt", "inspect", "bisect"])
 def test_model_options_are_the_same_everywhere(name: str, cli: Cli) -> None:
-    wanted = ("--weights", "--model-args", "--batch", "--image-size", "--mean", "--std", "--resize", "--crop", "--interpolation")
+    wanted = (
+        "--weights",
+        "--model-args",
+        "--batch",
+        "--image-size",
+        "--mean",
+        "--std",
+        "--resize",
+        "--crop",
+        "--interpolation",
+    )
     help_text = cli(name, "--help").out
     assert [option for option in wanted if option not in help_text] == []
 
@@ -57,7 +67,13 @@ def test_version(cli: Cli) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("optt",), ("opt",), ("opt", "digits-vit", "--no-such-option"), ("opt", "x", "--fuel", "many"), ("opt", "x", "--fuel", "-1")],
+    [
+        ("optt",),
+        ("opt",),
+        ("opt", "digits-vit", "--no-such-option"),
+        ("opt", "x", "--fuel", "many"),
+        ("opt", "x", "--fuel", "-1"),
+    ],
 )
 def test_usage_error(arguments: tuple[str, ...], cli: Cli) -> None:
     ran = cli(*arguments)
@@ -119,7 +135,12 @@ def test_errors_become_messages(
 def test_reader_that_leaves_early(tmp_path: Path) -> None:
     code = "import sys; from vitgraph.tools.cli import main; sys.exit(main(['targets', '--json']))"
     done = subprocess.run(
-        f"{sys.executable} -c \"{code}\" | head -c 1", shell=True, check=False, capture_output=True, text=True, cwd=tmp_path
+        f'{sys.executable} -c "{code}" | head -c 1',
+        shell=True,
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr

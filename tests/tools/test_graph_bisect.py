@@ -23,7 +23,9 @@ def test_finds_a_planted_fault(planted: str, check: str, cli: Cli, mlp: Path) ->
     with installed():
         steps = f"canonicalize,planted-loud{{at=nowhere}},{planted},nm-mask{{only=[head]}}"
         if check.startswith(("relative", "snr")):
-            steps = f"canonicalize,planted-loud{{at=nowhere}},{planted}"  # a mask alone is further off than these bounds
+            steps = (
+                f"canonicalize,planted-loud{{at=nowhere}},{planted}"  # a mask alone is further off than these bounds
+            )
         found = cli("bisect", mlp, "--pipeline", steps, "--check", check, "--json").json
     assert found["pass"] == planted
     assert found["position"] == 3

@@ -16,6 +16,7 @@ def test_text_shows_facts_sites_and_every_node(cli: Cli, mlp: Path) -> None:
     assert "# sites: linear fc1 1, fc2 1, head 1" in ran.out
     assert "# weights: 370" in ran.out
     assert ran.out.count("aten.linear.default(") == 3
+    assert "aten.linear.default(gelu, fc2_weight, fc2_bias)  # fc2" in ran.out
 
 
 def test_captured_model_has_no_sites_yet(cli: Cli) -> None:

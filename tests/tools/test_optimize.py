@@ -54,7 +54,9 @@ def test_a_recipe_is_a_pipeline(cli: Cli) -> None:
 
 def test_fuel_stops_early(cli: Cli, mlp: Path) -> None:
     masks = [
-        cli("opt", mlp, "--pipeline", "canonicalize,nm-mask{only=[fc1,fc2]}", "--fuel", str(fuel)).out.count("mask.default")
+        cli("opt", mlp, "--pipeline", "canonicalize,nm-mask{only=[fc1,fc2]}", "--fuel", str(fuel)).out.count(
+            "mask.default"
+        )
         for fuel in range(5)
     ]
     assert masks == sorted(masks)

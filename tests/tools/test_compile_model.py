@@ -1,0 +1,181 @@
+"""`vitgraph compile` and what reads its folder: `inspect`, `evaluate`, `bench`."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tools.conftest import Cli
+from vitgraph.errors import CheckFailed, InputError
+from vitgraph.report import Report
+
+DIGITS = (
+    "compile",
+    "digits-vit",
+    "--target",
+    "a100",
+    "--calibration-data",
+    "digits:train",
+    "--calibration-images",
+    "8",
+)
+FILES = {
+    "report.json",
+    "report.html",
+    "recipe.yaml",
+    "pipeline.txt",
+    "program",
+    "model.onnx",
+    "engine.plan",
+    "engine.json",
+    "build.log",
+}
+
+
+@pytest.mark.slow
+def test_compiles_and_every_reader_understands_it(cli: Cli) -> None:
+    ran = cli(
+        *DIGITS, "--recipe", "int8", "--evaluate-data", "digits:test", "--evaluate-images", "50", "-o", "out", "--json"
+    )
+    assert ran.status == 0, ran.err
+    report = ran.json
+    assert {file.name for file in Path("out").iterdir()} == FILES
+    assert report["engine"]["linears"]["int8"] == 16
+    assert report["accuracy"]["images"] == 50
+
+    told = cli("inspect", "out").out
+    assert "16 of 16 planned run in INT8" in told
+    assert "4 of 4 fused, 4 in INT8" in told
+    assert cli("inspect", "out", "--json").json == report
+    assert "blocks.0.mlp.fc1" in cli("inspect", "out", "--node", "blocks.0.mlp.fc1").out
+    assert cli("inspect", "out/model.onnx", "--json").json["operators"]["DequantizeLinear"] > 16
+    assert len(cli("inspect", "out/engine.json", "--json").json["layers"]) == report["engine"]["layers"]
+
+    for on in ("ort", "eager"):
+        found = cli("evaluate", "out", "--data", "digits:test", "--images", "50", "--on", on, "--json").json
+        assert found["data_sha256"] == report["accuracy"]["data_sha256"]
+        assert abs(found["top1"] - report["accuracy"]["top1"]) <= 2.0
+    assert "no labels" in cli("evaluate", "out", "--data", "random").err
+    assert cli("bench", "out", "out/model.onnx", "--rounds", "1", "--json").json["results"][1]["ratio_to_first"] > 0
+
+    again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")
+    assert again.status == 0, again.err
+    for name in ("model.onnx", "engine.plan"):
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
+
+
+@pytest.mark.slow
+def test_force_replaces_a_compilation_and_a_failure_leaves_the_old_one(cli: Cli) -> None:
+    assert cli(*DIGITS, "--recipe", "fp16", "-o", "out").status == 0
+    assert cli(*DIGITS, "--recipe", "fp16", "-o", "out").status == 2
+    old = Path("out/report.json").read_bytes()
+    failed = cli(*DIGITS, "--recipe", "fp16", "-o", "out", "--force", "--pipeline", "canonicalize,nm-mask{n=2 m=7}")
+    assert failed.status == 2
+    assert Path("out/report.json").read_bytes() == old
+    assert cli(*DIGITS, "--recipe", "bf16", "-o", "out", "--force").status == 0
+    assert '"recipe": "bf16"' in Path("out/report.json").read_text()
+    assert [file.name for file in Path.cwd().iterdir()] == ["out"]
+
+
+@pytest.mark.slow
+def test_a_broken_contract_is_exit_1_and_keeps_the_output(cli: Cli) -> None:
+    steps = (
+        "canonicalize,fold-constants,fuse-attention,quantize{attention=false},materialize,legalize"  # FP32 attention
+    )
+    ran = cli(*DIGITS, "--recipe", "int8", "--pipeline", steps, "-o", "out", "--json")
+    assert ran.status == 1
+    assert Path("out/report.json").is_file()
+    found = ran.json
+    assert {f"blocks.{block}.attn" for block in range(4)} <= {complaint["site"] for complaint in found["complaints"]}
+    assert "blocks.3.attn" in found["error"]
+    assert "blocks.3.attn" in ran.err
+    told = cli("inspect", "out")
+    assert "does not keep its contract" in told.out
+
+
+def stub(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> dict[str, Any]:
+    """Put something in the place of the compiler; gives what it was called with."""
+    called = dict[str, Any]()
+
+    def compile_model(model: str, **given: Any) -> Report:
+        called.update(given, model=model)
+        if isinstance(outcome, BaseException):
+            raise outcome
+        assert isinstance(outcome, Report)
+        return outcome
+
+    monkeypatch.setattr("vitgraph.compiler.compile_model", compile_model)
+    return called
+
+
+def empty_report(**more: Any) -> Report:
+    content: dict[str, Any] = {
+        "vitgraph": "0",
+        "model": {"name": "m", "source": "s", "parameters": 1, "input": [1], "weights_sha256": "", "weights": "w", "notes": []},
+        "target": "a100", "recipe": "int8", "pipeline": "canonicalize", "batch": "1", "preprocessing": {}, "calibration": None,
+        "passes": [], "sites": {}, "cost": {}, "seconds": {}, "peak_rss_mb": 1,
+        "accuracy_why": "nobody asked", "engine_why": "no builder",
+    }  # fmt: skip
+    return Report.model_validate(content | more)
+
+
+def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = stub(monkeypatch, empty_report())
+    ran = cli(
+        "compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o", "--weights", "random", "--model-args", "depth=1 x=a",
+        "--model-args", "y=2.5", "--image-size", "32x48", "--calibration-data", "c", "--calibration-images", "7",
+        "--evaluate-data", "e", "--evaluate-images", "9", "--pipeline", "nm-mask{n=2 m=4}", "--batch", "1:2:4", "--seed", "5", "--force",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    options = called.pop("preprocessing")
+    assert options == replace(options, image_size=(32, 48))
+    del called["progress"]
+    assert called == {
+        "model": "m", "target": "a100", "recipe": "int8", "out": Path("o"), "weights": "random",
+        "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
+        "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask", "batch": "1:2:4", "seed": 5, "force": True,
+    }  # fmt: skip
+
+
+def test_what_was_not_measured_says_why(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch, empty_report())
+    told = cli("compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o").out
+    assert "not measured: nobody asked" in told
+    assert "not built: no builder" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(InputError("no"), 2), (CheckFailed("no"), 1), (KeyboardInterrupt(), 130)]
+)
+def test_errors_without_an_output(error: BaseException, status: int, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    stub(monkeypatch, error)
+    ran = cli("compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o", "--json")
+    assert ran.status == status
+    assert ran.json["exit_status"] == status
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
+    many = ("compile", "digits-vit", "--target", "a100", "--recipe", "int8", "--calibration-data", "digits:train")
+    code = f"import sys; from vitgraph.tools.cli import main; sys.exit(main({[*many, '--calibration-images', '1000', '-o', 'out']}))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob(".out.partial-*")):
+        assert process.poll() is None, "it ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert out == ""
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
