@@ -77,9 +77,9 @@ def _one_element(node: fx.Node) -> bool:
         q, k, v = (_shape(arg) for arg in node.args[:3])
         rounded = len(node.args) > 5 and node.args[5] is not None
         return k[-2] == 1 and q[:-2] == v[:-2] and not rounded
-    dim: Any = node.args[1]
-    size: Size = _shape(node.args[0])[dim]
-    return size == 1
+    dim = node.args[1]
+    assert isinstance(dim, int)
+    return _shape(node.args[0])[dim] == 1
 
 
 def _shape(value: Any) -> tuple[Size, ...]:
