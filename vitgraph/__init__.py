@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitgraph.capture import capture as capture_module
+    from vitgraph.capture import capture as _capture
     from vitgraph.compiler import capture_model as capture_model
     from vitgraph.compiler import compile_model as compile_model
     from vitgraph.contract import Context as Context
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from vitgraph.instruments import Reproducer as Reproducer
     from vitgraph.instruments import Verify as Verify
     from vitgraph.models import load_model as load_model
-    from vitgraph.passes import pipeline as read_pipeline
+    from vitgraph.passes import pipeline as _pipeline
     from vitgraph.pipeline import Pipeline as Pipeline
     from vitgraph.program import Program as Program
     from vitgraph.program import load as load
@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from vitgraph.target import get_target as get_target
     from vitgraph.text import parse as parse
     from vitgraph.text import show as show
-    from vitgraph.verify import verify as verify_program
+    from vitgraph.verify import verify as _verify
+
+    capture_module, read_pipeline, verify_program = _capture, _pipeline, _verify  # `as` another name would be private
 
 _HOME = {
     "capture_module": "capture:capture",

@@ -52,7 +52,7 @@ def capture(
     model.eval()
     try:
         with torch.no_grad():
-            exported = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
+            exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
             if not may_be_made_functional(exported.graph):
                 exported = exported.run_decompositions({})
             module = exported.module(check_guards=False)
@@ -99,11 +99,12 @@ def _plain(exported: fx.GraphModule, example: Tensor, dynamic_batch: bool) -> fx
 
 def _single(result: Any) -> Any:
     """A tuple of one tensor is that tensor."""
-    return result[0] if isinstance(result, list | tuple) and len(result) == 1 else result
+    single = isinstance(result, list | tuple) and len(result) == 1  # pyright: ignore[reportUnknownArgumentType]
+    return result[0] if single else result  # pyright: ignore[reportUnknownVariableType]
 
 
 def _path(node: fx.Node) -> str:
     """The dotted path of the innermost module the node was traced in; empty for the model itself."""
-    stack = node.meta.get("nn_module_stack") or {}
+    stack: dict[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
     paths = [str(entry[0]) for entry in stack.values()]
     return paths[-1] if paths and not paths[-1].startswith("_empty_nn_module_stack") else ""

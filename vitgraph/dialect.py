@@ -20,7 +20,7 @@ from torch import Tensor
 
 aten = torch.ops.aten
 
-_library = torch.library.Library("vitgraph", "DEF")
+_library: Any = torch.library.Library("vitgraph", "DEF")  # its methods have no annotations
 _library.define(
     "attention(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, Tensor? probability_scale=None) -> Tensor"
 )
@@ -206,5 +206,5 @@ ATEN: frozenset[Any] = frozenset(
 )
 """The ATen operators of the dialect, one spelling for each thing said; `canonicalize` brings a graph to them."""
 
-INTEGER = (operator.add, operator.sub, operator.mul, operator.floordiv)
+INTEGER: tuple[Any, ...] = tuple(getattr(operator, name) for name in ("add", "sub", "mul", "floordiv"))
 """Arithmetic on sizes, where the batch is not known."""

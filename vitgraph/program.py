@@ -202,9 +202,9 @@ def load(path: Path) -> Program:
     from vitgraph.text import TextError, parse
 
     file = path / "program.safetensors" if path.is_dir() else path
-    reader: Any  # safetensors has no annotations
+    untyped: Any = safe_open
     try:
-        with safe_open(file, framework="pt") as reader:
+        with untyped(file, framework="pt") as reader:
             metadata: dict[str, str] = reader.metadata() or {}
             tensors: dict[str, Tensor] = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -58,6 +58,5 @@ def _parse(text: str, name: str, lookup: Lookup) -> Recipe:
         raise InputError(f"recipe {name}: not YAML: {error}") from error
     if not isinstance(content, dict) or "pipeline" not in content:
         raise InputError(f"recipe {name}: a recipe is a mapping with the key `pipeline`: a list of passes")
-    return Recipe(
-        str(content.get("name", name)), str(content.get("description", "")), read_yaml(content["pipeline"], lookup)
-    )  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    given = cast(dict[str, Any], content)
+    return Recipe(str(given.get("name", name)), str(given.get("description", "")), read_yaml(given["pipeline"], lookup))

@@ -209,9 +209,9 @@ def _role(node: fx.Node) -> str:
 
 def _is_merge(node: fx.Node) -> bool:
     """A patch merge: it reads neighbours laid side by side (normalized or not) and has no fewer than half as many outputs."""
-    source = data_of(node)
+    source: Any = data_of(node)
     while source.target in _NORMS or source.target in (aten.reshape.default, dialect.fake_quantize, aten.to.dtype):
-        source = source.args[0]  # type: ignore[assignment]
+        source = source.args[0]
     gathered = source.target in (aten.cat.default, aten.permute.default)
     reads = node.args[0].meta["type"].shape[-1] if isinstance(node.args[0], fx.Node) else 0
     return gathered and node.meta["type"].shape[-1] * 2 == reads
@@ -308,4 +308,4 @@ def _matches(site: LinearSite, selector: str) -> bool:
     bound = _BOUND.fullmatch(selector)
     if bound is not None:
         return _COMPARE[bound[2]](site.k if bound[1] == "k" else site.n, int(bound[3]))
-    return site.role == selector if selector in ROLES else fnmatch.fnmatchcase(site.path, selector)
+    return site.role == selector or fnmatch.fnmatchcase(site.path, selector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import fx
@@ -28,7 +29,7 @@ _ACTIVATIONS = frozenset(
 
 def find_softmaxes(program: Program) -> list[tuple[str, fx.Node]]:
     """Each softmax with its spelling: `attention`, `softmax`, `log-softmax`, `sdpa`, or `exp/sum` where it is hidden."""
-    spellings = {
+    spellings: dict[Any, str] = {
         dialect.attention: "attention",
         aten.softmax.int: "softmax",
         aten.log_softmax.int: "log-softmax",

@@ -180,7 +180,7 @@ def _values(value: Any, batch: int) -> Any:
     if isinstance(value, TupleType):
         return tuple(_values(item, batch) for item in value.items)
     if isinstance(value, list | tuple):
-        return type(value)(_values(item, batch) for item in value)  # pyright: ignore[reportUnknownVariableType]
+        return type(value)(_values(item, batch) for item in value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return value
 
 

@@ -116,7 +116,7 @@ def _show(value: Any, names: dict[fx.Node, str]) -> str:
     if isinstance(value, fx.Node):
         return names[value]
     if isinstance(value, list | tuple):
-        inner = ", ".join(_show(item, names) for item in value)
+        inner = ", ".join(_show(item, names) for item in value)  # pyright: ignore[reportUnknownVariableType]
         return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
     if isinstance(value, torch.dtype):
         return DTYPE_NAMES[value]
@@ -223,7 +223,7 @@ def _operator(spelling: str) -> Callable[..., Any]:
         return getattr(operator, rest[0])  # type: ignore[no-any-return]
     if namespace not in _NAMESPACES or len(rest) != 2:
         raise ValueError(f"{spelling!r} is no operator; write for example aten.linear.default")
-    assert OWN  # loading the dialect registers vitgraph's operators
+    assert len(OWN) > 0  # loading the dialect registers vitgraph's operators
     return getattr(getattr(getattr(torch.ops, namespace), rest[0]), rest[1])  # type: ignore[no-any-return]
 
 

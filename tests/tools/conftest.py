@@ -39,7 +39,8 @@ def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.M
     def run(*arguments: str | Path) -> Ran:
         capfd.readouterr()
         status = main([str(argument) for argument in arguments])
-        return Ran(status, *capfd.readouterr())
+        told = capfd.readouterr()
+        return Ran(status, told.out, told.err)
 
     return run
 

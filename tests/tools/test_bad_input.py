@@ -1,13 +1,15 @@
 """Everything a user can get wrong: exit 2, a message that helps, no traceback, nothing written."""
 
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from tests.tools.conftest import Cli
 
+save_file: Callable[..., None] = import_module("safetensors.torch").save_file
 COMPILE = ("compile", "digits-vit", "--target", "a100", "--recipe", "int8", "--calibration-data", "random", "-o", "out")
 OPT = ("opt", "digits-vit", "--weights", "random", "--pipeline")
 
