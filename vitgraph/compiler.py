@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vitgraph.backends._contract import EnginePlan
-    from vitgraph.backends._onnx import OnnxModel
+    from vitgraph.backends._onnx_model import OnnxModel
     from vitgraph.images import ImageSet
     from vitgraph.models import LoadedModel
     from vitgraph.pipeline import Pipeline

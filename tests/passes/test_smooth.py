@@ -1,0 +1,144 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.harness import check
+from vitgraph.contract import Context
+from vitgraph.errors import InputError
+from vitgraph.passes.quantize import Quantize
+from vitgraph.passes.smooth import Smooth
+from vitgraph.pipeline import Pipeline
+from vitgraph.text import parse
+
+BEHIND_GELU = """
+x: f32[N, 4, 8] = input()
+w: f32[16, 8] = weight("fc1.weight")
+linear: f32[N, 4, 16] = aten.linear.default(x, w, None)  # fc1
+gelu: f32[N, 4, 16] = aten.gelu.default(linear)
+w2: f32[8, 16] = weight("fc2.weight")
+linear_1: f32[N, 4, 8] = aten.linear.default(gelu, w2, None)  # fc2
+add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
+return_(add)
+"""
+SMOOTHED = """
+x: f32[N, 4, 8] = input()
+fc1_weight: f32[16, 8] = weight("fc1.weight")
+linear: f32[N, 4, 16] = aten.linear.default(x, fc1_weight, None)  # fc1
+gelu: f32[N, 4, 16] = aten.gelu.default(linear)
+fc2_weight_smooth: f32[16] = constant("fc2.weight_smooth")
+mul: f32[N, 4, 16] = aten.mul.Tensor(gelu, fc2_weight_smooth)
+fc2_weight_smoothed: f32[8, 16] = weight("fc2.weight_smoothed")
+linear_1: f32[N, 4, 8] = aten.linear.default(mul, fc2_weight_smoothed, None)  # fc2
+add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
+return_(add)
+"""
+BEHIND_NORM = """
+x: f32[N, 4, 8] = input()
+gamma: f32[8] = weight("norm.weight")
+beta: f32[8] = weight("norm.bias")
+layer_norm: f32[N, 4, 8] = aten.layer_norm.default(x, [8], gamma, beta, 1e-06)  # norm
+w: f32[16, 8] = weight("fc1.weight")
+linear: f32[N, 4, 16] = aten.linear.default(layer_norm, w, None)  # fc1
+gelu: f32[N, 4, 16] = aten.gelu.default(linear)
+return_(gelu)
+"""
+
+
+class Noise:
+    """Images of a shape, one channel of which is far larger than the others."""
+
+    def __init__(self, *shape: int, outlier: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.values = torch.randn(6, *shape, generator=generator)
+        self.values[..., 3] *= outlier
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, None]]:
+        yield from ((part, None) for part in self.values.split(size))
+
+
+def calibrated(outlier: float = 1.0) -> Context:
+    return Context(calibration=Noise(4, 8, outlier=outlier))
+
+
+def test_behind_an_activation_the_product_stays_in_the_graph() -> None:
+    program = parse(BEHIND_GELU)
+    smoothed = Pipeline((Smooth(only=("fc2",)),)).run(program, calibrated())
+    assert str(smoothed).splitlines()[2:] == SMOOTHED.strip().splitlines()
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_behind_a_layer_norm_the_factor_goes_into_the_norm() -> None:
+    program = parse(BEHIND_NORM)
+    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    assert "aten.mul.Tensor" not in str(smoothed)
+    assert {"norm.weight_smoothed", "norm.bias_smoothed", "fc1.weight_smoothed"} <= set(smoothed.tensors())
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_the_factors_are_smoothquants() -> None:
+    program, images = parse(BEHIND_NORM), Noise(4, 8)
+    smoothed = Pipeline((Smooth(alpha=0.5),)).run(program, Context(calibration=images))
+    norm = torch.nn.functional.layer_norm(
+        images.values, [8], program.tensor("norm.weight"), program.tensor("norm.bias"), 1e-6
+    )
+    weight = program.tensor("fc1.weight").abs().amax(0)
+    expected = (norm.abs().flatten(0, 1).amax(0) / weight).sqrt()
+    torch.testing.assert_close(
+        smoothed.tensor("fc1.weight_smoothed") / program.tensor("fc1.weight"), expected.expand(16, 8)
+    )
+
+
+def test_it_helps_where_a_channel_stands_out() -> None:
+    """The point of it: the same linear, quantized with and without, one channel large and its weights small."""
+    drawn = parse(BEHIND_NORM).tensors()
+    loud, faint = drawn["norm.weight"].detach().clone(), drawn["fc1.weight"].detach().clone()
+    loud[3], faint[:, 3] = 300.0, 0.001
+    program = parse(BEHIND_NORM, {**drawn, "norm.weight": loud, "fc1.weight": faint})
+    x = torch.randn(16, 4, 8)
+    wanted = program.run(x)
+    plain, smooth = (
+        Pipeline(steps).run(program, calibrated()).run(x) for steps in ((Quantize(),), (Smooth(), Quantize()))
+    )
+    assert (smooth - wanted).norm() < 0.2 * (plain - wanted).norm()
+
+
+def test_what_others_read_too_is_refused() -> None:
+    text = BEHIND_NORM.replace(
+        "return_(gelu)", "add: f32[N, 4, 8] = aten.add.Tensor(layer_norm, x)\nreturn_([gelu, add])"
+    )
+    (refusal,) = check(Smooth(), text, text, calibrated())
+    assert "2 operators read its input" in refusal.why
+
+
+def test_the_input_of_proj_is_left_to_the_attention() -> None:
+    text = """
+x: f32[N, 2, 4, 8] = input()
+attention: f32[N, 2, 4, 8] = vitgraph.attention.default(x, x, x, None, 0.25)
+permute: f32[N, 4, 2, 8] = aten.permute.default(attention, [0, 2, 1, 3])
+reshape: f32[N, 4, 16] = aten.reshape.default(permute, [-1, 4, 16])
+proj_weight: f32[16, 16] = weight("proj.weight")
+linear: f32[N, 4, 16] = aten.linear.default(reshape, proj_weight, None)  # proj
+add: f32[N, 4, 16] = aten.add.Tensor(linear, reshape)
+return_(add)
+"""
+    single = text.replace("add: f32[N, 4, 16] = aten.add.Tensor(linear, reshape)\nreturn_(add)", "return_(linear)")
+    context = Context(calibration=Noise(2, 4, 8))
+    (refusal,) = check(Smooth(only=("proj",)), single, single, context)
+    assert "attention" in refusal.why
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1])
+def test_alpha_is_a_share(alpha: float) -> None:
+    with pytest.raises(InputError, match="from 0 to 1"):
+        Smooth(alpha=alpha).run(parse(BEHIND_NORM), calibrated())
+
+
+def test_without_images_it_says_what_to_give() -> None:
+    with pytest.raises(InputError, match="--calibration-data"):
+        Smooth().run(parse(BEHIND_NORM), Context())
