@@ -18,10 +18,16 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
     An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
     """
     weights = read_int8_weights(model.path)
-    masks = {f["masked"]: (int(f["n"]), int(f["m"])) for e in program.ledger for f in e.get("found", []) if "masked" in f}
+    masks = {
+        f["masked"]: (int(f["n"]), int(f["m"])) for e in program.ledger for f in e.get("found", []) if "masked" in f
+    }
     linears = tuple(
         PlannedLinear(
-            linear.path, linear.node, "int8" if linear.planned_int8 else "float", weights.get(linear.node), masks.get(linear.path)
+            linear.path,
+            linear.node,
+            "int8" if linear.planned_int8 else "float",
+            weights.get(linear.node),
+            masks.get(linear.path),
         )
         for linear in model.linears
     )

@@ -1,5 +1,6 @@
 """The test plugin, made known to this process; and a small program for it to break."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ def installed() -> Generator[None]:
     from vitgraph.passes import all_passes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(PLUGIN))
+        patch.setattr(sys, "path", [str(PLUGIN), *sys.path])
         all_passes.cache_clear()
         yield
     all_passes.cache_clear()

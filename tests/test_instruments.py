@@ -57,6 +57,10 @@ def insert(program: Program, target: Any, *more: Any) -> None:
     linear.update_arg(0, program.insert(linear, target, linear.args[0], *more))
 
 
+def insert_clone(program: Program) -> None:
+    insert(program, aten.clone.default)
+
+
 def scaled(factor: float) -> Callable[[Program], None]:
     return lambda program: insert(program, aten.mul.Tensor, factor)
 
@@ -75,7 +79,7 @@ def shrink_output(program: Program) -> None:
 @pytest.mark.parametrize(
     ("work", "said"),
     [
-        (lambda program: insert(program, aten.clone.default), "not of the dialect"),
+        (insert_clone, "not of the dialect"),
         (write_into_weight, "wrote into fc1.weight"),
         (shrink_output, "changed the signature"),
     ],
@@ -186,8 +190,9 @@ def test_memory_is_measured() -> None:
 
 def test_reproducer_keeps_what_the_pass_was_given(tmp_path: Path) -> None:
     file = tmp_path / "again.safetensors"
-    with installed(), pytest.raises(PassError):
+    with installed():
         steps = pipeline("planted-loud{at=head},planted-invalid")
+    with pytest.raises(PassError):
         steps.run(parse(MLP), Context(), [Reproducer(file, {"target": "a100"}), Verify()])
     given = load(file)
     assert "fc1.weight_scaled" in show(given)

@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib import import_module
-from typing import Any
 
 import pytest
 import torch
@@ -50,17 +48,12 @@ def torchvision(name: str) -> Callable[..., nn.Module]:
 
 
 def torchvision_vit() -> nn.Module:
-    models: Any = import_module("torchvision.models")
-    made: nn.Module = models.VisionTransformer(
-        image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64
-    )
-    return made
+    vit = torchvision("VisionTransformer")
+    return vit(image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64)
 
 
 def torchvision_swin() -> nn.Module:
-    models: Any = import_module("torchvision.models")
-    made: nn.Module = models.SwinTransformer([4, 4], 24, [2, 2], [2, 4], [4, 4])
-    return made
+    return torchvision("SwinTransformer")([4, 4], 24, [2, 2], [2, 4], [4, 4])
 
 
 VIT = {"patch-embed": 1, "qkv": 2, "proj": 2, "fc1": 2, "fc2": 2, "head": 1}
