@@ -57,7 +57,7 @@ class Noise:
         return len(self.values)
 
     def batches(self, size: int) -> Iterator[tuple[torch.Tensor, None]]:
-        yield from ((part, None) for part in self.values.split(size))
+        yield from ((self.values[first : first + size], None) for first in range(0, len(self), size))
 
 
 def calibrated(outlier: float = 1.0) -> Context:
