@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MACHINE_PATH = re.compile(r"(?<![\w.*)}\]/~-])/(?:work|tmp|home|root|opt|mnt|farm|Users)/\w")
 URL_HOST = re.compile(r"https?://(?:[^/\s@]+@)?([A-Za-z0-9.-]+)")
 PUBLIC_HOSTS = {
+    "invalid",  # reserved by RFC 2606: nobody has it
     "apache.org",
     "arxiv.org",
     "choosealicense.com",
