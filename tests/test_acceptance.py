@@ -110,7 +110,6 @@ def test_attention_written_by_hand(model: str, linears: int, layers: int, tmp_pa
 
 
 def test_transformers_config(tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     config = {"model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 192}
     config |= {"num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768}
     (tmp_path / "config.json").write_text(json.dumps(config))

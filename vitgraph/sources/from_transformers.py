@@ -27,12 +27,7 @@ class TransformersSource:
         """Read the config; raise InputError where there is none, or none of an image classifier."""
         if not (folder / "config.json").is_file():
             raise InputError(f"model 'transformers:{folder}': no config.json there; give the folder that holds it")
-        try:
-            transformers = import_module("transformers")
-        except ImportError as error:
-            raise InputError(
-                "models from transformers need it installed: pip install 'vitgraph[transformers]'"
-            ) from error
+        transformers = import_module("transformers")
         import_module(
             "transformers.utils.logging"
         ).disable_progress_bar()  # it would run through the command line's own output
