@@ -14,6 +14,7 @@ the graph, where the builder folds it into the kernel that rounds x: it costs no
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -54,7 +55,9 @@ class Smooth(Pass):
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         sites = [site for site in chosen if self._takes(site, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
-        seen = observe_channels(program, inputs, context.calibration, context.progress)
+        start = time.perf_counter()
+        seen = observe_channels(program, inputs, context.calibration, context.progress) if sites else []
+        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
         for site, largest in zip(sites, seen, strict=True):
             if context.take(self.name, site.path):
                 _migrate(program, site, self._factors(program, site, largest))

@@ -177,13 +177,17 @@ def test_orin_stops_at_onnx_and_says_why(tmp_path: Path) -> None:
 
 def test_softmax_check_lists_and_requires(tmp_path: Path) -> None:
     steps = "canonicalize,fuse-attention,softmax-check"
-    found = tmp_path / "deit"
-    vitgraph("opt", "deit_tiny_patch16_224", "--weights", "random", "--pipeline", steps, "-o", found)
+    listed = vitgraph(
+        "opt", "deit_tiny_patch16_224", "--weights", "random", "--pipeline", steps, "-o", tmp_path / "deit"
+    )
+    assert sum(f"softmax blocks.{block}.attn, spelling attention" in listed.stderr for block in range(12)) == 12
     failed = vitgraph(
         "opt", "deit_tiny_patch16_224", "--weights", "random", "--pipeline", steps + "{require=softmax-free}", code=1
     )
     assert sum(f"blocks.{block}.attn" in failed.stderr for block in range(12)) == 12
-    vitgraph("opt", "efficientvit_b1", "--weights", "random", "--pipeline", steps + "{require=softmax-free}")
+    free = vitgraph("opt", "efficientvit_b1", "--weights", "random", "--pipeline", steps + "{require=softmax-free}")
+    assert "softmax-check: softmax" not in free.stderr
+    assert free.stderr.count("kind linear") == 7
 
 
 BIG = """

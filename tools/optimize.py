@@ -87,6 +87,8 @@ def optimize(
     context = make_context(program, surroundings, settings.seed, fuel)
     with show_progress() as context.progress:
         done = steps.run(program, context, watched)
+    for remark in _remarks(done.ledger):
+        print(remark, file=sys.stderr)
     if watching.time_passes:
         print(_times(done.ledger), file=sys.stderr)
     data: dict[str, Any] = {
@@ -141,6 +143,19 @@ def _instruments(watching: Watching, steps: Pipeline, surroundings: PassSettings
     if watching.reproducer is not None:
         chosen.append(Reproducer(watching.reproducer, asdict(surroundings)))
     return [*chosen, Verify(), Compare()] if verify else chosen
+
+
+def _remarks(ledger: list[dict[str, Any]]) -> list[str]:
+    """What the passes found and what they left alone, a line each."""
+    found = [
+        f"{entry['name']}: {', '.join(f'{key} {value}' for key, value in each.items())}"
+        for entry in ledger
+        for each in entry.get("found", [])
+    ]
+    refused = [
+        f"{entry['name']}: left {each['site']} alone: {each['why']}" for entry in ledger for each in entry["refused"]
+    ]
+    return found + refused
 
 
 def _times(ledger: list[dict[str, Any]]) -> str:

@@ -82,7 +82,13 @@ def test_prints_the_graph_on_the_way(option: tuple[str, ...], count: int, cli: C
 
 def test_times_go_to_standard_error(cli: Cli, mlp: Path) -> None:
     ran = cli("opt", mlp, "--pipeline", "canonicalize,nm-mask", "--time-passes")
-    assert [line.split()[0] for line in ran.err.splitlines()] == ["canonicalize", "nm-mask", "total"]
+    assert [line.split()[0] for line in ran.err.splitlines()[-3:]] == ["canonicalize", "nm-mask", "total"]
+
+
+def test_what_passes_found_and_left_alone_is_said(cli: Cli, mlp: Path) -> None:
+    ran = cli("opt", mlp, "--pipeline", "canonicalize,nm-mask,nm-mask")
+    assert "nm-mask: masked fc1, n 2, m 4" in ran.err
+    assert "nm-mask: left fc1 alone: it has a mask already" in ran.err
 
 
 @pytest.mark.parametrize(
