@@ -196,9 +196,9 @@ import torch
 class Big(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.embed = torch.nn.Linear(3 * 32 * 32, 11584)
-        self.blocks = torch.nn.ModuleList(torch.nn.Linear(11584, 11584) for _ in range(4))
-        self.head = torch.nn.Linear(11584, 1000)
+        self.embed = torch.nn.Linear(3 * 32 * 32, 12032)
+        self.blocks = torch.nn.ModuleList(torch.nn.Linear(12032, 12032) for _ in range(4))
+        self.head = torch.nn.Linear(12032, 1000)
 
     def forward(self, x):
         x = self.embed(x.flatten(1))
@@ -215,7 +215,7 @@ def test_a_model_over_two_gigabytes(tmp_path: Path) -> None:
         "--pipeline", "canonicalize,materialize,legalize", PYTHONPATH=str(tmp_path),
     )  # fmt: skip
     weights = report["cost"]["weight_bytes"]["dense_fp32"]
-    assert weights > 2_300_000_000
+    assert weights > 2_500_000_000
     assert (tmp_path / "out" / "model.onnx.data").stat().st_size > 2_000_000_000
     assert (tmp_path / "out" / "engine.plan").stat().st_size > 2_000_000_000
     assert report["peak_rss_mb"] <= 3 * weights / 2**20 + 1536
