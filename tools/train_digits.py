@@ -1,4 +1,4 @@
-"""Train the embedded `digits-vit` on scikit-learn's digits and write its two files (under three minutes on two cores).
+"""Train the embedded `digits-vit` on scikit-learn's digits and write its two files.
 
     python -m vitgraph.tools.train_digits --output vitgraph/digits
 

@@ -1,7 +1,7 @@
 """Scales for INT8 activations from calibration images: streaming, in bounded memory, the same for every batch size.
 
 Two runs over the images: the first finds each point's largest magnitude, the second counts magnitudes into a histogram
-of that range. A histogram of integers is the same in whatever portions the images come. The scale that a method picks
+of that range. A histogram is the same in whatever portions the images come (only a static batch over 1 fills its last one). The scale that a method picks
 from it is symmetric: one step is `threshold / 127`.
 """
 
