@@ -21,6 +21,7 @@ ORDER: Mapping[str, str] = {
     "fuse-layer-norm": "fuse_layer_norm:FuseLayerNorm",  # FP16 overflows in a layer norm written by hand
     "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
+    "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
     "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
     "smooth": "smooth:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
     "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
