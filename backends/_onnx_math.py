@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from vitgraph.backends._onnx_graph import Call, Lowering, NoLowering, Result, Rule, Table, tensor_type
+from vitgraph.dialect import UMAX, log2_quantize, log2_thresholds
 from vitgraph.tensor_type import IntType, TensorType
 
 aten = torch.ops.aten
@@ -110,6 +111,21 @@ def _masked_fill(g: Lowering, call: Call) -> Result:
     return g.emit("Where", g.operand(call["mask"], torch.bool), filler, g.value(call["self"]))
 
 
+def _log2_quantize(g: Lowering, call: Call) -> Result:
+    """The exponent is counted, not computed: how many thresholds are reached. A logarithm would round near them."""
+    x, dtype = g.operand(call["x"], torch.float32), torch.float32
+    if call["scale"] is not None:
+        scale = g.operand(call["scale"], dtype)
+        code = g.emit("Round", g.emit("Div", x, scale))
+        x = g.emit("Mul", g.emit("Clip", code, g.number(1.0, dtype), g.number(float(UMAX), dtype)), scale)
+    rule, low, high = str(call["rule"]), int(call["low"]), int(call["high"])
+    steps = g.small(f"log2/{rule}/{low}/{high}", log2_thresholds(rule, low, high))
+    reached = g.emit("GreaterOrEqual", g.emit("Unsqueeze", x, g.ints([-1])), steps)
+    count = g.emit("ReduceSum", g.cast(reached, torch.bool, dtype), g.ints([-1]), keepdims=0)
+    power = g.emit("Pow", g.number(2.0, dtype), g.emit("Add", count, g.number(float(low), dtype)))
+    return g.cast(power, dtype, call.type.dtype)
+
+
 def _gelu(g: Lowering, call: Call) -> Result:
     return g.emit("Gelu", g.value(call["self"]), approximate=str(call["approximate"]))
 
@@ -193,6 +209,7 @@ MATH: Table = {
     aten.logical_not.default: _logical("Not"),
     aten.logical_and.default: _logical("And"),
     aten.logical_or.default: _logical("Or"),
+    log2_quantize: _log2_quantize,
     aten.gelu.default: _gelu,
     aten.relu.default: _unary("Relu"),
     aten.silu.default: _silu,

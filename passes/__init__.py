@@ -24,7 +24,10 @@ ORDER: Mapping[str, str] = {
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
     "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
     "smooth": "smooth:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
+    "channel-migrate": "channel_migrate:ChannelMigrate",  # before scales are chosen: it evens out what they are chosen for
+    "filter-shift": "filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
     "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
+    "quantize-linear-attention": "quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
     "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run

@@ -73,7 +73,7 @@ class AssignPrecision(Pass):
                 _border(program, node, island, half)
             elif node.op == "call_function":
                 _narrow(program, node, half, halves)
-        _restore_output(program)
+        _restore_output(program, island)
 
     def _wide(self, context: Context) -> bool:
         """Are quantized products dequantized to FP32?"""
@@ -116,7 +116,8 @@ def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.d
     for source in list(node.all_input_nodes):
         if source.op == "call_function" and source not in island:
             node.replace_input_with(source, program.insert(node, aten.to.dtype, source, torch.float32))
-    outside = [user for user in node.users if user not in island and user.target is not aten.to.dtype]
+    kept = (aten.to.dtype, "output")  # an output that is FP32 already stays so
+    outside = [user for user in node.users if user not in island and user.target not in kept]
     if not outside:
         return
     cast = program.insert(node.next, aten.to.dtype, node, half, path=node.meta.get("path", ""))
@@ -151,13 +152,13 @@ def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return clipped.detach().to(dtype)
 
 
-def _restore_output(program: Program) -> None:
+def _restore_output(program: Program, island: set[fx.Node]) -> None:
     """The outputs keep the type they had."""
     output = program.output
 
     def restore(value: fx.Node) -> Any:
         wanted = value.meta["type"]
-        if not isinstance(wanted, TensorType) or not wanted.dtype.is_floating_point:
+        if value in island or not isinstance(wanted, TensorType) or not wanted.dtype.is_floating_point:
             return value
         return program.insert(output, aten.to.dtype, value, wanted.dtype, path=value.meta.get("path", ""))
 

@@ -47,7 +47,7 @@ class Legalize(Pass):
         """Rewrite; nothing is refused that the builder can take unfused."""
         for node in program.calls(aten.rms_norm.default):
             _decompose_rms_norm(program, node)
-        for node in program.calls(dialect.fake_quantize, dialect.dequantize):
+        for node in program.calls(dialect.fake_quantize, dialect.dequantize, dialect.log2_quantize):
             _lift_scale(program, node)
         if context.target is None or not context.target.attention_kernels:
             return

@@ -32,10 +32,13 @@ from vitgraph import dialect
 from vitgraph.calibration import LEVELS, Method, Point, Statistics, observe, threshold, weight_scales
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.passes._pairs import insert_pair
 from vitgraph.program import Program
 from vitgraph.sites import BLOCK_ROLES, LAYOUT, AttentionSite, LinearSite, behind_layout, find_sites, select, weight_of
 
 aten = torch.ops.aten
+
+_GROUPED = "an engine with INT8 grouped convolutions has more layers, not fewer (dense=true)"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Quantize(Pass):
     """INT8 attention where the target has a kernel for it."""
     outputs: bool = False
     """Also quantize the outputs of proj and fc2, as sparse INT8 kernels need."""
+    dense: bool = False
+    """Leave grouped convolutions, depthwise ones among them, in floating point."""
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
@@ -93,7 +98,7 @@ class Quantize(Pass):
         """The sites that get a pair; the others are refused."""
         taken = list[LinearSite]()
         for site in sites:
-            why = _linear_refusal(site)
+            why = _GROUPED if self.dense and site.role in ("depthwise", "grouped") else _linear_refusal(site)
             if why is not None:
                 context.refuse(site.path, why)
             elif context.take(self.name, site.path):
@@ -112,19 +117,13 @@ class Quantize(Pass):
             return None
         return context.target.attention_refusal("int8", site.head_dim, max(site.tokens, site.keys), site.value_dim)
 
-    def _scale(self, seen: Statistics) -> torch.Tensor:
-        return torch.tensor(threshold(seen, self.method, self.percentile) / LEVELS, dtype=torch.float32)
+    def _scale(self, seen: Statistics) -> float:
+        return threshold(seen, self.method, self.percentile) / LEVELS
 
-    def _quantize_value(
-        self, program: Program, point: fx.Node, readers: list[fx.Node] | None, scale: torch.Tensor
-    ) -> None:
+    def _quantize_value(self, program: Program, point: fx.Node, readers: list[fx.Node] | None, scale: float) -> None:
         """Insert a pair after `point`, for these readers or for all."""
         name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
-        after = point.next
-        constant = program.constant_node(after, name, scale)
-        pair = program.insert(after, dialect.fake_quantize, point, constant, None, path=point.meta.get("path", ""))
-        for user in readers if readers is not None else [u for u in point.users if u is not pair]:
-            user.replace_input_with(point, pair)
+        insert_pair(program, point, readers if readers is not None else list(point.users), name, scale)
 
     def _quantize_weight(self, program: Program, site: LinearSite) -> None:
         weight: Any = site.node.args[1]
@@ -195,6 +194,6 @@ class _Plan:
                 self.points[site.node] = None
 
 
-def _quantize_probabilities(program: Program, site: AttentionSite, scale: torch.Tensor) -> None:
-    constant = program.constant_node(site.node, f"{site.path}.probability_scale", scale)
+def _quantize_probabilities(program: Program, site: AttentionSite, scale: float) -> None:
+    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(scale))
     site.node.args = (*site.node.args[:5], constant)

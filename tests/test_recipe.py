@@ -42,6 +42,22 @@ def test_what_the_recipes_hold(name: str, rest: str) -> None:
     assert str(load_recipe(name, find_pass).pipeline) == PREFIX + rest
 
 
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [
+        (
+            "trio",
+            "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,assign-precision,"
+            + "materialize,legalize",
+        ),
+        ("trio-dense", "filter-shift,quantize{weights=mse dense=true only=[*]},assign-precision,materialize,legalize"),
+    ],
+)
+def test_what_the_recipes_without_softmax_hold(name: str, rest: str) -> None:
+    checked = PREFIX.replace("softmax-check,", "softmax-check{require=softmax-free},")
+    assert str(load_recipe(name, find_pass).pipeline) == checked + rest
+
+
 def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("pipeline: [canonicalize, {nm-mask: {n: 1, m: 4, only: [fc1]}}]", encoding="utf-8")
@@ -54,7 +70,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 def test_a_name_that_is_nearly_right() -> None:
     with pytest.raises(InputError, match="did you mean sparse-int8"):
         load_recipe("sparse-int", find_pass)
-    with pytest.raises(InputError, match="there are bf16, fp16, int8, sparse-int8"):
+    with pytest.raises(InputError, match="there are bf16, fp16, int8, sparse-int8, trio, trio-dense"):
         load_recipe("zzz", find_pass)
 
 

@@ -80,11 +80,49 @@ def observe_channels(
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[Tensor]:
     """The largest magnitude of each channel, `[channels]` float32: of the last dimension of each node's value."""
-    largest = [torch.zeros(node.meta["type"].shape[-1]) for node in nodes]
+    ranges = observe_ranges(program, nodes, images, progress, axis=-1)
+    return [each.largest for each in ranges]
+
+
+@dataclass(frozen=True)
+class ChannelRanges:
+    """What was seen of the channels of one value; each `[channels]`, float32."""
+
+    least: Tensor
+    most: Tensor
+    typical: Tensor
+    """The mean, over the images, of the largest magnitude in each: images not seen exceed it as those seen do."""
+
+    @property
+    def largest(self) -> Tensor:
+        """The largest magnitude."""
+        return torch.maximum(self.least.abs(), self.most.abs())
+
+
+def observe_ranges(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    axis: int = 1,
+) -> list[ChannelRanges]:
+    """The ranges of each node's channels, which lie along dimension `axis`; dimension 0 is the images."""
+    seen: list[list[Tensor]] = [[] for _ in nodes]
     for values in _runs(program, [Point(node) for node in nodes], images, progress, "calibration: channels"):
-        tops = [value.detach().float().abs().flatten(0, -2).amax(0) for value in values]
-        largest = [torch.maximum(old, top) for old, top in zip(largest, tops, strict=True)]
-    return largest
+        for rows, value in zip(seen, values, strict=True):
+            rows.append(_range_rows(value.detach().float(), axis))
+    return [_merge_ranges(torch.cat(rows)) for rows in seen]
+
+
+def _range_rows(value: Tensor, axis: int) -> Tensor:
+    """Least and largest value of each channel in each image, `[images, 2, channels]`."""
+    other = [dim for dim in range(1, value.dim()) if dim != axis % value.dim()]
+    least, most = (value.amin(other), value.amax(other)) if other else (value, value)
+    return torch.stack([least, most], 1)
+
+
+def _merge_ranges(rows: Tensor) -> ChannelRanges:
+    return ChannelRanges(rows[:, 0].amin(0), rows[:, 1].amax(0), rows.abs().amax(1).double().mean(0).float())
 
 
 class _Tap(fx.Interpreter):

@@ -8,6 +8,7 @@ gradient and works on fake tensors without more being said:
 - `vitgraph.mask(weight, keep)`: an N:M or block mask on a weight, until `materialize` folds it
 - `vitgraph.fake_quantize(x, scale, axis)`: INT8 quantize and dequantize, straight-through gradient
 - `vitgraph.dequantize(q, scale, axis)`: an INT8 constant back to floating point
+- `vitgraph.log2_quantize(x, scale, rule, low, high)`: a positive value to a power of two, straight-through gradient
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _library.define(
 _library.define("mask(Tensor weight, Tensor keep) -> Tensor")
 _library.define("fake_quantize(Tensor x, Tensor scale, int? axis=None) -> Tensor")
 _library.define("dequantize(Tensor q, Tensor scale, int? axis=None) -> Tensor")
+_library.define("log2_quantize(Tensor x, Tensor? scale=None, str rule='nearest', int low=-6, int high=9) -> Tensor")
 
 QMIN, QMAX = -128, 127
 """What a signed INT8 Q/DQ pair keeps, in ONNX and in TensorRT."""
@@ -67,6 +69,48 @@ def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
     return q.to(scale.dtype) * _along(scale, axis, q.dim())
 
 
+LOG2_RULES = {"nearest": 2.0**0.5, "bit": 1.5}
+"""From which mantissa on a value goes to the next power of two: the nearest in log2, or the bit below the leading one."""
+UMAX = 255
+"""The largest code of an unsigned 8-bit value."""
+
+
+def log2_thresholds(rule: str, low: int, high: int) -> Tensor:
+    """Where the exponent steps up, `[high - low]` float32: y is `low` plus how many thresholds x reaches."""
+    if rule not in LOG2_RULES or low > high:
+        raise ValueError(
+            f"log2_quantize: rule={rule} low={low} high={high}: a rule of {', '.join(LOG2_RULES)}; low <= high"
+        )
+    exponents: Tensor = torch.exp2(torch.arange(low, high, dtype=torch.float32))
+    return exponents * LOG2_RULES[rule]  # type: ignore[no-any-return]
+
+
+class _Log2Quantize(torch.autograd.Function):
+    """Round to a power of two; pass the gradient where nothing was clipped."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor | None, thresholds: Tensor, low: int) -> Tensor:
+        codes = x if scale is None else torch.clamp(torch.round(x / scale), 1, UMAX) * scale
+        steps = (codes.float().unsqueeze(-1) >= thresholds).sum(-1)
+        ctx.save_for_backward((steps > 0) & (steps < len(thresholds)))
+        return torch.exp2((steps + low).float()).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (inside,) = ctx.saved_tensors
+        return grads[0] * inside, None, None, None
+
+
+def _log2_quantize(
+    x: Tensor, scale: Tensor | None = None, rule: str = "nearest", low: int = -6, high: int = 9
+) -> Tensor:
+    """2^y, y the exponent in [low, high] that `rule` gives (Trio-ViT, arXiv 2405.03882: 16 exponents are 4 bits).
+
+    With `scale`, x is rounded to unsigned 8-bit codes first. A code of 0 has no leading one: it counts as 1.
+    """
+    return _Log2Quantize.apply(x, scale, log2_thresholds(rule, low, high).to(x.device), low)  # type: ignore[no-any-return]
+
+
 def _mask(weight: Tensor, keep: Tensor) -> Tensor:
     return weight * keep.to(weight.dtype)
 
@@ -91,6 +135,7 @@ for _name, _body in {
     "mask": _mask,
     "fake_quantize": _fake_quantize,
     "dequantize": _dequantize,
+    "log2_quantize": _log2_quantize,
 }.items():
     _library.impl(_name, _body, "CompositeImplicitAutograd")
 
@@ -98,7 +143,8 @@ attention = torch.ops.vitgraph.attention.default
 mask = torch.ops.vitgraph.mask.default
 fake_quantize = torch.ops.vitgraph.fake_quantize.default
 dequantize = torch.ops.vitgraph.dequantize.default
-OWN = (attention, mask, fake_quantize, dequantize)
+log2_quantize = torch.ops.vitgraph.log2_quantize.default
+OWN = (attention, mask, fake_quantize, dequantize, log2_quantize)
 
 ATEN: frozenset[Any] = frozenset(
     {

@@ -25,7 +25,7 @@ from vitgraph.tensor_type import TensorType
 aten = torch.ops.aten
 
 ROLES = (
-    "qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "patch-embed", "head", "pointwise", "depthwise", "conv", "other",
+    "qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "patch-embed", "head", "pointwise", "depthwise", "grouped", "conv", "other",
 )  # fmt: skip
 BLOCK_ROLES = ("qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge")
 """The linears of the transformer blocks: what the papers sparsify and quantize."""
@@ -169,9 +169,9 @@ def _conv_role(node: fx.Node, shape: tuple[int, ...]) -> str | None:
         return "patch-embed"
     if node.args[6] == shape[0] and shape[1] == 1:
         return "depthwise"
-    if shape[2:] == (1, 1) and node.args[6] == 1:
-        return "pointwise"
-    return "conv"
+    if node.args[6] != 1:
+        return "grouped"
+    return "pointwise" if shape[2:] == (1, 1) else "conv"
 
 
 def _pair(value: Any) -> list[int]:

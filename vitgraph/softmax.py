@@ -17,7 +17,7 @@ _ELEMENTWISE = frozenset(
     {
         aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.select.int, aten.expand.default,
         aten.to.dtype, aten.pad.default, aten.cat.default, aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor,
-        aten.clamp.default, aten.reciprocal.default, dialect.fake_quantize,
+        aten.clamp.default, aten.reciprocal.default, dialect.fake_quantize, dialect.log2_quantize,
     }
 )  # fmt: skip
 """What may stand between the two products of a linear attention."""

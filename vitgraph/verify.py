@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import fx
 
 from vitgraph.contract import PassError
-from vitgraph.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize
+from vitgraph.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, log2_quantize
 from vitgraph.operator_schema import schema_of, writes
 from vitgraph.program import Program, infer_node
 from vitgraph.tensor_type import TensorType
@@ -109,7 +109,7 @@ def _type(node: fx.Node) -> list[str]:
 
 
 def _scale(program: Program, node: fx.Node) -> list[str]:
-    if node.target not in (fake_quantize, dequantize) or len(node.args) < 2:
+    if node.target not in (fake_quantize, dequantize, log2_quantize) or len(node.args) < 2:
         return []
     scale = program.constant(node.args[1])
     if scale is None or bool((scale > 0).all()):

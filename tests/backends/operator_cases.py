@@ -120,6 +120,12 @@ CASES: dict[str, str] = {
         "x: i64[6] = input(); e = aten.eq.Scalar(x, 1); n = aten.ne.Scalar(x, 2); a = aten.logical_and.default(e, n); "
         "y = aten.to.dtype(a, f32)"
     ),
+    "log2_quantize": f"s: f32[] = constant('scale'); {X}; y = vitgraph.log2_quantize.default(x, s, 'nearest', -3, 2)",
+    "log2_quantize_no_codes": f"{X}; y = vitgraph.log2_quantize.default(x, None, 'bit', -6, 9)",
+    "log2_quantize_half": (
+        "s: f16[] = constant('scale'); x: f16[2, 5] = input(); y = vitgraph.log2_quantize.default(x, s, 'bit', -3, 2); "
+        "z = aten.to.dtype(y, f32)"
+    ),
     "gelu": f"{X}; y = aten.gelu.default(x)",
     "gelu_tanh": f"{X}; y = aten.gelu.default(x, approximate='tanh')",
     "relu": f"{X}; y = aten.relu.default(x)",

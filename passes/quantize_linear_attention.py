@@ -1,0 +1,164 @@
+"""Put INT8 quantizers into linear attention, and round its divisors to powers of two.
+
+Before:
+    kv = aten.matmul.default(k_transposed, v_and_ones)        # Kᵀ V, and ΣK in the last column
+    y = aten.matmul.default(q, kv)                            # q, k behind a ReLU
+    out = aten.div.Tensor(y[..., :-1], y[..., -1:] + 1e-05)
+
+After:
+    kvq = vitgraph.fake_quantize.default(kv, scales, -1)      # one scale for Kᵀ V, one for ΣK
+    y = aten.matmul.default(qq, kvq)                          # q, k, v: quantized where their convolutions put them out
+    top = vitgraph.fake_quantize.default(y[..., :-1], top_scale, None)
+    bottom = vitgraph.log2_quantize.default(y[..., -1:], bottom_scale, 'nearest', low, high)
+    out = aten.div.Tensor(top, bottom + 1e-05)                # a shift; its own pair is the one that proj reads
+
+(Trio-ViT, arXiv 2405.03882, §IV-C.) Divisors reach over orders of magnitude and the small ones matter: on a uniform grid
+they round to zero. Each of the 16 exponents of 4 bits keeps its share of precision. The paper's exponents are -6 … 9 for
+its models (`highest=9`); by default the highest is that of the largest divisor seen.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import fx
+
+from vitgraph import dialect
+from vitgraph.calibration import LEVELS, Method, Point, Statistics, observe, threshold
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.errors import InputError
+from vitgraph.linear_attention import LinearAttention, find_linear_attentions
+from vitgraph.passes._pairs import insert_pair
+from vitgraph.program import Program
+from vitgraph.sites import LAYOUT
+
+aten = torch.ops.aten
+
+_EXPONENTS = 16
+"""What 4 bits tell apart."""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A value that gets a quantizer, and the readers that read it quantized."""
+
+    node: fx.Node
+    readers: tuple[fx.Node, ...]
+    name: str
+
+
+@dataclass(frozen=True)
+class QuantizeLinearAttention(Pass):
+    """Trio-ViT's quantizers inside attention without a softmax."""
+
+    name: ClassVar[str] = "quantize-linear-attention"
+    effect: ClassVar[Effect] = Effect.LOSSY
+
+    method: Method = "mse"
+    """How a threshold is picked: minmax, percentile, entropy or mse. A divisor's is always its largest value."""
+    percentile: float = 99.99
+    operands: bool = True
+    """Quantize q, k and v."""
+    inner: bool = True
+    """Quantize Kᵀ V and ΣK."""
+    dividend: bool = True
+    output: bool = True
+    """Quantize the quotient, unless all that read it do so."""
+    divisor: Literal["log2", "uniform", "float"] = "log2"
+    codes: bool = True
+    """Round the divisor to 8-bit codes before its logarithm is rounded."""
+    rule: Literal["nearest", "bit"] = "nearest"
+    """nearest in log2, as the paper's code rounds; or up where the bit below the leading one is set, as its hardware does."""
+    highest: int | None = None
+    """The largest of the 16 exponents; None for that of the largest divisor seen."""
+
+    def run(self, program: Program, context: Context) -> None:
+        """Calibrate, then insert. Raises `InputError` without calibration images."""
+        if context.calibration is None:
+            raise InputError(f"{self.name}: no calibration images; name some with --calibration-data (or `random`)")
+        sites = [site for site in find_linear_attentions(program) if self._takes(site, context)]
+        planned = {site: self._plan(program, site) for site in sites}
+        points = list(dict.fromkeys(place.node for places in planned.values() for place in places))
+        if not points:
+            return
+        start = time.perf_counter()
+        seen = observe(program, [Point(node) for node in points], context.calibration, progress=context.progress)
+        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        statistics = dict(zip(points, seen, strict=True))
+        for site in sites:
+            for place in planned[site]:
+                self._insert(program, place, site.path, statistics[place.node])
+
+    def _takes(self, site: LinearAttention, context: Context) -> bool:
+        if _is_quantized(site):
+            context.refuse(site.path, "it is quantized already")
+            return False
+        return context.take(self.name, site.path)
+
+    def _plan(self, program: Program, site: LinearAttention) -> list[_Place]:
+        """Where this attention gets quantizers; parts of a product that have a scale each are cut apart."""
+        places = [_Place(node, (reader,), "operand") for node, reader in site.operands() if self.operands]
+        if self.inner:
+            places += [_Place(node, tuple(node.users), name) for node, name in _cut(program, site)]
+        if self.dividend:
+            places.append(_Place(site.dividend, (site.quotient,), "dividend"))
+        if self.divisor != "float":
+            places.append(_Place(site.divisor, tuple(site.divisor.users), "divisor"))
+        if self.output and not _is_read_quantized(site.quotient):
+            places.append(_Place(site.quotient, tuple(site.quotient.users), "output"))
+        return places
+
+    def _insert(self, program: Program, place: _Place, path: str, seen: Statistics) -> None:
+        if place.name != "divisor":
+            scale = threshold(seen, self.method, self.percentile) / LEVELS
+            insert_pair(program, place.node, place.readers, f"{path}.{place.name}_scale", scale)
+        elif self.divisor == "uniform":
+            insert_pair(program, place.node, place.readers, f"{path}.divisor_scale", seen.largest / LEVELS)
+        else:
+            self._insert_log2(program, place, f"{path}.divisor_scale", seen.largest)
+
+    def _insert_log2(self, program: Program, place: _Place, name: str, largest: float) -> None:
+        highest = round(math.log2(largest)) if self.highest is None else self.highest
+        after = place.node.next
+        scale = program.constant_node(after, name, torch.tensor(largest / dialect.UMAX)) if self.codes else None
+        arguments = (place.node, scale, self.rule, highest - _EXPONENTS + 1, highest)
+        rounded = program.insert(after, dialect.log2_quantize, *arguments, path=place.node.meta.get("path", ""))
+        for reader in place.readers:
+            reader.replace_input_with(place.node, rounded)
+
+
+def _is_quantized(site: LinearAttention) -> bool:
+    parts = [user for user in site.inner.users if user.target is aten.slice.Tensor]
+    inside = [site.divisor, site.dividend, *(user for node in (site.inner, *parts) for user in node.users)]
+    return any(node.target in (dialect.fake_quantize, dialect.log2_quantize) for node in inside)
+
+
+def _is_read_quantized(node: fx.Node) -> bool:
+    """Do all readers, behind layout operators, quantize the value?"""
+    for user in node.users:
+        if user.target is dialect.fake_quantize:
+            continue
+        if user.target not in LAYOUT or not _is_read_quantized(user):
+            return False
+    return bool(node.users)
+
+
+def _cut(program: Program, site: LinearAttention) -> list[tuple[fx.Node, str]]:
+    """What gets a scale each: the inner product, or its two parts, cut apart and laid side by side again."""
+    inner = site.inner
+    if site.sums is None:
+        return [(inner, "inner")]
+    readers, after, width = list(inner.users), inner.next, inner.meta["type"].shape[-1]
+    spans = {"inner": (0, site.sums), "sums": (site.sums, width)}
+    parts = {
+        name: program.insert(after, aten.slice.Tensor, inner, -1, first, last, 1, path=inner.meta.get("path", ""))
+        for name, (first, last) in spans.items()
+    }
+    whole: Any = program.insert(after, aten.cat.default, list(parts.values()), -1, path=inner.meta.get("path", ""))
+    for reader in readers:
+        reader.replace_input_with(inner, whole)
+    return [(part, name) for name, part in parts.items()]
