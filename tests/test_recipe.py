@@ -50,7 +50,11 @@ def test_what_the_recipes_hold(name: str, rest: str) -> None:
             "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,assign-precision,"
             + "materialize,legalize",
         ),
-        ("trio-dense", "filter-shift,quantize{weights=mse dense=true only=[*]},assign-precision,materialize,legalize"),
+        (
+            "trio-dense",
+            "reassociate-linear-attention,filter-shift,quantize{weights=mse dense=true only=[*]},assign-precision,"
+            + "materialize,legalize",
+        ),
     ],
 )
 def test_what_the_recipes_without_softmax_hold(name: str, rest: str) -> None:

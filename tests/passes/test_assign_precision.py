@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.harness import check, random_inputs, run
+from tests.harness import body, check, random_inputs, run
 from vitgraph import dialect
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
@@ -187,3 +187,10 @@ def test_a_type_that_the_target_lacks() -> None:
 def test_stops_when_the_fuel_is_used_up() -> None:
     program = parse(PLAIN)
     assert show(run(AssignPrecision(), program, Context(fuel=1))) == show(program)
+
+
+def test_a_quantized_product_that_is_the_output_stays_f32() -> None:
+    text = QUANTIZED.replace("return_(g)", "return_(y)").replace("g: f32[N, 8] = aten.gelu.default(y)\n", "")
+    after = WIDE.split("y16:")[0] + "return_(y)\n"
+    result = run(AssignPrecision(), parse(text, TENSORS), Context(get_target("a100")))
+    assert body(show(result)) == body(show(parse(after)))

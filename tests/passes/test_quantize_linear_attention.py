@@ -1,6 +1,7 @@
 """Quantizers in linear attention: where they go, that each can be switched off, and what the divisor's does for accuracy."""
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from vitgraph.softmax import find_attentions
 from vitgraph.text import parse, show
 
 aten = torch.ops.aten
-OFF: dict[str, Any] = {"operands": False, "inner": False, "dividend": False, "output": False, "divisor": "float"}
+OFF = QuantizeLinearAttention(operands=False, inner=False, dividend=False, output=False, divisor="float")
 
 
 def calibrated() -> Context:
@@ -48,7 +49,7 @@ def test_every_place() -> None:
 
 def test_a_broken_divisor_would_fall_under_the_floor() -> None:
     before = parse(TOGETHER)
-    result = run(QuantizeLinearAttention(**{**OFF, "divisor": "log2"}, highest=-9), before, calibrated())
+    result = run(replace(OFF, divisor="log2", highest=-9), before, calibrated())
     x = Noise((48, 4, 4)).pixels
     assert min(site_snr(result, [x], *record(before, [x])).values()) < QuantizeLinearAttention.floor_db
 
@@ -66,14 +67,14 @@ def test_a_broken_divisor_would_fall_under_the_floor() -> None:
     ],
 )
 def test_each_alone(option: dict[str, Any], scales: list[str]) -> None:
-    result = run(QuantizeLinearAttention(**{**OFF, **option}), parse(TOGETHER), calibrated())
+    result = run(replace(OFF, **option), parse(TOGETHER), calibrated())
     assert quantizers(result) == scales
     if not scales:
         assert body(show(result)) == body(show(parse(TOGETHER)))
 
 
 def test_the_divisor_is_rounded_before_the_small_number_is_added() -> None:
-    result = run(QuantizeLinearAttention(**{**OFF, "divisor": "log2"}, rule="bit"), parse(TOGETHER), calibrated())
+    result = run(replace(OFF, divisor="log2", rule="bit"), parse(TOGETHER), calibrated())
     (node,) = result.calls(dialect.log2_quantize)
     assert [user.target for user in node.users] == [aten.add.Tensor]
     _, scale, rule, low, high = node.args
@@ -84,7 +85,7 @@ def test_the_divisor_is_rounded_before_the_small_number_is_added() -> None:
 
 
 def test_without_codes_and_with_the_papers_exponents() -> None:
-    step = QuantizeLinearAttention(**{**OFF, "divisor": "log2"}, codes=False, highest=9)
+    step = replace(OFF, divisor="log2", codes=False, highest=9)
     (node,) = run(step, parse(TOGETHER), calibrated()).calls(dialect.log2_quantize)
     assert node.args[1:] == (None, "nearest", -6, 9)
 
@@ -131,8 +132,9 @@ def test_small_divisors_survive_as_powers_of_two_only() -> None:
     program, images = parse(TOGETHER), Faint()
     wanted = program.run(images.pixels)
     error = dict[str, float]()
-    for divisor in ("log2", "uniform"):
-        step = QuantizeLinearAttention(**{**OFF, "divisor": divisor}, codes=False)
+    divisors: list[Literal["log2", "uniform"]] = ["log2", "uniform"]
+    for divisor in divisors:
+        step = replace(OFF, divisor=divisor, codes=False)
         found = run(step, program, Context(calibration=images)).run(images.pixels)
         error[divisor] = float(((found - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)).mean())
     assert error["log2"] < 0.3
