@@ -28,6 +28,7 @@ ORDER: Mapping[str, str] = {
     "filter-shift": "filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
     "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
     "quantize-linear-attention": "quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
+    "place": "place:Place",  # after quantizing: it measures what quantizing cost, and takes back; before types, as calibration
     "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run

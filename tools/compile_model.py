@@ -43,6 +43,16 @@ def compile_model(
     pipeline: Annotated[
         str | None, typer.Option(help=PIPELINE_HELP + " In place of the recipe's.", show_default=False)
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="POINTS", help="Top-1 points INT8 may cost; measured sites go to FP16.", show_default=False),
+    ] = None,
+    min_int8: Annotated[
+        int | None, typer.Option(min=0, help="How many linears stay INT8 at least.", show_default=False)
+    ] = None,
+    float_sites: Annotated[
+        int | None, typer.Option(min=0, help="How many sites may leave INT8 at most.", show_default=False)
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a compilation's folder.")] = False,
 ) -> Answer:
     """Compile a model for a device and write engine, ONNX, program and report."""
@@ -64,6 +74,9 @@ def compile_model(
                 evaluate_data=evaluate_data,
                 evaluate_images=evaluate_images,
                 pipeline=steps,
+                max_drop=max_drop,
+                min_int8=min_int8,
+                float_sites=float_sites,
                 batch=settings.batch,
                 force=force,
                 seed=settings.seed,
@@ -93,7 +106,7 @@ def summary(report: Report, folder: Path) -> Any:
     ]
     if report.complaints:
         rows = [[str(c["site"]), str(c["planned"]), str(c["found"]), str(c["why"])] for c in report.complaints]
-        parts.append(table(["site", "planned", "found", "why"], rows, title="The engine does not keep its contract:"))
+        parts.append(table(["site", "planned", "found", "why"], rows, title="The compilation does not keep its contract:"))
     return group(*parts)
 
 
@@ -103,6 +116,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     refused = [f"{each['site']}: {each['why']}" for entry in report.passes for each in entry.get("refused", [])]
     if refused:
         facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
+    facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
     stored = cost.get("weight_bytes")
     if stored:
         facts.append(("weights", f"{stored['stored']:,} bytes of {stored['dense_fp32']:,} in FP32"))
@@ -116,6 +130,18 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]
     return [*facts, *_engine_facts(engine)]
+
+
+def _found(report: Report) -> list[dict[str, Any]]:
+    return [each for entry in report.passes for each in entry.get("found", [])]
+
+
+def _placement(found: dict[str, Any]) -> str:
+    bound = "" if found["max_drop"] is None else f" of {found['max_drop']:g} allowed"
+    return (
+        f"{found['int8_linears']} linears INT8, {found['float_sites']} site(s) taken back; {found['expected_drop']:.2f} points"
+        f"{bound} expected to be lost ({found['expected_drop_all_int8']:.2f} with all in INT8)"
+    )
 
 
 def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:

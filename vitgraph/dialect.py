@@ -39,9 +39,10 @@ class _FakeQuantize(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
-        steps = torch.round(x / scale)
-        ctx.save_for_backward((steps >= QMIN) & (steps <= QMAX))
-        return torch.clamp(steps, QMIN, QMAX) * scale
+        steps = (x / scale).round_()
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward((steps >= QMIN) & (steps <= QMAX))
+        return steps.clamp_(QMIN, QMAX).mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:

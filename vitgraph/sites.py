@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import fx
@@ -276,10 +276,26 @@ def _attention(node: fx.Node) -> AttentionSite:
     )
 
 
+class Selectable(Protocol):
+    """What a selector can tell apart."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def role(self) -> str: ...  # noqa: D102
+    @property
+    def k(self) -> int: ...  # noqa: D102
+    @property
+    def n(self) -> int: ...  # noqa: D102
+
+
+Site = TypeVar("Site", bound=Selectable)
+
+
 def select(
-    sites: Sequence[LinearSite], only: Sequence[str] = (), skip: Sequence[str] = (), within: Sequence[str] = ROLES
-) -> list[LinearSite]:
-    """The sites that `only` names (all of the roles `within` where it is empty) and `skip` does not.
+    sites: Sequence[Site], only: Sequence[str] = (), skip: Sequence[str] = (), within: Sequence[str] | None = None
+) -> list[Site]:
+    """The sites that `only` names (all, or those of the roles `within`, where it is empty) and `skip` does not.
 
     A selector is a role (`fc1`), a glob over module paths (`blocks.3.*`) or a bound on the shape (`k>=64`, `n<1000`).
     One that matches nothing raises `InputError` with near misses.
@@ -290,7 +306,9 @@ def select(
             close = get_close_matches(selector, known, 4, 0.4)
             hint = f"near: {', '.join(close)}" if close else f"roles here: {', '.join(sorted({s.role for s in sites}))}"
             raise InputError(f"the selector {selector!r} matches no site of this model; {hint}")
-    chosen = [s for s in sites if (any(_matches(s, each) for each in only) if only else s.role in within)]
+    chosen = [
+        s for s in sites if (any(_matches(s, each) for each in only) if only else within is None or s.role in within)
+    ]
     return [site for site in chosen if not any(_matches(site, selector) for selector in skip)]
 
 
@@ -304,7 +322,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-def _matches(site: LinearSite, selector: str) -> bool:
+def _matches(site: Selectable, selector: str) -> bool:
     bound = _BOUND.fullmatch(selector)
     if bound is not None:
         return _COMPARE[bound[2]](site.k if bound[1] == "k" else site.n, int(bound[3]))

@@ -99,6 +99,59 @@ def test_a_broken_contract_is_exit_1_and_keeps_the_output(cli: Cli) -> None:
     assert "does not keep its contract" in told.out
 
 
+@pytest.mark.slow
+def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cli: Cli) -> None:
+    ran = cli(*DIGITS, "--recipe", "int8", "--float-sites", "1", "-o", "out", "--json")
+    assert ran.status == 0, ran.err
+    assert "quantize,place{float_sites=1},assign-precision" in ran.json["pipeline"]
+    assert "place{float_sites=1}" in Path("out/pipeline.txt").read_text()
+    (entry,) = [each for each in ran.json["passes"] if each["name"] == "place"]
+    whole, *rows = entry["found"]
+    assert whole["float_sites"] <= 1
+    assert len(rows) == 16 + 4
+    planned = ran.json["engine"]["linears"]["planned_int8"]
+    assert planned == whole["int8_linears"]
+    page = Path("out/report.html").read_text()
+    assert "<h2>Placement</h2>" in page
+    assert all(row["site"] in page for row in rows)
+    assert "site(s) taken back" in cli("inspect", "out").out
+
+    again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")
+    assert again.status == 0, again.err
+    for name in ("model.onnx", "engine.plan", "recipe.yaml"):
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_a_drop_that_can_not_be_kept_is_exit_1_and_says_how_close_it_came(cli: Cli, evaluated: bool) -> None:
+    steps = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{percentile=60 method=percentile},"
+    steps += "assign-precision,materialize,legalize"
+    words = ["--evaluate-data", "digits:test", "--evaluate-images", "100"] if evaluated else []
+    bounds = ["--max-drop", "0", "--min-int8", "16"]
+    ran = cli(*DIGITS, "--recipe", "int8", "--pipeline", steps, *bounds, *words, "-o", "out", "--json")
+    assert ran.status == 1
+    report = ran.json
+    (complaint,) = [each for each in report["complaints"] if "top-1" in each["planned"]]
+    assert complaint["planned"] == "at most 0 points of top-1 lost"
+    lost = float(complaint["found"].split()[0])
+    assert lost > 0
+    assert complaint["found"] == f"{lost:g} points with 16 linears in INT8"
+    if evaluated:
+        assert lost == pytest.approx(report["accuracy"]["top1_reference"] - report["accuracy"]["top1"], abs=1e-3)
+    assert ("measured on 100 images" if evaluated else "no labelled images measured it") in complaint["why"]
+    assert complaint["found"] in report["error"]
+    assert Path("out/model.onnx").is_file()
+
+
+def test_bounds_need_a_recipe_that_quantizes(cli: Cli) -> None:
+    ran = cli(*DIGITS, "--recipe", "fp16", "--max-drop", "0.3", "-o", "out")
+    assert ran.status == 2
+    assert "max_drop=0.3: recipe fp16 quantizes nothing" in ran.err
+    assert cli(*DIGITS, "--recipe", "int8", "--max-drop", "nan", "-o", "out").status == 2
+    assert not Path("out").exists()
+
+
 def stub(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> dict[str, Any]:
     """Put something in the place of the compiler; gives what it was called with."""
     called = dict[str, Any]()
@@ -131,6 +184,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o", "--weights", "random", "--model-args", "depth=1 x=a",
         "--model-args", "y=2.5", "--image-size", "32x48", "--calibration-data", "c", "--calibration-images", "7",
         "--evaluate-data", "e", "--evaluate-images", "9", "--pipeline", "nm-mask{n=2 m=4}", "--batch", "1:2:4", "--seed", "5", "--force",
+        "--max-drop", "0.3", "--min-int8", "4", "--float-sites", "2",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     options = called.pop("preprocessing")
@@ -140,6 +194,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "model": "m", "target": "a100", "recipe": "int8", "out": Path("o"), "weights": "random",
         "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
         "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask", "batch": "1:2:4", "seed": 5, "force": True,
+        "max_drop": 0.3, "min_int8": 4, "float_sites": 2,
     }  # fmt: skip
 
 
