@@ -19,11 +19,17 @@ FAST = ["--weights", "random", "--calibration-data", "random", "--calibration-im
 
 def vitgraph(*words: str | Path, code: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own and hold it to its exit status."""
+    done = run_vitgraph(*words, **environment)
+    assert done.returncode == code, f"{' '.join(done.args)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done
+
+
+def run_vitgraph(*words: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same with any exit status, as long as no traceback is shown."""
     command = [sys.executable, "-m", "vitgraph.tools.cli", *map(str, words)]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=900, env={**os.environ, **environment}
     )
-    assert done.returncode == code, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert "Traceback" not in done.stderr
     return done
 
@@ -83,6 +89,40 @@ def test_the_same_recipe_gives_the_same_bytes(real: Path, data: Path, tmp_path: 
     compiled(tmp_path / "again", "vit_tiny_patch16_224", *words)
     for name in ("model.onnx", "engine.plan", "pipeline.txt", "recipe.yaml"):
         assert (tmp_path / "again" / name).read_bytes() == (real / name).read_bytes(), name
+
+
+def placed_words(data: Path, *words: str) -> list[str]:
+    """A few images and a dynamic batch: a placement in half the time."""
+    given = real_words(data)
+    given[given.index("--calibration-images") + 1] = "16"
+    return [*given, "--evaluate-images", "100", "--batch", "1:8:64", *words]
+
+
+def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_path: Path) -> None:
+    words = placed_words(data, "--max-drop", "0.3")
+    done = run_vitgraph("compile", "vit_tiny_patch16_224", *words, "-o", tmp_path / "out")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    accuracy, engine = report["accuracy"], report["engine"]
+    drop = accuracy["top1_reference"] - accuracy["top1"]
+    assert done.returncode == (0 if drop <= 0.3 else 1), done.stderr
+    whole = next(each for entry in report["passes"] for each in entry.get("found", []) if "placement" in each)
+    assert whole["expected_drop"] <= 0.3 < whole["expected_drop_all_int8"]
+    assert 0 < whole["float_sites"] <= 24
+    assert engine["linears"] == {"planned_int8": whole["int8_linears"], "int8": whole["int8_linears"], "fallback": []}
+    assert engine["attention"]["fused"] == 12
+    if drop > 0.3:
+        assert f"{round(drop, 3):g} points" in done.stderr
+
+
+def test_a_bound_that_nothing_meets_is_exit_1(data: Path, tmp_path: Path) -> None:
+    steps = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{method=entropy},"
+    steps += "place{images=8},assign-precision,materialize,legalize"
+    words = placed_words(data, "--max-drop", "0", "--min-int8", "48", "--pipeline", steps)
+    report = compiled(tmp_path / "out", "vit_tiny_patch16_224", *words, code=1)
+    (complaint,) = [each for each in report["complaints"] if "top-1" in each["planned"]]
+    drop = report["accuracy"]["top1_reference"] - report["accuracy"]["top1"]
+    assert complaint["found"] == f"{round(drop, 3):g} points with 48 linears in INT8"
+    assert drop > 10
 
 
 @pytest.mark.parametrize(

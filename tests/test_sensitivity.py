@@ -55,7 +55,7 @@ def test_a_fork_that_starts_too_late_is_noticed(monkeypatch: pytest.MonkeyPatch)
     def nothing(self: object, other: object) -> set[object]:
         return set()
 
-    monkeypatch.setattr("vitgraph.sensitivity._Off.touches", nothing)
+    monkeypatch.setattr("vitgraph.simulation.Off.touches", nothing)
     with pytest.raises(AssertionError):
         test_a_simulation_gives_what_the_rewritten_program_gives(None)
 

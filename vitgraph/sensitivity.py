@@ -1,24 +1,18 @@
-"""What quantizing costs, measured without labels: a quantized program run with some of its pairs left out.
-
-Runs that differ from a base only further down share its beginning: the base is run node by node, and where a variant
-begins to differ it forks. Only values that are still read are kept, twice at most.
-"""
+"""What quantizing costs, measured without labels: a quantized program held against itself in floating point."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from vitgraph import dialect
 from vitgraph.contract import Images
 from vitgraph.errors import InputError
-from vitgraph.numerics import flatten_outputs
 from vitgraph.program import Program
-from vitgraph.switches import Edge, Switch
+from vitgraph.simulation import Off, Simulation
+from vitgraph.switches import Switch
 
 Progress = Callable[[str, int, int], None]
 
@@ -79,56 +73,21 @@ def damage_of(seen: Sequence[Seen]) -> Damage:
     )
 
 
-@dataclass(frozen=True)
-class _Off:
-    """What is left out: readings of pairs, and quantizers inside attentions."""
-
-    edges: frozenset[Edge]
-    attentions: frozenset[fx.Node]
-
-    @staticmethod
-    def of(switches: Iterable[Switch]) -> _Off:
-        switches = list(switches)
-        return _Off(
-            frozenset[Edge]().union(*(switch.edges for switch in switches)),
-            frozenset(node for switch in switches for node in switch.attentions),
-        )
-
-    def touches(self, other: _Off) -> set[fx.Node]:
-        """The nodes at or behind which this and the other differ: readers and their pairs."""
-        return {node for edge in self.edges ^ other.edges for node in edge} | (self.attentions ^ other.attentions)
-
-
-@dataclass
 class Sensitivity:
-    """Measures a quantized program against itself in floating point, on the first `count` images.
+    """Measures what switches cost, on the first `count` images.
 
     Raises `InputError` for a program that does not give one score a class, or without images.
     """
 
-    program: Program
-    images: Images
-    count: int
-    progress: Progress = lambda what, done, total: None
-    _batches: list[tuple[Tensor, int]] = field(init=False)
-    _reference: list[Tensor] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._batches = list(_cut(self.program, self.images, self.count))
+    def __init__(
+        self, program: Program, images: Images, count: int, progress: Progress = lambda what, done, total: None
+    ) -> None:
+        self._batches = list(_cut(program, images, count))
         if not self._batches:
             raise InputError("placement needs at least one image to measure on; name a folder with --calibration-data")
-        self._nodes = list(self.program.graph.nodes)
-        self._place = {node: position for position, node in enumerate(self._nodes)}
-        self._dies = _last_reads(self._nodes)
-        self._constants = _constants(self.program)
-        pairs = [node for node in self._nodes if node.target is dialect.fake_quantize]
-        everything = _Off(
-            frozenset((user, pair) for pair in pairs for user in pair.users),
-            frozenset(self.program.calls(dialect.attention)),
-        )
-        self._everything = everything
+        self._progress, self._simulation, self._float = progress, Simulation(program), Off.all_of(program)
         self._reference = [
-            self._run(pixels, everything, [])[0][:kept].log_softmax(-1) for pixels, kept in self._batches
+            self._simulation.run(pixels, self._float)[0][:kept].log_softmax(-1) for pixels, kept in self._batches
         ]
 
     def __len__(self) -> int:
@@ -137,77 +96,27 @@ class Sensitivity:
 
     def alone(self, switches: Sequence[Switch], what: str = "placement: one at a time") -> list[Damage]:
         """The damage of each switch if nothing else is quantized."""
-        pairs = self._everything
-        variants = [
-            _Off(pairs.edges - _Off.of([s]).edges, pairs.attentions - _Off.of([s]).attentions) for s in switches
-        ]
-        return self._measure(pairs, variants, what)[1:]
+        return self._measure(self._float, [self._float.but(switch) for switch in switches], what)[1:]
 
     def without(
         self, base: Iterable[Switch], variants: Sequence[Iterable[Switch]] = (), what: str = "placement: all but one"
     ) -> list[Damage]:
         """The damage with the switches of `base` off, and then with those of each variant off."""
-        return self._measure(_Off.of(base), [_Off.of(variant) for variant in variants], what)
+        return self._measure(Off.of(base), [Off.of(variant) for variant in variants], what)
 
-    def _measure(self, base: _Off, variants: list[_Off], what: str) -> list[Damage]:
+    def _measure(self, base: Off, variants: list[Off], what: str) -> list[Damage]:
         seen = [list[Seen]() for _ in range(len(variants) + 1)]
         done, total = 0, len(self)
         for (pixels, kept), reference in zip(self._batches, self._reference, strict=True):
-            self.progress(what, done, total)
-            for each, logits in zip(seen, self._run(pixels, base, variants), strict=True):
+            self._progress(what, done, total)
+            for each, logits in zip(seen, self._simulation.run(pixels, base, variants), strict=True):
                 each.append(Seen.of(reference, logits[:kept]))
             done += kept
-        self.progress(what, done, total)
+        self._progress(what, done, total)
         return [damage_of(each) for each in seen]
 
-    def _run(self, pixels: Tensor, base: _Off, variants: list[_Off]) -> list[Tensor]:
-        """Logits of the base and of each variant."""
-        forks = dict[int, list[int]]()
-        for number, variant in enumerate(variants):
-            touched = [self._place[node] for node in base.touches(variant) if node not in self._constants]
-            forks.setdefault(min(touched, default=len(self._nodes) - 1), []).append(number)
-        found = list[Any](variants)
-        values = dict[fx.Node, Any]()
-        with torch.no_grad():
-            for start in range(len(self._nodes)):
-                for number in forks.get(start, ()):
-                    found[number] = self._finish(start, dict(values), pixels, variants[number])
-                self._step(start, values, pixels, base)
-            return [_logits(values[self._nodes[-1]]), *found]
 
-    def _finish(self, start: int, values: dict[fx.Node, Any], pixels: Tensor, off: _Off) -> Tensor:
-        for position in range(start, len(self._nodes)):
-            self._step(position, values, pixels, off)
-        return _logits(values[self._nodes[-1]])
-
-    def _step(self, position: int, values: dict[fx.Node, Any], pixels: Tensor, off: _Off) -> None:
-        """Run one node; drop what was read for the last time."""
-        node = self._nodes[position]
-
-        def read(source: fx.Node) -> Any:
-            reader = node
-            while (reader, source) in off.edges:
-                reader, source = source, source.args[0]  # type: ignore[assignment]
-            return self._constants[source] if source in self._constants else values[source]
-
-        if node.op == "placeholder":
-            values[node] = pixels
-        elif node.op == "output":
-            values[node] = fx.map_arg(node.args[0], read)
-        elif node not in self._constants and not _is_unread(node, off):
-            args, kwargs = fx.map_arg((node.args, node.kwargs), read)
-            args = args[:5] if node in off.attentions else args
-            values[node] = node.target(*args, **kwargs)
-        for dead in self._dies[position]:
-            values.pop(dead, None)
-
-
-def _is_unread(node: fx.Node, off: _Off) -> bool:
-    """A pair that everything reads past."""
-    return node.target is dialect.fake_quantize and all((user, node) in off.edges for user in node.users)
-
-
-def _cut(program: Program, images: Images, count: int) -> Iterable[tuple[Tensor, int]]:
+def _cut(program: Program, images: Images, count: int) -> Iterator[tuple[Tensor, int]]:
     """Batches that the program takes, and how many of each batch are images and not filling."""
     batch = program.input_types()[0].shape[0]
     size = batch if isinstance(batch, int) else 8
@@ -219,40 +128,3 @@ def _cut(program: Program, images: Images, count: int) -> Iterable[tuple[Tensor,
         filled = torch.arange(size if isinstance(batch, int) else kept) % kept
         yield pixels[filled], kept
         left -= kept
-
-
-def _last_reads(nodes: list[fx.Node]) -> list[list[fx.Node]]:
-    """For each position, what is read there for the last time; who reads a pair may read past it."""
-    last, dies = dict[fx.Node, int](), [list[fx.Node]() for _ in nodes]
-    for position in range(len(nodes) - 1, -1, -1):
-        for source in nodes[position].all_input_nodes:
-            behind: Any = source
-            last.setdefault(behind, position)
-            while behind.target is dialect.fake_quantize:
-                behind = behind.args[0]
-                last.setdefault(behind, position)
-    for node, position in last.items():
-        dies[position].append(node)
-    return dies
-
-
-def _constants(program: Program) -> dict[fx.Node, Any]:
-    """Everything that does not depend on the input, computed once: rounded weights among it."""
-    found = dict[fx.Node, Any]()
-    with torch.no_grad():
-        for node in program.graph.nodes:
-            if node.op == "get_attr":
-                found[node] = program.tensor(str(node.target)).detach()
-            elif node.op == "call_function" and node.all_input_nodes and all(n in found for n in node.all_input_nodes):
-                args, kwargs = fx.map_arg((node.args, node.kwargs), lambda source: found[source])
-                found[node] = node.target(*args, **kwargs)
-    return found
-
-
-def _logits(value: Any) -> Tensor:
-    first = flatten_outputs(value)[0]
-    if first.dim() != 2:
-        raise InputError(
-            f"placement needs a model whose output is [images, classes]; this one gives {list(first.shape)}"
-        )
-    return first.float()
