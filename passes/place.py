@@ -85,7 +85,9 @@ class Place(Pass):
         context.found.append(self._verdict(search, first, len(measure)))
         context.found += _table(search, alone, without)
         if not search.met:
-            context.refuse("model", f"expected to lose {search.damage.drop:.3g} points, over max_drop={self.max_drop:g}")
+            context.refuse(
+                "model", f"expected to lose {search.damage.drop:.3g} points, over max_drop={self.max_drop:g}"
+            )
         take_back(program, [s for s in switches.all if s in search.off and context.take(self.name, s.path)])
 
     def _verdict(self, search: Search, first: Damage, images: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from tests.passes.test_place import CLASSIFIER, Noise, quantized
 from vitgraph.errors import InputError
 from vitgraph.sensitivity import Seen, Sensitivity, damage_of
+from vitgraph.simulation import Off, Simulation
 from vitgraph.switches import find_switches, take_back
 from vitgraph.text import parse
 
@@ -69,6 +70,21 @@ def test_variants_of_a_base_that_has_something_off_already() -> None:
     forked = measure.without([one], [[one, two]])[1]
     assert direct == forked
     assert measure.without(switches.all)[0].divergence == pytest.approx(0.0, abs=1e-9)
+
+
+def test_every_quantizer_is_left_out_of_the_reference_whether_a_switch_owns_it_or_not() -> None:
+    text = """
+x: f32[N, 4] = input()
+l: f32[N, 4] = vitgraph.log2_quantize.default(x, None, "nearest", -6, 9)
+s: f32[] = constant("s")
+q: f32[N, 4] = vitgraph.fake_quantize.default(l, s, None)
+y: f32[N, 4] = aten.mul.Tensor(q, 1.0)
+return_(y)
+"""
+    program = parse(text, {"s": torch.tensor(0.5)})
+    x = torch.rand(3, 4) + 0.1
+    assert torch.equal(Simulation(program).run(x, Off.all_of(program))[0], x)
+    assert torch.equal(Simulation(program).run(x, Off.of([]))[0], program.run(x))
 
 
 def seen(reference: list[list[float]], found: list[list[float]]) -> Seen:

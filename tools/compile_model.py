@@ -45,7 +45,9 @@ def compile_model(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(min=0, metavar="POINTS", help="Top-1 points INT8 may cost; measured sites go to FP16.", show_default=False),
+        typer.Option(
+            min=0, metavar="POINTS", help="Top-1 points INT8 may cost; measured sites go to FP16.", show_default=False
+        ),
     ] = None,
     min_int8: Annotated[
         int | None, typer.Option(min=0, help="How many linears stay INT8 at least.", show_default=False)
@@ -106,7 +108,9 @@ def summary(report: Report, folder: Path) -> Any:
     ]
     if report.complaints:
         rows = [[str(c["site"]), str(c["planned"]), str(c["found"]), str(c["why"])] for c in report.complaints]
-        parts.append(table(["site", "planned", "found", "why"], rows, title="The compilation does not keep its contract:"))
+        parts.append(
+            table(["site", "planned", "found", "why"], rows, title="The compilation does not keep its contract:")
+        )
     return group(*parts)
 
 

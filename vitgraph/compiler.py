@@ -196,7 +196,8 @@ def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline
     if "place" in names:
         bounded = [replace(step, **bounds) if step.name == "place" else step for step in steps.passes]
         return Pipeline(tuple(bounded))
-    behind = 1 + max(position for position, name in enumerate(names) if name in ("quantize", "reconstruct"))
+    quantizes = ("quantize", "quantize-linear-attention", "reconstruct")
+    behind = 1 + max(position for position, name in enumerate(names) if name in quantizes)
     placed: Any = Place(**bounds)  # type: ignore[arg-type]
     return Pipeline((*steps.passes[:behind], placed, *steps.passes[behind:]))
 

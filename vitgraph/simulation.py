@@ -22,6 +22,9 @@ from vitgraph.switches import Edge, Switch
 
 Values = dict[fx.Node, Any]
 
+_ROUNDS = (dialect.fake_quantize, dialect.log2_quantize)
+"""What rounds its first argument and can be read past."""
+
 
 @dataclass(frozen=True)
 class Off:
@@ -42,7 +45,7 @@ class Off:
     @staticmethod
     def all_of(program: Program) -> Off:
         """Floating point throughout: no pair is read, whether a switch owns it or not."""
-        pairs = program.calls(dialect.fake_quantize)
+        pairs = program.calls(*_ROUNDS)
         readings = frozenset((user, pair) for pair in pairs for user in pair.users)
         return Off(readings, frozenset(program.calls(dialect.attention)))
 
@@ -108,7 +111,7 @@ class Simulation:
 
 def _is_unread(node: fx.Node, off: Off) -> bool:
     """A pair that everything reads past."""
-    return node.target is dialect.fake_quantize and all((user, node) in off.edges for user in node.users)
+    return node.target in _ROUNDS and all((user, node) in off.edges for user in node.users)
 
 
 def _last_reads(nodes: list[fx.Node]) -> list[list[fx.Node]]:
@@ -118,7 +121,7 @@ def _last_reads(nodes: list[fx.Node]) -> list[list[fx.Node]]:
         for source in nodes[position].all_input_nodes:
             behind: Any = source
             last.setdefault(behind, position)
-            while behind.target is dialect.fake_quantize:
+            while behind.target in _ROUNDS:
                 behind = behind.args[0]
                 last.setdefault(behind, position)
     for node, position in last.items():

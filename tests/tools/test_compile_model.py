@@ -125,10 +125,10 @@ def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cl
 @pytest.mark.slow
 @pytest.mark.parametrize("evaluated", [False, True])
 def test_a_drop_that_can_not_be_kept_is_exit_1_and_says_how_close_it_came(cli: Cli, evaluated: bool) -> None:
-    steps = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{percentile=60 method=percentile},"
+    steps = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{percentile=98 method=percentile},"
     steps += "assign-precision,materialize,legalize"
     words = ["--evaluate-data", "digits:test", "--evaluate-images", "100"] if evaluated else []
-    bounds = ["--max-drop", "0", "--min-int8", "16"]
+    bounds = ["--max-drop", "0", "--min-int8", "16", "--calibration-images", "64"]
     ran = cli(*DIGITS, "--recipe", "int8", "--pipeline", steps, *bounds, *words, "-o", "out", "--json")
     assert ran.status == 1
     report = ran.json
