@@ -22,13 +22,17 @@ ORDER: Mapping[str, str] = {
     "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
+    "split-outliers": "split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
     "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
+    "balance-attention": "balance_attention:BalanceAttention",  # before smooth, which evens out what is left for it
     "smooth": "smooth:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
+    "even-outputs": "even_outputs:EvenOutputs",  # after smooth: it divides the rows that smooth measured
     "channel-migrate": "channel_migrate:ChannelMigrate",  # before scales are chosen: it evens out what they are chosen for
     "filter-shift": "filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
     "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
     "quantize-linear-attention": "quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
-    "place": "place:Place",  # after quantizing: it measures what quantizing cost, and takes back; before types, as calibration
+    "reconstruct": "reconstruct:Reconstruct",  # after quantizing: it fits weights to the scales; before types: in FP32
+    "place": "place:Place",  # after all that quantizing can be helped by: it measures what is left of its cost, and takes back
     "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run

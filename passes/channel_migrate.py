@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import Point, observe, observe_ranges, threshold
+from vitgraph.calibration import Point, observe, observe_channels, threshold
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.program import Program
@@ -77,7 +77,7 @@ class ChannelMigrate(Pass):
     def _observe(self, program: Program, nodes: list[fx.Node], context: Context) -> list[tuple[Tensor, float]]:
         """Of each value: the range of each channel `[C]`, and the magnitude that 99 % of all values stay under."""
         assert context.calibration is not None
-        channels = observe_ranges(program, nodes, context.calibration, context.progress)
+        channels = observe_channels(program, nodes, context.calibration, context.progress, axis=1)
         whole = observe(program, [Point(node) for node in nodes], context.calibration, progress=context.progress)
         tops = [each.typical if self.range == "typical" else each.largest for each in channels]
         return list(zip(tops, [threshold(each, "percentile", 99.0) for each in whole], strict=True))

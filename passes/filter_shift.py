@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import observe_ranges
+from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.program import Program
@@ -52,7 +52,7 @@ class FilterShift(Pass):
         sites = [site for site in seconds if _takes(program, site, depthwise, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
         start = time.perf_counter()
-        seen = observe_ranges(program, inputs, context.calibration, context.progress) if sites else []
+        seen = observe_channels(program, inputs, context.calibration, context.progress, axis=1) if sites else []
         context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
         for site, channels in zip(sites, seen, strict=True):
             if context.take(self.name, site.path):

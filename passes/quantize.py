@@ -34,7 +34,18 @@ from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes._pairs import insert_pair
 from vitgraph.program import Program
-from vitgraph.sites import BLOCK_ROLES, LAYOUT, AttentionSite, LinearSite, behind_layout, find_sites, select, weight_of
+from vitgraph.sites import (
+    BLOCK_ROLES,
+    BRANCH_ENDS,
+    LAYOUT,
+    AttentionSite,
+    LinearSite,
+    behind_layout,
+    find_sites,
+    select,
+    weight_of,
+)
+from vitgraph.softmax_threshold import softmax_thresholds
 
 aten = torch.ops.aten
 
@@ -86,13 +97,14 @@ class Quantize(Pass):
         histograms = self.method != "minmax"
         points = [Point(node) for node in plan.points] + [Point(site.node, inside=True) for site in plan.attentions]
         seen = observe(program, points, context.calibration, histograms=histograms, progress=context.progress)
+        tops = self._softmax_thresholds(program, plan.attentions, seen[len(plan.points) :], context)
         context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
         for node, statistics in zip(plan.points, seen, strict=False):
             self._quantize_value(program, node, plan.points[node], self._scale(statistics))
         for site in linears:
             self._quantize_weight(program, site)
-        for attention, statistics in zip(plan.attentions, seen[len(plan.points) :], strict=True):
-            _quantize_probabilities(program, attention, self._scale(statistics))
+        for attention, top in zip(plan.attentions, tops, strict=True):
+            _quantize_probabilities(program, attention, torch.tensor(top / LEVELS, dtype=torch.float32))
 
     def _take_linears(self, sites: list[LinearSite], context: Context) -> list[LinearSite]:
         """The sites that get a pair; the others are refused."""
@@ -119,6 +131,18 @@ class Quantize(Pass):
 
     def _scale(self, seen: Statistics) -> float:
         return threshold(seen, self.method, self.percentile) / LEVELS
+
+    def _softmax_thresholds(
+        self, program: Program, sites: list[AttentionSite], seen: list[Statistics], context: Context
+    ) -> list[float]:
+        """By the error of the attention's output with `mse`; else as all other points."""
+        assert context.calibration is not None
+        if self.method != "mse":
+            return [threshold(each, self.method, self.percentile) for each in seen]
+        nodes, largest = [site.node for site in sites], [each.largest for each in seen]
+        if not nodes:
+            return []
+        return softmax_thresholds(program, nodes, largest, context.calibration, context.progress)
 
     def _quantize_value(self, program: Program, point: fx.Node, readers: list[fx.Node] | None, scale: float) -> None:
         """Insert a pair after `point`, for these readers or for all."""
@@ -190,7 +214,7 @@ class _Plan:
     def add_outputs(self) -> None:
         """Quantize what the sparse kernels put out: proj and fc2, before the residual addition."""
         for site in self.linears:
-            if site.role in ("proj", "fc2", "merge"):
+            if site.role in BRANCH_ENDS:
                 self.points[site.node] = None
 
 

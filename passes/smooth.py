@@ -1,108 +1,174 @@
-"""Move the range of outlier channels from a linear's input into its weight, so that one input scale serves all channels.
+"""Move range and offset of a linear's input channels into its weight and bias, so that one INT8 scale serves them all.
 
 Before:
-    y = aten.linear.default(x, w, b)                          # some channels of x are far larger than the others
+    y = aten.linear.default(x, w, b)                          # some channels of x are far larger, or far from zero
 
 After:
-    even = aten.mul.Tensor(x, w_smooth)                       # w_smooth = 1/s, one factor a channel; s > 0
-    y = aten.linear.default(even, w_smoothed, b)              # w_smoothed = w * s
+    centred = aten.sub.Tensor(x, w_shift)                     # z, one number a channel
+    even = aten.mul.Tensor(centred, w_smooth)                 # 1/s, s > 0
+    y = aten.linear.default(even, w_smoothed, b_smoothed)     # w s, b + w z
 
-with s = max|x|^alpha / max|w|^(1 - alpha), channel by channel (SmoothQuant, Xiao et al., arXiv 2211.10438, eq. 4). Where x is
-a layer norm that only this linear reads, the factor goes into the norm's weight and bias; elsewhere the product stays in
-the graph, where the builder folds it into the kernel that rounds x: it costs no layer.
+with s = max|x - z|^alpha / max|w|^(1 - alpha), channel by channel: SmoothQuant's migration (Xiao et al., arXiv 2211.10438,
+eq. 4), alpha chosen for each value by the error that the quantized products would have. With `shift=true`, z is the middle
+of the channel's range (Outlier Suppression+, Wei et al., arXiv 2304.09145); else there is no `sub`.
+
+Where x is a layer norm that only such linears read, z and s go into the norm's weight and bias; elsewhere both operators
+stay in the graph, where the builder folds them into the kernel that rounds x: they cost no layer.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from vitgraph import dialect
-from vitgraph.calibration import observe_channels
+from vitgraph.calibration import Channels, observe_channels
+from vitgraph.channels import behind_moves, channels_at, readers_behind_moves
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.passes import _affine
+from vitgraph.passes._migration import Rows, best_alpha, factors, sample_rows
 from vitgraph.program import Program
-from vitgraph.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, select, weight_of
+from vitgraph.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, path_of, select
 
 aten = torch.ops.aten
 
-_SMALLEST = 1e-5
-"""The least channel maximum that counts: a dead channel has nothing to move."""
+_SUFFIX = "smoothed"
 
 
 @dataclass(frozen=True)
 class Smooth(Pass):
-    """SmoothQuant's migration, for linears that read a value alone."""
+    """SmoothQuant's migration for linears that share a value with nobody else."""
 
     name: ClassVar[str] = "smooth"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    alpha: float = 0.75
-    """How much of the range moves: 0 leaves the inputs, 1 evens them out wholly."""
+    alpha: float | Literal["auto"] = "auto"
+    """How much of the range moves: 0 leaves the inputs, 1 evens them out wholly; `auto` tries some for each value."""
+    shift: bool = False
+    """Also centre each channel, where the linears have a bias to make up for it. Values that lie around zero with rare
+    outliers to one side, as behind GELU, are the worse for it: the zero that most of them are is no step any more."""
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
     def run(self, program: Program, context: Context) -> None:
         """Observe the channels, then rewrite. Raises `InputError` for alpha outside 0…1 or without images."""
-        if not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"smooth: alpha={self.alpha}: it is a share, from 0 to 1")
+        if self.alpha != "auto" and not 0.0 <= self.alpha <= 1.0:
+            raise InputError(f"smooth: alpha={self.alpha}: it is a share, from 0 to 1, or auto")
         if context.calibration is None:
             raise InputError("smooth: no calibration images; name some with --calibration-data (or `random`)")
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
-        sites = [site for site in chosen if self._takes(site, context)]
-        inputs: list[Any] = [site.node.args[0] for site in sites]
+        groups = _group(program, [site for site in chosen if self._takes(site, context)], context)
         start = time.perf_counter()
-        seen = observe_channels(program, inputs, context.calibration, context.progress) if sites else []
+        seen = observe_channels(program, list(groups), context.calibration, context.progress) if groups else []
+        rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
         context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
-        for site, largest in zip(sites, seen, strict=True):
-            if context.take(self.name, site.path):
-                _migrate(program, site, self._factors(program, site, largest))
+        for (value, linears), channels in zip(groups.items(), seen, strict=True):
+            if context.take(self.name, path_of(linears[0])):
+                self._migrate(program, value, linears, channels, rows)
+
+    def _sample(self, program: Program, linears: list[fx.Node], context: Context) -> dict[fx.Node, Rows]:
+        if self.alpha != "auto" or not linears:
+            return {}
+        assert context.calibration is not None
+        return sample_rows(program, linears, context.calibration, context.progress)
 
     def _takes(self, site: LinearSite, context: Context) -> bool:
         source: Any = site.node.args[0]
+        if behind_layout(source).target is dialect.attention and not self.only:
+            return False  # balance-attention's part
         if site.is_conv:
             context.refuse(site.path, "its channels are not in the last dimension")
-        elif len(source.users) != 1:
-            context.refuse(site.path, f"{len(source.users)} operators read its input; they would need the same factors")
         elif behind_layout(source).target is dialect.attention:
-            context.refuse(
-                site.path, "its input is an attention's output, which an INT8 attention hands over quantized"
-            )
-        elif weight_of(site.node).op != "get_attr":
-            context.refuse(site.path, "its weight is computed")
+            context.refuse(site.path, "its input is an attention's output, which balance-attention evens out")
+        elif not _affine.has_constant_weight(site.node):
+            context.refuse(site.path, "its weight or bias is computed")
         else:
             return True
         return False
 
-    def _factors(self, program: Program, site: LinearSite, largest: Tensor) -> Tensor:
-        """s, `[K]`."""
-        weight = program.tensor(str(weight_of(site.node).target)).detach().float().abs().amax(0)
-        s = largest.clamp(min=_SMALLEST) ** self.alpha / weight.clamp(min=_SMALLEST) ** (1 - self.alpha)
-        return torch.where(largest < _SMALLEST, 1.0, s)
+    def _migrate(
+        self,
+        program: Program,
+        value: fx.Node,
+        linears: Sequence[fx.Node],
+        channels: Channels,
+        rows: Mapping[fx.Node, Rows],
+    ) -> None:
+        free = self.shift and all(_affine.bias(program, linear) is not None for linear in linears)
+        norm = _is_affine_norm(value)
+        if norm and program.constant(value.args[3]) is None:
+            free = False
+        z = (channels.least + channels.most) / 2 if free else torch.zeros_like(channels.least)
+        largest = torch.maximum(channels.most - z, z - channels.least)
+        weights = [_affine.weight(program, linear) for linear in linears]
+        alpha = self.alpha if self.alpha != "auto" else best_alpha(largest, z, weights, [rows[n] for n in linears])
+        s = factors(largest, weights, alpha)
+        for linear in linears:
+            bias = _affine.bias(program, linear)
+            if free and bias is not None:
+                _affine.set_constant(program, linear, 2, bias + _affine.weight(program, linear) @ z, _SUFFIX)
+            _affine.scale_weight(program, linear, s, _SUFFIX)
+        if norm:
+            _fold(program, value, z, s)
+        else:
+            _leave(program, value, linears, z if free else None, s)
 
 
-def _migrate(program: Program, site: LinearSite, s: Tensor) -> None:
-    source: Any = site.node.args[0]
-    weight = weight_of(site.node)
-    values = program.tensor(str(weight.target))
-    trainable = isinstance(values, torch.nn.Parameter)
-    smoothed = program.constant_node(weight.next, f"{weight.target}_smoothed", values.detach() * s, trainable)
-    masked: Any = site.node.args[1]
-    (site.node if masked is weight else masked).replace_input_with(weight, smoothed)
-    affine = source.target is aten.layer_norm.default and program.constant(source.args[2]) is not None
-    if not affine:
-        factor = program.constant_node(site.node, f"{weight.target}_smooth", 1 / s)
-        site.node.update_arg(
-            0, program.insert(site.node, aten.mul.Tensor, source, factor, path=source.meta.get("path", ""))
-        )
-        return
-    for position in (2, 3):
-        old = program.constant(source.args[position])
-        if old is not None:
-            name = f"{source.args[position].target}_smoothed"
-            new = program.constant_node(source, name, old.detach() / s, isinstance(old, torch.nn.Parameter))
-            source.update_arg(position, new)
+def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> dict[fx.Node, list[fx.Node]]:
+    """Values, and the linears that read each: a layer norm behind moves, or else what the linears read themselves."""
+    groups, chosen = dict[fx.Node, list[fx.Node]](), {site.node for site in sites}
+    for site in sites:
+        source: Any = site.node.args[0]
+        norm = behind_moves(source)
+        if _is_affine_norm(norm) and _is_read_by(program, norm, chosen):
+            groups.setdefault(norm, []).append(site.node)
+        elif all(user in chosen and user.args[0] is source for user in source.users):
+            groups.setdefault(source, []).append(site.node)
+        else:
+            context.refuse(site.path, "others read its input too, and would need the same factors")
+    return groups
+
+
+def _is_affine_norm(node: fx.Node) -> bool:
+    weight: Any = node.args[2] if node.target is aten.layer_norm.default else None
+    return weight is not None and weight.op == "get_attr"
+
+
+def _is_read_by(program: Program, norm: fx.Node, linears: set[fx.Node]) -> bool:
+    """Do only these linears read the norm, each with every channel in its place?"""
+    numbers = torch.arange(norm.meta["type"].shape[-1])
+    for reader, value in readers_behind_moves(norm):
+        if reader not in linears or reader.args[0] is not value:
+            return False
+        places = channels_at(program, norm, value)
+        if places.shape[-1] != len(numbers) or not torch.equal(places, numbers.expand(places.shape)):
+            return False
+    return True
+
+
+def _fold(program: Program, norm: fx.Node, z: Tensor, s: Tensor) -> None:
+    """The norm puts out (x - z) / s."""
+    weight, bias = program.constant(norm.args[2]), program.constant(norm.args[3])
+    assert weight is not None
+    _affine.set_constant(program, norm, 2, weight.detach() / s, _SUFFIX)
+    if bias is not None:
+        _affine.set_constant(program, norm, 3, (bias.detach() - z) / s, _SUFFIX)
+
+
+def _leave(program: Program, value: fx.Node, linears: Sequence[fx.Node], z: Tensor | None, s: Tensor) -> None:
+    """The linears read (x - z) / s, computed in the graph."""
+    first, path = linears[0], value.meta.get("path", "")
+    name = f"{path_of(first)}.input"
+    even = value
+    if z is not None:
+        even = program.insert(first, aten.sub.Tensor, even, program.constant_node(first, f"{name}_shift", z), path=path)
+    factor = program.constant_node(first, f"{name}_smooth", 1 / s)
+    even = program.insert(first, aten.mul.Tensor, even, factor, path=path)
+    for linear in linears:
+        linear.update_arg(0, even)

@@ -113,11 +113,21 @@ return_(y)
 
 
 @pytest.mark.parametrize("portion", [1, 3, None])
-def test_the_largest_magnitude_of_each_channel(portion: int | None) -> None:
+def test_range_and_mean_of_each_channel(portion: int | None) -> None:
     program = parse(DOUBLE.format(n="N"))
     rows = torch.randn(10, 6)
-    (tops,) = observe_channels(program, program.calls(), Rows(rows, portion))
-    assert torch.equal(tops, 2 * rows.abs().amax(0))
+    (seen,) = observe_channels(program, program.calls(), Rows(rows, portion))
+    assert torch.equal(seen.largest, 2 * rows.abs().amax(0))
+    assert torch.equal(seen.most, 2 * rows.amax(0))
+    assert torch.equal(seen.least, 2 * rows.amin(0))
+    torch.testing.assert_close(seen.mean, 2 * rows.mean(0))
+
+
+def test_channels_may_stand_in_another_dimension() -> None:
+    program = parse("x: f32[N, 3, 5] = input()\ny: f32[N, 3, 5] = aten.mul.Tensor(x, 2.0)\nreturn_(y)")
+    rows = torch.randn(4, 3, 5)
+    (seen,) = observe_channels(program, program.calls(), Rows(rows), axis=1)
+    assert torch.equal(seen.most, 2 * rows.amax((0, 2)))
 
 
 def test_no_image_is_an_error() -> None:

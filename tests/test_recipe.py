@@ -34,8 +34,15 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
     [
         ("fp16", "assign-precision,materialize,legalize"),
         ("bf16", "assign-precision{to=bf16},materialize,legalize"),
-        ("int8", "smooth,quantize,assign-precision,materialize,legalize"),
-        ("sparse-int8", "nm-mask,smooth,quantize{outputs=true},assign-precision,materialize,legalize"),
+        ("int8", "balance-attention,smooth,quantize,assign-precision,materialize,legalize"),
+        (
+            "int8-best",
+            "split-outliers,balance-attention,smooth,quantize,reconstruct,assign-precision,materialize,legalize",
+        ),
+        (
+            "sparse-int8",
+            "nm-mask,balance-attention,smooth,even-outputs,quantize{outputs=true},assign-precision,materialize,legalize",
+        ),
     ],
 )
 def test_what_the_recipes_hold(name: str, rest: str) -> None:
@@ -74,7 +81,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 def test_a_name_that_is_nearly_right() -> None:
     with pytest.raises(InputError, match="did you mean sparse-int8"):
         load_recipe("sparse-int", find_pass)
-    with pytest.raises(InputError, match="there are bf16, fp16, int8, sparse-int8, trio, trio-dense"):
+    with pytest.raises(InputError, match="there are bf16, fp16, int8, int8-best, sparse-int8, trio, trio-dense"):
         load_recipe("zzz", find_pass)
 
 

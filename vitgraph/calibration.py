@@ -62,15 +62,31 @@ def observe(
     Without `histograms`, one run is enough and the counts stay empty. Raises `InputError` if there is no image.
     """
     largest = [0.0] * len(points)
-    for values in _runs(program, points, images, progress, "calibration: ranges"):
+    for values in runs(program, points, images, progress, "calibration: ranges"):
         largest = [max(old, float(value.abs().max())) for old, value in zip(largest, values, strict=True)]
     found = [Statistics(max(top, _SMALLEST), torch.zeros(BINS, dtype=torch.float64)) for top in largest]
     if histograms:
-        for values in _runs(program, points, images, progress, "calibration: histograms"):
+        for values in runs(program, points, images, progress, "calibration: histograms"):
             for statistics, value in zip(found, values, strict=True):
                 magnitudes = value.detach().float().abs().flatten()
                 statistics.counts += torch.histc(magnitudes, BINS, 0.0, statistics.largest).double()
     return found
+
+
+@dataclass
+class Channels:
+    """What was seen of a value, channel by channel: vectors `[channels]`, float32."""
+
+    least: Tensor
+    most: Tensor
+    mean: Tensor
+    typical: Tensor
+    """The mean, over the images, of the largest magnitude in each: images not seen exceed it as those seen do."""
+
+    @property
+    def largest(self) -> Tensor:
+        """The largest magnitude of each channel."""
+        return torch.maximum(self.least.abs(), self.most.abs())
 
 
 def observe_channels(
@@ -78,54 +94,34 @@ def observe_channels(
     nodes: Sequence[fx.Node],
     images: Images,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-) -> list[Tensor]:
-    """The largest magnitude of each channel, `[channels]` float32: of the last dimension of each node's value."""
-    ranges = observe_ranges(program, nodes, images, progress, axis=-1)
-    return [each.largest for each in ranges]
+    axis: int = -1,
+) -> list[Channels]:
+    """Range and mean of each channel of each node's value, over all images.
+
+    The channels lie along dimension `axis`, the images (or windows of them) along dimension 0.
+    """
+    rows: list[list[Tensor]] = [[] for _ in nodes]
+    for values in runs(program, [Point(node) for node in nodes], images, progress, "calibration: channels"):
+        for seen, value in zip(rows, values, strict=True):
+            seen.append(_channel_rows(value.detach().float(), axis))
+    return [_merge_rows(torch.cat(seen)) for seen in rows]
 
 
-@dataclass(frozen=True)
-class ChannelRanges:
-    """What was seen of the channels of one value; each `[channels]`, float32."""
-
-    least: Tensor
-    most: Tensor
-    typical: Tensor
-    """The mean, over the images, of the largest magnitude in each: images not seen exceed it as those seen do."""
-
-    @property
-    def largest(self) -> Tensor:
-        """The largest magnitude."""
-        return torch.maximum(self.least.abs(), self.most.abs())
-
-
-def observe_ranges(
-    program: Program,
-    nodes: Sequence[fx.Node],
-    images: Images,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
-    axis: int = 1,
-) -> list[ChannelRanges]:
-    """The ranges of each node's channels, which lie along dimension `axis`; dimension 0 is the images."""
-    seen: list[list[Tensor]] = [[] for _ in nodes]
-    for values in _runs(program, [Point(node) for node in nodes], images, progress, "calibration: channels"):
-        for rows, value in zip(seen, values, strict=True):
-            rows.append(_range_rows(value.detach().float(), axis))
-    return [_merge_ranges(torch.cat(rows)) for rows in seen]
-
-
-def _range_rows(value: Tensor, axis: int) -> Tensor:
-    """Least and largest value of each channel in each image, `[images, 2, channels]`."""
+def _channel_rows(value: Tensor, axis: int) -> Tensor:
+    """Least value, largest value and mean of each channel in each image, `[images, 3, channels]`."""
     other = [dim for dim in range(1, value.dim()) if dim != axis % value.dim()]
-    least, most = (value.amin(other), value.amax(other)) if other else (value, value)
-    return torch.stack([least, most], 1)
+    if not other:
+        return torch.stack([value, value, value], 1)
+    return torch.stack([value.amin(other), value.amax(other), value.mean(other)], 1)
 
 
-def _merge_ranges(rows: Tensor) -> ChannelRanges:
-    return ChannelRanges(rows[:, 0].amin(0), rows[:, 1].amax(0), rows.abs().amax(1).double().mean(0).float())
+def _merge_rows(rows: Tensor) -> Channels:
+    least, most, mean = rows.unbind(1)
+    typical = torch.maximum(least.abs(), most.abs()).double().mean(0).float()
+    return Channels(least.amin(0), most.amax(0), mean.double().mean(0).float(), typical)
 
 
-class _Tap(fx.Interpreter):
+class Tap(fx.Interpreter):
     """Runs a graph and keeps what stands at some points."""
 
     def __init__(self, program: Program, points: Sequence[Point]) -> None:
@@ -135,6 +131,7 @@ class _Tap(fx.Interpreter):
         self.kept = dict[Point, Tensor]()
 
     def run_node(self, n: fx.Node) -> Any:
+        """Run it, and keep its value if it is a point."""
         value = super().run_node(n)
         if n in self.outputs:
             self.kept[self.outputs[n]] = value
@@ -144,29 +141,37 @@ class _Tap(fx.Interpreter):
         return value
 
 
-def _runs(
+def runs(
     program: Program,
     points: Sequence[Point],
     images: Images,
     progress: Callable[[str, int, int], None],
     what: str,
 ) -> Iterator[list[Tensor]]:
-    """The values at the points, batch by batch."""
-    if len(images) == 0:
-        raise InputError("calibration needs at least one image; name a folder with --calibration-data, or `random`")
-    batch = program.input_types()[0].shape[0]
-    size = batch if isinstance(batch, int) else 8
+    """The values at the points, batch by batch, while `progress` is told of `what`."""
     done = 0
-    tap = _Tap(program, points)
-    for pixels, _ in images.batches(size):
-        count = pixels.shape[0]
-        filled = _fill(pixels, size) if isinstance(batch, int) and count < size else pixels
+    tap = Tap(program, points)
+    for pixels, count in filled_batches(program, images):
         with torch.no_grad():
-            tap.run(filled)
+            tap.run(pixels)
         done += count
         progress(what, done, len(images))
         yield [tap.kept[point] for point in points]
         tap.kept.clear()
+
+
+def filled_batches(program: Program, images: Images) -> Iterator[tuple[Tensor, int]]:
+    """Batches that the program takes, and how many images of each count: a static batch is filled up with its own.
+
+    Raises `InputError` if there is no image.
+    """
+    if len(images) == 0:
+        raise InputError("calibration needs at least one image; name a folder with --calibration-data, or `random`")
+    batch = program.input_types()[0].shape[0]
+    size = batch if isinstance(batch, int) else 8
+    for pixels, _ in images.batches(size):
+        count = pixels.shape[0]
+        yield (_fill(pixels, size) if isinstance(batch, int) and count < size else pixels), count
 
 
 def _fill(pixels: Tensor, size: int) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import CheckFailed, InputError
-from vitgraph.output_folder import check_output, whole_folder
+from vitgraph.output_folder import check_output, unfinished, whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,6 +76,7 @@ class _Job:
     calibration: ImageSet | None
     evaluation: ImageSet | None
     progress: Progress
+    scratch: Path
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @contextmanager
@@ -126,12 +128,14 @@ def compile_model(
     job = _prepare(
         model, target, recipe, pipeline, bounds, batch, weights, model_args, preprocessing,
         (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
+        unfinished(out),
     )  # fmt: skip
     with whole_folder(out, force) as folder:
         report = _compile(job, folder)
         job.seconds["total"] = time.perf_counter() - start
         report.seconds = {name: round(value, 3) for name, value in job.seconds.items()}
         _write_report(report, folder)
+    shutil.rmtree(job.scratch, ignore_errors=True)
     if report.complaints:
         raise CheckFailed(_broken(report, out))
     return report
@@ -151,6 +155,7 @@ def _prepare(
     evaluation: tuple[str | None, int | None],
     seed: int,
     progress: Progress,
+    scratch: Path,
 ) -> _Job:
     """Open everything, the cheap things first, so that a mistake is told at once."""
     from vitgraph.passes import find_pass
@@ -177,7 +182,7 @@ def _prepare(
     if evaluation[0] is not None:
         evaluate = open_images(evaluation[0], loaded.preprocessing, limit=evaluation[1], seed=seed)
         evaluate.check_labels(loaded.classes or 1_000_000)
-    return _Job(device, chosen, steps, sizes, loaded, calibrate, evaluate, progress)
+    return _Job(device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch)
 
 
 def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:
@@ -230,7 +235,13 @@ def _rewrite(job: _Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
 
     with job.timed("capture"):
         captured = capture_model(job.model, job.batch)
-    context = Context(target=job.target, probe=[_probe(job)], calibration=job.calibration, progress=job.progress)
+    context = Context(
+        target=job.target,
+        probe=[_probe(job)],
+        calibration=job.calibration,
+        progress=job.progress,
+        scratch=job.scratch,
+    )
     with job.timed("passes"):
         program = job.pipeline.run(captured, context, [Verify(), Compare()])
     job.seconds["calibration"] = context.timings.get("calibration", 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -63,6 +64,8 @@ class Context:
     calibration: Images | None = None
     progress: Callable[[str, int, int], None] = lambda what, done, total: None
     """Told (what, done, total) during long work."""
+    scratch: Path | None = None
+    """A folder in which long work may keep what it has finished, to go on there when it is started again."""
     fuel: int | None = None
     """How many more rewrites may be done; None for any number. `vitgraph bisect` searches over it."""
     spent: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])

@@ -28,6 +28,11 @@ def check_output(out: Path, force: bool) -> None:
         ) from error
 
 
+def unfinished(out: Path) -> Path:
+    """The folder beside `out` in which long work keeps what it has finished, until `out` is there."""
+    return out.absolute().parent / f".{out.name}.unfinished"
+
+
 @contextmanager
 def whole_folder(out: Path, force: bool) -> Generator[Path]:
     """A folder beside `out` that takes its place when the block ends well, and is gone when it does not."""

@@ -29,6 +29,8 @@ ROLES = (
 )  # fmt: skip
 BLOCK_ROLES = ("qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge")
 """The linears of the transformer blocks: what the papers sparsify and quantize."""
+BRANCH_ENDS = ("proj", "fc2", "merge")
+"""The linears that a residual branch ends in: what sparse INT8 kernels must put out in INT8."""
 
 LAYOUT = frozenset(
     {
@@ -222,7 +224,7 @@ def _downstream(node: fx.Node) -> Iterator[tuple[fx.Node, int]]:
     for user in node.users:
         place = next((i for i, arg in enumerate(user.args) if arg is node), 99)
         moves = user.target in LAYOUT or (user.target in _SCALES and place == 0)
-        if moves or user.target in _NORMS or _adds_constant(user):
+        if moves or user.target in _NORMS or _is_affine(user):
             yield from _downstream(user)
         elif user.target is aten.mul.Tensor and all(isinstance(a, fx.Node) for a in user.args):
             yield from ((u, 99) for u in user.users if u.target in ACTIVATIONS)
@@ -233,15 +235,18 @@ def _downstream(node: fx.Node) -> Iterator[tuple[fx.Node, int]]:
 _SCALES = (aten.mul.Tensor, aten.div.Tensor)
 
 
-def _adds_constant(node: fx.Node) -> bool:
-    return node.target is aten.add.Tensor and any(isinstance(a, fx.Node) and a.op == "get_attr" for a in node.args)
+def _is_affine(node: fx.Node) -> bool:
+    """A shift or a factor by a constant tensor, such as `smooth` leaves."""
+    if node.target not in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor):
+        return False
+    return any(isinstance(arg, fx.Node) and arg.op == "get_attr" for arg in node.args)
 
 
 def _upstream(value: Any) -> Iterator[fx.Node]:
     """The producers of a value, behind what only moves, gates or normalizes it within a branch."""
     if not isinstance(value, fx.Node):
         return
-    if value.target in LAYOUT:
+    if value.target in LAYOUT or _is_affine(value):
         for arg in value.all_input_nodes:
             yield from _upstream(arg)
         return

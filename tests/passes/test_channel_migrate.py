@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, run
-from vitgraph.calibration import observe_ranges
+from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.channel_migrate import ChannelMigrate
@@ -137,7 +137,7 @@ def test_every_channel_ends_at_one_range() -> None:
     result = run(ChannelMigrate(), parse(DEPTHWISE), context)
     assert context.calibration is not None
     (site,) = result.calls(torch.ops.aten.conv2d.default)
-    (seen,) = observe_ranges(result, [site.args[0]], context.calibration)  # type: ignore[list-item]
+    (seen,) = observe_channels(result, [site.args[0]], context.calibration, axis=1)  # type: ignore[list-item]
     torch.testing.assert_close(seen.typical, seen.typical[:1].expand(4))
 
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from tests.harness import check
+from vitgraph import dialect
+from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.quantize import Quantize
@@ -11,13 +13,16 @@ from vitgraph.passes.smooth import Smooth
 from vitgraph.pipeline import Pipeline
 from vitgraph.text import parse
 
+aten = torch.ops.aten
+
 BEHIND_GELU = """
 x: f32[N, 4, 8] = input()
 w: f32[16, 8] = weight("fc1.weight")
 linear: f32[N, 4, 16] = aten.linear.default(x, w, None)  # fc1
 gelu: f32[N, 4, 16] = aten.gelu.default(linear)
 w2: f32[8, 16] = weight("fc2.weight")
-linear_1: f32[N, 4, 8] = aten.linear.default(gelu, w2, None)  # fc2
+b2: f32[8] = weight("fc2.bias")
+linear_1: f32[N, 4, 8] = aten.linear.default(gelu, w2, b2)  # fc2
 add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
 return_(add)
 """
@@ -26,10 +31,13 @@ x: f32[N, 4, 8] = input()
 fc1_weight: f32[16, 8] = weight("fc1.weight")
 linear: f32[N, 4, 16] = aten.linear.default(x, fc1_weight, None)  # fc1
 gelu: f32[N, 4, 16] = aten.gelu.default(linear)
-fc2_weight_smooth: f32[16] = constant("fc2.weight_smooth")
-mul: f32[N, 4, 16] = aten.mul.Tensor(gelu, fc2_weight_smooth)
+fc2_input_shift: f32[16] = constant("fc2.input_shift")
+sub: f32[N, 4, 16] = aten.sub.Tensor(gelu, fc2_input_shift)
+fc2_input_smooth: f32[16] = constant("fc2.input_smooth")
+mul: f32[N, 4, 16] = aten.mul.Tensor(sub, fc2_input_smooth)
 fc2_weight_smoothed: f32[8, 16] = weight("fc2.weight_smoothed")
-linear_1: f32[N, 4, 8] = aten.linear.default(mul, fc2_weight_smoothed, None)  # fc2
+fc2_bias_smoothed: f32[8] = weight("fc2.bias_smoothed")
+linear_1: f32[N, 4, 8] = aten.linear.default(mul, fc2_weight_smoothed, fc2_bias_smoothed)  # fc2
 add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
 return_(add)
 """
@@ -66,7 +74,7 @@ def calibrated(outlier: float = 1.0) -> Context:
 
 def test_behind_an_activation_the_product_stays_in_the_graph() -> None:
     program = parse(BEHIND_GELU)
-    smoothed = Pipeline((Smooth(only=("fc2",)),)).run(program, calibrated())
+    smoothed = Pipeline((Smooth(only=("fc2",), shift=True),)).run(program, calibrated())
     assert str(smoothed).splitlines()[2:] == SMOOTHED.strip().splitlines()
     x = torch.randn(2, 4, 8)
     torch.testing.assert_close(smoothed.run(x), program.run(x))
@@ -113,7 +121,7 @@ def test_what_others_read_too_is_refused() -> None:
         "return_(gelu)", "add: f32[N, 4, 8] = aten.add.Tensor(layer_norm, x)\nreturn_([gelu, add])"
     )
     (refusal,) = check(Smooth(), text, text, calibrated())
-    assert "2 operators read its input" in refusal.why
+    assert "others read its input too" in refusal.why
 
 
 def test_the_input_of_proj_is_left_to_the_attention() -> None:
@@ -142,3 +150,68 @@ def test_alpha_is_a_share(alpha: float) -> None:
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         Smooth().run(parse(BEHIND_NORM), Context())
+
+
+def test_the_shift_centres_what_an_activation_puts_out() -> None:
+    """GELU reaches from -0.17 to far above: shifted, what is quantized lies evenly around zero, channel by channel."""
+    program, images = parse(BEHIND_GELU), Noise(4, 8)
+    smoothed = Pipeline((Smooth(only=("fc2",), alpha=1.0, shift=True),)).run(program, Context(calibration=images))
+    (product,) = smoothed.calls(aten.mul.Tensor)
+    (seen,) = observe_channels(smoothed, [product], images)
+    torch.testing.assert_close(seen.most, -seen.least)
+    torch.testing.assert_close(seen.most, torch.ones(16))  # alpha = 1: every channel reaches as far
+
+
+def test_without_a_bias_there_is_no_shift() -> None:
+    text = BEHIND_GELU.replace("gelu, w2, b2", "gelu, w2, None").replace('b2: f32[8] = weight("fc2.bias")\n', "")
+    program = parse(text)
+    smoothed = Pipeline((Smooth(only=("fc2",), shift=True),)).run(program, calibrated())
+    assert not smoothed.calls(aten.sub.Tensor)
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+THREE_READERS = BEHIND_NORM.replace(
+    "gelu: f32",
+    """w2: f32[16, 8] = weight("gate.weight")
+b2: f32[16] = weight("gate.bias")
+moved: f32[4*N, 8] = aten.reshape.default(layer_norm, [-1, 8])
+back: f32[N, 4, 8] = aten.reshape.default(moved, [-1, 4, 8])
+gate: f32[N, 4, 16] = aten.linear.default(back, w2, b2)  # gate
+gelu: f32""",
+).replace("aten.gelu.default(linear)\nreturn_(gelu)", "aten.gelu.default(linear)\nreturn_([gelu, gate])")
+
+
+def test_linears_that_share_a_norm_share_its_factors() -> None:
+    """Also where one reads it through moves; the weights of both count, so that neither gets rows beyond its reach."""
+    program = parse(THREE_READERS)
+    smoothed = Pipeline((Smooth(only=("fc1", "gate")),)).run(program, calibrated())
+    assert {"norm.weight_smoothed", "fc1.weight_smoothed", "gate.weight_smoothed"} <= set(smoothed.tensors())
+    assert not smoothed.calls(aten.mul.Tensor)
+    x = torch.randn(2, 4, 8)
+    for ours, theirs in zip(smoothed.run(x), program.run(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_move_that_takes_channels_away_keeps_the_factors_out_of_the_norm() -> None:
+    text = BEHIND_NORM.replace(
+        "w: f32[16, 8]", "half: f32[N, 4, 4] = aten.slice.Tensor(layer_norm, 2, 0, 4, 1)\nw: f32[16, 4]"
+    ).replace("linear.default(layer_norm", "linear.default(half")
+    program = parse(text)
+    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    assert "norm.weight_smoothed" not in smoothed.tensors()
+    assert len(smoothed.calls(aten.mul.Tensor)) == 1
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_a_masked_weight_keeps_its_mask() -> None:
+    text = BEHIND_NORM.replace(
+        "linear: f32",
+        'keep: bool[16, 8] = constant("fc1.mask")\nwm: f32[16, 8] = vitgraph.mask.default(w, keep)\nlinear: f32',
+    ).replace("aten.linear.default(layer_norm, w, None)", "aten.linear.default(layer_norm, wm, None)")
+    program = parse(text)
+    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    assert len(smoothed.calls(dialect.mask)) == 1
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))

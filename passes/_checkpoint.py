@@ -1,0 +1,51 @@
+"""Finished parts of long work, kept in a folder: one file a part, each there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitgraph.contract import Images
+from vitgraph.program import Program, write_whole
+
+if TYPE_CHECKING:
+    from vitgraph.passes._fitting import Learned
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Parts of one piece of work, which `key` names: other inputs or options have another key."""
+
+    folder: Path | None
+    key: str
+
+    @classmethod
+    def of(cls, folder: Path | None, program: Program, options: str, images: Images) -> Checkpoint:
+        """The place for work on this program, with these options and images; without a folder nothing is kept."""
+        digest = hashlib.sha256(f"{program}\n{options}\n{len(images)} {getattr(images, 'sha256', '')}".encode())
+        for name, tensor in program.tensors().items():
+            digest.update(name.encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+        return cls(folder, digest.hexdigest()[:16])
+
+    def read(self, part: int) -> Learned | None:
+        """What was written of a part, or None."""
+        from safetensors.torch import load_file
+
+        from vitgraph.passes._fitting import Learned
+
+        file = self._file(part)
+        return None if file is None or not file.exists() else Learned(load_file(file))
+
+    def write(self, part: int, learned: Learned) -> None:
+        """Keep a part, unless it is there."""
+        from safetensors.torch import save
+
+        file = self._file(part)
+        if file is not None and not file.exists():
+            write_whole(file, save({name: tensor.contiguous() for name, tensor in learned.tensors.items()}))
+
+    def _file(self, part: int) -> Path | None:
+        return None if self.folder is None else self.folder / f"reconstruct-{self.key}-{part}.safetensors"

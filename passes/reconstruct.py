@@ -1,0 +1,134 @@
+"""Refit weights and biases, segment by segment, so that the quantized model gives what the one in floating point gives.
+
+Before:
+    pair = vitgraph.fake_quantize.default(w, w_scale, 0)      # each weight rounded to its nearest step
+    y = aten.linear.default(xq, pair, b)
+
+After:
+    pair = vitgraph.fake_quantize.default(w_fitted, w_scale, 0)   # on the grid already: rounding leaves it as it is
+    y = aten.linear.default(xq, pair, b_fitted)
+
+BRECQ (Li et al., arXiv 2102.05426): for each part of the model between two points of the residual stream, in order, minimize
+Σ f (y - ŷ)², where ŷ is the quantized part on what the quantized parts before it give, y the part in floating point on clean
+inputs, and f the Fisher information of y (vitgraph/fisher.py). `weights=round` learns for each weight whether it goes up
+or down (AdaRound, Nagel et al., arXiv 2004.10568, with its rectified sigmoid and annealed regularizer); `weights=tune` lets it move
+further, with straight-through gradients. Both end hard: every weight is on its grid.
+
+What is finished is kept in the context's scratch folder, so that the same work, stopped and started again, goes on there
+and gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph import dialect
+from vitgraph.calibration import filled_batches
+from vitgraph.contract import Context, Effect, Pass
+from vitgraph.errors import InputError
+from vitgraph.fisher import weights_at
+from vitgraph.passes._checkpoint import Checkpoint
+from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point
+from vitgraph.program import Program
+from vitgraph.segments import Overrides, Segment, find_segments, run_all, run_segment
+
+
+@dataclass(frozen=True)
+class Reconstruct(Pass):
+    """Block-wise reconstruction of a quantized program."""
+
+    name: ClassVar[str] = "reconstruct"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    floor_db: ClassVar[float] = 3.0
+
+    weights: Literal["tune", "round", "keep"] = "tune"
+    """tune: move the weights; round: choose up or down only; keep: leave them, fit the biases alone."""
+    iterations: int = 200
+    """Steps of Adam for each segment."""
+    batch: int = 8
+    """Images a step."""
+    rate: float = 1.0
+    """Factor on the learning rates: 0.03 steps of its scale for a weight, 0.0015 of its row's range for a bias."""
+    seed: int = 0
+
+    def run(self, program: Program, context: Context) -> None:
+        """Fit each segment in order. Raises `InputError` for options out of range, without images or without pairs."""
+        if self.iterations < 1 or self.batch < 1 or self.rate <= 0:
+            raise InputError("reconstruct: iterations and batch are at least 1, and rate is over 0")
+        if context.calibration is None:
+            raise InputError("reconstruct: no calibration images; name some with --calibration-data (or `random`)")
+        if len(program.inputs) != 1:
+            context.refuse("model", "it has several inputs, and segments are cut along one")
+            return
+        segments = find_segments(program, lambda node: _is_weight_pair(program, node))
+        if not segments:
+            context.refuse("model", "it has no quantized weight; run the pass quantize first")
+            return
+        start = time.perf_counter()
+        self._fit_all(program, segments, context)
+        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+
+    def _fit_all(self, program: Program, segments: list[Segment], context: Context) -> None:
+        assert context.calibration is not None
+        clean, teacher = in_floating_point(program)
+        ends = [node for node in clean.graph.nodes if node.name in {s.end.name for s in segments}]
+        fisher = weights_at(clean, ends, context.calibration, len(context.calibration), context.progress)
+        checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
+        units = torch.cat([pixels for pixels, _ in filled_batches(program, context.calibration)])
+        exact = noisy = units.reshape(-1, *program.input_types()[0].at(1))
+        for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
+            context.progress("reconstruct", position, len(segments))
+            if not context.take(self.name, _where(segment)):
+                break
+            exact, before = run_all(program, segment, exact, teacher), noisy
+            learned = checkpoint.read(position) or self._fit(program, segment, before, exact, importance, position)
+            checkpoint.write(position, learned)
+            quantized = as_quantized(segment)
+            was = run_all(program, segment, before, quantized)
+            learned.apply(program, segment)
+            noisy = run_all(program, segment, before, quantized)
+            errors = [round(float((importance * (each - exact).square()).mean()), 9) for each in (was, noisy)]
+            context.found.append({"segment": _where(segment), "error_before": errors[0], "error": errors[1]})
+        context.progress("reconstruct", len(segments), len(segments))
+
+    def _fit(
+        self, program: Program, segment: Segment, x: Tensor, y: Tensor, importance: Tensor, position: int
+    ) -> Learned:
+        """Steps on random images; the same seed gives the same steps."""
+        fit = Fit(program, segment, self.weights, self.rate)
+        if not fit.groups:
+            return fit.harden()
+        optimizer = torch.optim.Adam(fit.groups)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
+        overrides: Overrides = fit.overrides
+        with torch.no_grad():
+            nearest = run_all(program, segment, x, as_quantized(segment))
+            scale = (importance * (nearest - y).square()).mean().clamp(min=1e-20)
+        generator = torch.Generator().manual_seed(self.seed + position)
+        for step in range(self.iterations):
+            some = torch.randperm(len(x), generator=generator)[: self.batch]
+            error = run_segment(program, segment, x[some], overrides) - y[some]
+            loss = (importance * error.square()).mean() / scale + fit.penalty(step / self.iterations)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        return fit.harden()
+
+
+def _is_weight_pair(program: Program, node: fx.Node) -> bool:
+    """A quantizer on a weight, masked or not."""
+    if node.target is not dialect.fake_quantize:
+        return False
+    source: Any = node.args[0]
+    plain = source.args[0] if source.target is dialect.mask else source
+    return program.constant(plain) is not None
+
+
+def _where(segment: Segment) -> str:
+    return segment.end.meta.get("path") or segment.end.name

@@ -1,0 +1,56 @@
+"""Squared gradients, against what can be worked out by hand."""
+
+import torch
+
+from tests.test_calibration import Rows
+from vitgraph.fisher import gradients, weights_at
+from vitgraph.text import parse
+
+CLASSIFIER = """
+x: f32[N, 4] = input()
+h: f32[N, 4] = aten.mul.Tensor(x, 3.0)
+unused: f32[N, 4] = aten.relu.default(x)
+w: f32[10, 4] = weight("head.weight")
+y: f32[N, 10] = aten.linear.default(h, w, None)
+return_(y)
+"""
+
+
+def test_the_gradients_are_those_of_a_drawn_class() -> None:
+    """For softmax and cross entropy the gradient at the logits is p - e_y, for some class y of each image."""
+    program = parse(CLASSIFIER)
+    _, _, linear = program.calls()
+    rows = torch.randn(6, 4)
+    ((values, found),) = list(gradients(program, [linear], Rows(rows, 6), 6))
+    rest = values[0].softmax(-1) - found[0]
+    torch.testing.assert_close(rest.sum(-1), torch.ones(6))
+    assert torch.equal(rest.round(), torch.nn.functional.one_hot(rest.argmax(-1), 10).float())
+
+
+def test_the_same_every_time() -> None:
+    program, rows = parse(CLASSIFIER), torch.randn(6, 4)
+    one, two = (weights_at(program, program.calls()[:1], Rows(rows), 6)[0] for _ in range(2))
+    assert torch.equal(one, two)
+    assert one.shape == (1, 4)
+    torch.testing.assert_close(one.mean(), torch.ones(()))
+
+
+def test_what_the_output_does_not_see_weighs_nothing() -> None:
+    program = parse(CLASSIFIER)
+    for _, (kept, unused) in gradients(program, program.calls()[:2], Rows(torch.randn(3, 4)), 3):
+        assert kept.abs().sum() > 0
+        assert unused.abs().sum() == 0
+
+
+def test_it_stops_after_so_many_images() -> None:
+    program = parse(CLASSIFIER)
+    seen = [len(values[0]) for values, _ in gradients(program, program.calls()[:1], Rows(torch.randn(20, 4), 5), 10)]
+    assert seen == [5, 5]
+
+
+def test_features_are_weighed_too() -> None:
+    program = parse(
+        CLASSIFIER.replace("y: f32[N, 10] = aten.linear.default(h, w, None)\n", "").replace("(y)", "([h, x])")
+    )
+    (weights,) = weights_at(program, program.calls()[:1], Rows(torch.randn(3, 4)), 3)
+    assert (weights > 0).all()

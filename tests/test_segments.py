@@ -1,0 +1,62 @@
+"""Running a program part by part gives what running it whole gives."""
+
+import pytest
+import torch
+
+from vitgraph import dialect
+from vitgraph.segments import find_segments, run_all
+from vitgraph.text import parse
+
+aten = torch.ops.aten
+
+TWO_BRANCHES = """
+x: f32[{n}, 5, 8] = input()
+w1: f32[8, 8] = weight("a.weight")
+y1: f32[{n}, 5, 8] = aten.linear.default(x, w1, None)  # a
+r1: f32[{n}, 5, 8] = aten.add.Tensor(x, y1)
+w2: f32[8, 8] = weight("b.weight")
+h2: f32[{n}, 5, 8] = aten.linear.default(r1, w2, None)  # b
+g2: f32[{n}, 5, 8] = aten.gelu.default(h2)
+r2: f32[{n}, 5, 8] = aten.add.Tensor(r1, g2)
+s: f32[{n}, 8] = aten.mean.dim(r2, [1], False)
+return_(s)
+"""
+
+
+def is_linear(node: torch.fx.Node) -> bool:
+    return node.target is aten.linear.default
+
+
+@pytest.mark.parametrize("n", ["N", "1", "3"])
+def test_parts_in_a_row_give_the_whole(n: str) -> None:
+    program = parse(TWO_BRANCHES.format(n=n))
+    segments = find_segments(program, is_linear)
+    assert [(s.start.name, s.end.name) for s in segments] == [("x", "add_tensor"), ("add_tensor", "add_tensor_1")]
+    unit = 1 if n == "N" else int(n)
+    value = torch.randn(6, 5, 8)
+    units = value.reshape(-1, unit, 5, 8)
+    for segment in segments:
+        units = run_all(program, segment, units, {}, portion=2)
+    whole = torch.cat([program.run(part) for part in value.split(unit)])
+    torch.testing.assert_close(units.mean(2).reshape(whole.shape), whole)
+
+
+def test_no_cut_falls_inside_a_branch() -> None:
+    """Between its branching and its end a second value is alive."""
+    program = parse(TWO_BRANCHES.format(n="N"))
+    ends = {segment.end.name for segment in find_segments(program, lambda _: True)}
+    assert not ends & {"linear_default", "linear_default_1", "gelu_default"}
+
+
+def test_an_override_takes_a_nodes_place() -> None:
+    program = parse(TWO_BRANCHES.format(n="N"))
+    first = find_segments(program, is_linear)[0]
+    x = torch.randn(2, 1, 5, 8)
+    linear = next(node for node in first.nodes if is_linear(node))
+    found = run_all(program, first, x, {linear: lambda value, *_: value})
+    torch.testing.assert_close(found, 2 * x)
+
+
+def test_a_model_without_what_is_asked_for_has_no_segments() -> None:
+    program = parse(TWO_BRANCHES.format(n="N"))
+    assert find_segments(program, lambda node: node.target is dialect.attention) == []

@@ -1,0 +1,78 @@
+"""How much the output feels a change of a value inside: squared gradients, the diagonal of the Fisher information.
+
+For a classifier the second derivative of the divergence from its own answer is E[g gᵀ], where g is the gradient of
+-log p(y) for a y drawn from the model's answer (no label is needed). An error e at a value then costs about Σ g² e²: the
+weight that BRECQ (Li et al., arXiv 2102.05426, eq. 10) and PTQ4ViT (arXiv 2111.12293) give to errors. Without it the few
+tokens in which a vision transformer keeps huge numbers that hardly matter decide every choice.
+
+An output that is not `[images, classes]` is taken with normal noise: then the weight is that of its squared error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree
+
+from vitgraph.calibration import Point, Tap, filled_batches
+from vitgraph.contract import Images
+from vitgraph.program import Program
+
+SEED = 0
+
+
+def gradients(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    count: int,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Values of `nodes` and the gradients that reach them, batch by batch, for the first `count` images.
+
+    Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    points = [Point(node) for node in nodes]
+    done = 0
+    for pixels, seen in filled_batches(program, images):
+        tap = Tap(program, points)
+        with torch.enable_grad():
+            output = tap.run(pixels.requires_grad_())
+            values = [tap.kept[point] for point in points]
+            found = torch.autograd.grad(_loss(output, generator), values, allow_unused=True)
+        pairs = zip(found, values, strict=True)
+        yield [v.detach() for v in values], [torch.zeros_like(v) if g is None else g for g, v in pairs]
+        done += seen
+        progress("calibration: gradients", min(done, count), min(count, len(images)))
+        if done >= count:
+            return
+
+
+def _loss(output: Any, generator: torch.Generator) -> Tensor:
+    """-log p of a drawn class, summed over the images; for other outputs, their product with noise."""
+    tensors = [leaf for leaf in _pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    if len(tensors) == 1 and tensors[0].dim() == 2:
+        drawn = torch.multinomial(tensors[0].detach().softmax(-1), 1, generator=generator)
+        return -tensors[0].log_softmax(-1).gather(1, drawn).sum()
+    return sum((t * torch.randn(t.shape, generator=generator)).sum() for t in tensors)  # type: ignore[return-value]
+
+
+def weights_at(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    count: int,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Tensor]:
+    """The mean of g² at each node over images, divided by its mean over the value: the node's shape at batch 1."""
+    totals = list[Tensor]()
+    for _, found in gradients(program, nodes, images, count, progress):
+        squares = [
+            g.square().reshape(-1, *node.meta["type"].at(1)).sum(0) for g, node in zip(found, nodes, strict=True)
+        ]
+        totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
+    return [total / total.mean().clamp(min=torch.finfo(total.dtype).tiny) for total in totals]
