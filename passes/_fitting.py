@@ -23,7 +23,7 @@ BIAS_RATE = 0.0015
 ROUNDING_RATE = 0.1
 _STRETCH, _OFFSET = 1.2, -0.1
 """AdaRound's ζ - γ and γ."""
-_PENALTY = 0.1
+_PENALTY = 1.0
 
 
 def in_floating_point(program: Program) -> tuple[Program, Overrides]:
@@ -139,19 +139,18 @@ class Fit:
     def _bias(self, node: fx.Node) -> None:
         """A bias moves in units of its row's range of weights."""
         pair: Any = node.args[1]
-        values = self.program.constant(node.args[2]) if len(node.args) > 2 else None
+        arguments = list(node.args)
+        values = self.program.constant(arguments[2]) if len(arguments) > 2 else None
         scale = self.program.constant(pair.args[1]) if pair.target is dialect.fake_quantize else None
         if values is None or scale is None:
             return
-        unit = scale * QMAX
-        moved = nn.Parameter(torch.zeros_like(values))
+        target: Any = arguments[2]
+        if len(target.users) > 1:
+            return
+        unit, moved = scale * QMAX, nn.Parameter(torch.zeros_like(values))
         self.groups.append({"params": [moved], "lr": BIAS_RATE * self.rate})
-        target: Any = node.args[2]
-        if len(target.users) == 1:
-            self.overrides[target] = lambda: values.detach() + moved * unit
-            self.hard[f"bias:{node.name}"] = lambda: values.detach() + moved.detach() * unit
-        else:
-            self.groups.pop()
+        self.overrides[target] = lambda: values.detach() + moved * unit
+        self.hard[f"bias:{node.name}"] = lambda: values.detach() + moved.detach() * unit
 
     def penalty(self, progress: float) -> Tensor:
         """AdaRound's Σ 1 - |2h - 1|^β, the mean over weights: none for the first fifth, then β falls from 20 to 2."""

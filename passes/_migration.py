@@ -91,7 +91,7 @@ def sample_rows(
             inputs, weights = x.flatten(0, -2), g.flatten(0, -2)
             some = torch.randperm(len(inputs), generator=generator)[: each * x.shape[0]]
             loud = inputs.abs().amax(1).topk(min(_LOUD, len(inputs))).indices
-            index = torch.cat([some, loud]).unique()
+            index = torch.cat([some, loud])
             parts[linear].append(Rows(inputs[index], weights[index]))
     return {
         linear: Rows(torch.cat([p.inputs for p in found]), torch.cat([p.gradients for p in found]))

@@ -114,12 +114,9 @@ class _Attention:
             return None
         rows = places[0, :, 0].flatten()
         others = [value for _, value in readers_behind_moves(linear) if value is not operand]
-        taken = [channels_at(self.program, linear, value).unique() for value in others]
-        return (
-            None
-            if rows.unique().numel() < rows.numel() or torch.isin(rows, torch.cat([*taken, rows[:0]])).any()
-            else rows
-        )
+        taken = {int(row) for value in others for row in channels_at(self.program, linear, value).flatten()}
+        own = {int(row) for row in rows}
+        return None if len(own) < len(rows) or own & taken else rows
 
     def balance(self, seen: Mapping[fx.Node, Channels], alpha: float) -> None:
         """Choose shifts and factors for the rows of q, k and v, and fold them in."""

@@ -104,7 +104,7 @@ class Quantize(Pass):
         for site in linears:
             self._quantize_weight(program, site)
         for attention, top in zip(plan.attentions, tops, strict=True):
-            _quantize_probabilities(program, attention, torch.tensor(top / LEVELS, dtype=torch.float32))
+            _quantize_probabilities(program, attention, top / LEVELS)
 
     def _take_linears(self, sites: list[LinearSite], context: Context) -> list[LinearSite]:
         """The sites that get a pair; the others are refused."""

@@ -29,10 +29,10 @@ from torch import Tensor, fx
 
 from vitgraph import dialect
 from vitgraph.calibration import filled_batches
+from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.fisher import weights_at
-from vitgraph.passes._checkpoint import Checkpoint
 from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point
 from vitgraph.program import Program
 from vitgraph.segments import Overrides, Segment, find_segments, run_all, run_segment
@@ -86,8 +86,9 @@ class Reconstruct(Pass):
             if not context.take(self.name, _where(segment)):
                 break
             exact, before = run_all(program, segment, exact, teacher), noisy
-            learned = checkpoint.read(position) or self._fit(program, segment, before, exact, importance, position)
-            checkpoint.write(position, learned)
+            kept = checkpoint.read(position)
+            learned = Learned(kept) if kept else self._fit(program, segment, before, exact, importance, position)
+            checkpoint.write(position, learned.tensors)
             quantized = as_quantized(segment)
             was = run_all(program, segment, before, quantized)
             learned.apply(program, segment)
@@ -103,7 +104,7 @@ class Reconstruct(Pass):
         fit = Fit(program, segment, self.weights, self.rate)
         if not fit.groups:
             return fit.harden()
-        optimizer = torch.optim.Adam(fit.groups)
+        optimizer: torch.optim.Optimizer = torch.optim.Adam(fit.groups)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
         overrides: Overrides = fit.overrides
         with torch.no_grad():
@@ -115,8 +116,8 @@ class Reconstruct(Pass):
             error = run_segment(program, segment, x[some], overrides) - y[some]
             loss = (importance * error.square()).mean() / scale + fit.penalty(step / self.iterations)
             optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            torch.autograd.backward(loss)
+            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             schedule.step()
         return fit.harden()
 

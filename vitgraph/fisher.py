@@ -43,8 +43,8 @@ def gradients(
         with torch.enable_grad():
             output = tap.run(pixels.requires_grad_())
             values = [tap.kept[point] for point in points]
-            found = torch.autograd.grad(_loss(output, generator), values, allow_unused=True)
-        pairs = zip(found, values, strict=True)
+            untyped: Any = torch.autograd.grad(_loss(output, generator), values, allow_unused=True)  # None where unused
+        pairs = zip(untyped, values, strict=True)
         yield [v.detach() for v in values], [torch.zeros_like(v) if g is None else g for g, v in pairs]
         done += seen
         progress("calibration: gradients", min(done, count), min(count, len(images)))

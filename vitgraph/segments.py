@@ -6,7 +6,7 @@ sizes) it finds itself, so that running a model part by part needs the one value
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +64,12 @@ def run_segment(program: Program, segment: Segment, x: Tensor, overrides: Overri
 
     A graph with a fixed batch takes that many images in a unit, any other takes one.
     """
-    return torch.vmap(lambda unit: _run(program, segment, unit, overrides), randomness="error")(x)
+
+    def run(unit: Tensor) -> Tensor:
+        return _run(program, segment, unit, overrides)
+
+    mapped: Callable[[Tensor], Tensor] = torch.vmap(run, randomness="error")
+    return mapped(x)
 
 
 def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) -> Tensor:
@@ -85,5 +90,5 @@ def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) ->
 def run_all(program: Program, segment: Segment, units: Tensor, overrides: Overrides, portion: int = 8) -> Tensor:
     """The same for many units, in portions and without gradients."""
     with torch.no_grad():
-        parts: Sequence[Tensor] = [run_segment(program, segment, part, overrides) for part in units.split(portion)]
-    return torch.cat(list(parts))
+        starts = range(0, len(units), portion)
+        return torch.cat([run_segment(program, segment, units[at : at + portion], overrides) for at in starts])

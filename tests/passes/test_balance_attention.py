@@ -121,10 +121,14 @@ def test_without_images_it_says_what_to_give() -> None:
         BalanceAttention().run(parse(BLOCK), Context())
 
 
+def _wrong_columns(_: object) -> torch.Tensor:
+    return torch.arange(32).roll(1)
+
+
 def test_wrong_columns_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: v's factors given back to other columns of proj are no identity."""
     name = "vitgraph.passes.balance_attention._Attention._columns"
-    monkeypatch.setattr(name, lambda _: torch.arange(32).roll(1))  # pyright: ignore[reportUnknownLambdaType]
+    monkeypatch.setattr(name, _wrong_columns)
     program = uneven()
     balanced = run(BalanceAttention(), program, context())
     inputs = random_inputs(program)

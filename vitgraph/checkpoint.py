@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from torch import Tensor
 
 from vitgraph.contract import Images
 from vitgraph.program import Program, write_whole
-
-if TYPE_CHECKING:
-    from vitgraph.passes._fitting import Learned
 
 
 @dataclass(frozen=True)
@@ -30,22 +29,20 @@ class Checkpoint:
             digest.update(tensor.detach().contiguous().numpy().tobytes())
         return cls(folder, digest.hexdigest()[:16])
 
-    def read(self, part: int) -> Learned | None:
-        """What was written of a part, or None."""
-        from safetensors.torch import load_file
-
-        from vitgraph.passes._fitting import Learned
+    def read(self, part: int) -> dict[str, Tensor] | None:
+        """The tensors that were written of a part, or None."""
+        from safetensors.torch import load
 
         file = self._file(part)
-        return None if file is None or not file.exists() else Learned(load_file(file))
+        return None if file is None or not file.exists() else load(file.read_bytes())
 
-    def write(self, part: int, learned: Learned) -> None:
+    def write(self, part: int, tensors: Mapping[str, Tensor]) -> None:
         """Keep a part, unless it is there."""
         from safetensors.torch import save
 
         file = self._file(part)
         if file is not None and not file.exists():
-            write_whole(file, save({name: tensor.contiguous() for name, tensor in learned.tensors.items()}))
+            write_whole(file, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
     def _file(self, part: int) -> Path | None:
-        return None if self.folder is None else self.folder / f"reconstruct-{self.key}-{part}.safetensors"
+        return None if self.folder is None else self.folder / f"{self.key}-{part}.safetensors"
