@@ -115,14 +115,16 @@ def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_p
 
 
 def test_a_bound_that_nothing_meets_is_exit_1(data: Path, tmp_path: Path) -> None:
-    steps = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{method=entropy},"
-    steps += "place{images=8},assign-precision,materialize,legalize"
+    steps = (
+        "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{outputs=true},"  # block 7's fc2 breaks it
+    )
+    steps += "place{images=4 skip=[output]},assign-precision,materialize,legalize"
     words = placed_words(data, "--max-drop", "0", "--min-int8", "48", "--pipeline", steps)
     report = compiled(tmp_path / "out", "vit_tiny_patch16_224", *words, code=1)
     (complaint,) = [each for each in report["complaints"] if "top-1" in each["planned"]]
     drop = report["accuracy"]["top1_reference"] - report["accuracy"]["top1"]
     assert complaint["found"] == f"{round(drop, 3):g} points with 48 linears in INT8"
-    assert drop > 10
+    assert drop > 1
 
 
 @pytest.mark.parametrize(
