@@ -78,8 +78,8 @@ def test_real_vit_tiny_keeps_engine_and_accuracy(real: Path) -> None:
     accuracy = report["accuracy"]
     assert accuracy["images"] == 500
     assert accuracy["top1_reference"] > 80
-    assert accuracy["top1_reference"] - accuracy["top1"] <= 2.0
-    assert accuracy["agreement"] >= 85
+    assert accuracy["top1_reference"] - accuracy["top1"] <= 1.5
+    assert accuracy["agreement"] >= 94  # 95.2 when this was written; the last digits of another CPU may flip an image
 
 
 def test_the_same_recipe_gives_the_same_bytes(real: Path, data: Path, tmp_path: Path) -> None:
