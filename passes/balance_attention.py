@@ -22,7 +22,6 @@ What proj reads is a mean of v's rows, and is evened out with them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -69,9 +68,8 @@ class BalanceAttention(Pass):
             if (attention.scores or attention.values) and context.take(self.name, site.path):
                 found.append(attention)
         nodes = list(dict.fromkeys(source for attention in found for source in attention.sources))
-        start = time.perf_counter()
-        seen = observe_channels(program, nodes, context.calibration, context.progress) if nodes else []
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = observe_channels(program, nodes, context.calibration, context.progress) if nodes else []
         channels = dict(zip(nodes, seen, strict=True))
         for attention in found:
             attention.balance(channels, self.alpha)

@@ -18,7 +18,6 @@ where every channel ends at the largest value seen, in every channel an image no
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -64,9 +63,8 @@ class ChannelMigrate(Pass):
         chosen = select(find_sites(program).linears, self.only, self.skip, ("depthwise",))
         sites = [site for site in chosen if _takes(site, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
-        start = time.perf_counter()
-        seen = self._observe(program, inputs, context) if sites else []
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = self._observe(program, inputs, context) if sites else []
         for site, (tops, usual) in zip(sites, seen, strict=True):
             factors = self._factors(tops, usual)
             if float(factors.max() / factors.min()) < _EVEN:

@@ -18,7 +18,6 @@ this pass and about one with it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,9 +57,8 @@ class EvenOutputs(Pass):
                 context.refuse(site.path, "it is no linear with a constant weight and bias")
             elif context.take(self.name, site.path):
                 linears.append(site.node)
-        start = time.perf_counter()
-        seen = observe_channels(program, linears, context.calibration, context.progress) if linears else []
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = observe_channels(program, linears, context.calibration, context.progress) if linears else []
         for linear, channels in zip(linears, seen, strict=True):
             top = channels.largest.amax().clamp(min=_SMALLEST)
             _spread(program, linear, (channels.largest / top).clamp(min=_SMALLEST))

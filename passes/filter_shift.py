@@ -15,7 +15,6 @@ to. A padded convolution is refused: what it reads beyond the border is zero and
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,9 +50,8 @@ class FilterShift(Pass):
         seconds = [site for site in chosen if self.only or _is_second(site, depthwise)]
         sites = [site for site in seconds if _takes(program, site, depthwise, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
-        start = time.perf_counter()
-        seen = observe_channels(program, inputs, context.calibration, context.progress, axis=1) if sites else []
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = observe_channels(program, inputs, context.calibration, context.progress, axis=1) if sites else []
         for site, channels in zip(sites, seen, strict=True):
             if context.take(self.name, site.path):
                 _shift(program, site, (channels.most + channels.least) / 2)

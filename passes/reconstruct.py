@@ -20,7 +20,6 @@ and gives the same bytes.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -69,9 +68,8 @@ class Reconstruct(Pass):
         if not segments:
             context.refuse("model", "it has no quantized weight; run the pass quantize first")
             return
-        start = time.perf_counter()
-        self._fit_all(program, segments, context)
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            self._fit_all(program, segments, context)
 
     def _fit_all(self, program: Program, segments: list[Segment], context: Context) -> None:
         assert context.calibration is not None

@@ -18,7 +18,6 @@ stay in the graph, where the builder folds them into the kernel that rounds x: t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -64,10 +63,9 @@ class Smooth(Pass):
             raise InputError("smooth: no calibration images; name some with --calibration-data (or `random`)")
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         groups = _group(program, [site for site in chosen if self._takes(site, context)], context)
-        start = time.perf_counter()
-        seen = observe_channels(program, list(groups), context.calibration, context.progress) if groups else []
-        rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = observe_channels(program, list(groups), context.calibration, context.progress) if groups else []
+            rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
         for (value, linears), channels in zip(groups.items(), seen, strict=True):
             if context.take(self.name, path_of(linears[0])):
                 self._migrate(program, value, linears, channels, rows)

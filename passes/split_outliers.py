@@ -18,7 +18,6 @@ split only where one channel stands out.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -58,10 +57,9 @@ class SplitOutliers(Pass):
             raise InputError("split-outliers: no calibration images; name some with --calibration-data (or `random`)")
         chosen = select(find_sites(program).linears, self.only, self.skip, ("fc2",))
         sites = [(site.path, site.node, fc1) for site in chosen for fc1 in _source(site.node)]
-        start = time.perf_counter()
-        inputs: list[Any] = [fc2.args[0] for _, fc2, _ in sites]
-        seen = observe_channels(program, inputs, context.calibration, context.progress) if sites else []
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            inputs: list[Any] = [fc2.args[0] for _, fc2, _ in sites]
+            seen = observe_channels(program, inputs, context.calibration, context.progress) if sites else []
         for (path, fc2, fc1), channels in zip(sites, seen, strict=True):
             tops = channels.largest
             if not self._stands_out(tops) or not context.take(self.name, path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -75,6 +77,13 @@ class Context:
     """What an analysis found, as plain JSON; goes into the ledger entry of the pass (key `found`)."""
     timings: dict[str, float] = field(default_factory=dict[str, float])
     """Seconds of work that the report shows by itself, such as `calibration`."""
+
+    @contextmanager
+    def timed(self, what: str) -> Generator[None]:
+        """Add the time of a block to `timings`."""
+        start = time.perf_counter()
+        yield
+        self.timings[what] = self.timings.get(what, 0.0) + time.perf_counter() - start
 
     def refuse(self, site: str, why: str) -> None:
         """Record that a site was left alone; `why` is one clause a user understands."""
