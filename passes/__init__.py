@@ -31,8 +31,8 @@ ORDER: Mapping[str, str] = {
     "filter-shift": "filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
     "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
     "quantize-linear-attention": "quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
+    "place": "place:Place",  # before weights are fitted: read past its pair, a weight must be the one in floating point
     "reconstruct": "reconstruct:Reconstruct",  # after quantizing: it fits weights to the scales; before types: in FP32
-    "place": "place:Place",  # after all that quantizing can be helped by: it measures what is left of its cost, and takes back
     "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run

@@ -186,7 +186,7 @@ def _prepare(
 
 
 def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:
-    """The pipeline with `place` under these bounds: a `place` it has gets them, else one goes behind what quantizes."""
+    """The pipeline with `place` under these bounds: a `place` it has gets them, else one goes behind what quantizes, ahead of `reconstruct`."""
     from vitgraph.passes.place import Place
     from vitgraph.pipeline import Pipeline
 
@@ -201,8 +201,7 @@ def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline
     if "place" in names:
         bounded = [replace(step, **bounds) if step.name == "place" else step for step in steps.passes]
         return Pipeline(tuple(bounded))
-    quantizes = ("quantize", "quantize-linear-attention", "reconstruct")
-    behind = 1 + max(position for position, name in enumerate(names) if name in quantizes)
+    behind = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
     placed: Any = Place(**bounds)  # type: ignore[arg-type]
     return Pipeline((*steps.passes[:behind], placed, *steps.passes[behind:]))
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from tests.harness import random_inputs
+from tests.passes.test_place import CLASSIFIER
+from tests.passes.test_place import context as placing
 from tests.passes.test_quantize import BLOCK, context
 from vitgraph import dialect
 from vitgraph.contract import Context
@@ -183,3 +185,17 @@ return_(y)
     wrong = run("legalize,assign-precision", text).run(*inputs)
     torch.testing.assert_close(right, wanted.run(*inputs), rtol=0.01, atol=0.01)
     assert not torch.allclose(wrong, wanted.run(*inputs), rtol=0.01, atol=0.01)
+
+
+def test_placement_before_fitting_for_what_is_taken_back_needs_its_own_weight() -> None:
+    before = parse(CLASSIFIER)
+    original = before.tensor("fc2.weight")
+    for steps, same in (("place,reconstruct", True), ("reconstruct,place", False)):
+        steps = steps.replace("place", "place{max_drop=0 only=[fc2] images=4}").replace(
+            "reconstruct", "reconstruct{iterations=3}"
+        )
+        after = pipeline(f"quantize{{percentile=60 method=percentile}},{steps}").run(before, placing())
+        (fc2,) = [node for node in after.calls(aten.linear.default) if node.meta["path"] == "mlp.fc2"]
+        weight = after.constant(fc2.args[1])
+        assert weight is not None, f"{steps}: fc2 was not taken back"
+        assert torch.equal(weight, original) is same
