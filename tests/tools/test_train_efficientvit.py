@@ -1,5 +1,6 @@
-"""The softmax-free model with real weights: its script and its factory."""
+"""The softmax-free model with real weights: its script, its factory, and the trained weights kept for tests."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ from PIL import Image
 
 from vitgraph.errors import InputError
 from vitgraph.images import open_images
-from vitgraph.models import load_model
+from vitgraph.models import LoadedModel, load_model
 from vitgraph.tools import train_efficientvit as subject
 
 MODEL = "vitgraph.tools.train_efficientvit:efficientvit_cifar10"
+ASSET = Path(__file__).resolve().parent.parent / "assets" / "efficientvit_cifar10.safetensors"
 
 
 def metadata(file: Path) -> dict[str, str]:
@@ -98,13 +100,39 @@ def test_every_attention_sees_at_least_sixteen_tokens() -> None:
     assert max(tokens_seen(timms, 32)) < 16  # the control: as timm strides it, it would not do
 
 
-def test_it_is_free_of_softmax() -> None:
+@pytest.fixture(scope="module")
+def trained() -> LoadedModel:
+    return load_model(MODEL, weights=ASSET)
+
+
+def test_the_kept_weights_are_small_and_whole(trained: LoadedModel) -> None:
+    assert ASSET.stat().st_size < 8_000_000
+    assert {each.dtype for each in trained.module.state_dict().values()} == {torch.float32, torch.int64}
+    said = metadata(ASSET)
+    assert said["architecture"] == json.dumps(subject.ARCHITECTURE | {"strides": subject.STRIDES})
+    assert said["preprocessing"] == subject.PREPROCESSING.to_json()
+    assert any(isinstance(layer, torch.nn.BatchNorm2d) for layer in trained.module.modules())
+
+
+def test_the_kept_model_is_free_of_softmax(trained: LoadedModel) -> None:
     from vitgraph.capture import capture
     from vitgraph.contract import Context
     from vitgraph.passes import pipeline
 
-    model = load_model(MODEL)
     context = Context()
     steps = "canonicalize,fuse-attention,softmax-check{require=softmax-free}"
-    pipeline(steps).run(capture(model.module, torch.zeros(1, *model.input_shape)), context)
+    pipeline(steps).run(capture(trained.module, torch.zeros(1, *trained.input_shape)), context)
     assert [each["kind"] for each in context.found] == ["linear"] * 3
+
+
+@pytest.mark.slow
+def test_the_kept_model_is_as_good_as_it_says(trained: LoadedModel, data: Path) -> None:
+    stated = float(metadata(ASSET)["top1"].partition("%")[0]) / 100
+    images = open_images(data / "cifar10" / "test5000.zip", trained.preprocessing, 1000)
+    hits = 0
+    for batch, labels in images.batches(250):
+        assert labels is not None
+        with torch.no_grad():
+            hits += int((trained.module(batch).argmax(1) == labels).sum())
+    assert hits / len(images) == pytest.approx(stated, abs=0.015)
+    assert stated >= 0.75
