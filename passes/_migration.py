@@ -83,13 +83,14 @@ def sample_rows(
 ) -> dict[fx.Node, Rows]:
     """For each linear some rows of its input, the largest among them, from the first `IMAGES` images."""
     nodes: list[Any] = [*(linear.args[0] for linear in linears), *linears]
-    each = -(-ROWS // min(IMAGES, len(images)))
+    batch = program.input_types()[0].shape[0]
+    share = -(-ROWS * (batch if isinstance(batch, int) else 8) // min(IMAGES, len(images)))  # rows a batch
     parts: dict[fx.Node, list[Rows]] = {linear: [] for linear in linears}
     generator = torch.Generator().manual_seed(0)
     for values, found in gradients(program, nodes, images, IMAGES, progress):
         for linear, x, g in zip(linears, values, found[len(linears) :], strict=False):
             inputs, weights = x.flatten(0, -2), g.flatten(0, -2)
-            some = torch.randperm(len(inputs), generator=generator)[: each * x.shape[0]]
+            some = torch.randperm(len(inputs), generator=generator)[:share]
             loud = inputs.abs().amax(1).topk(min(_LOUD, len(inputs))).indices
             index = torch.cat([some, loud])
             parts[linear].append(Rows(inputs[index], weights[index]))
