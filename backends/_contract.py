@@ -187,6 +187,11 @@ def _stored(linear: PlannedLinear, together: list[PlannedLinear]) -> bytes:
     return np.concatenate(weights, axis=1).tobytes()
 
 
+def _turned(linear: PlannedLinear) -> bytes:
+    """The weight as a product of one row stores it: `[N, K]`."""
+    return b"" if linear.weight is None else np.ascontiguousarray(linear.weight.values.T).tobytes()
+
+
 def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[Complaint]:
     plan, merged = engine.plan, _merged(engine, linears)
     complaints: list[Complaint] = []
@@ -208,8 +213,9 @@ def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[C
         # The plan keeps weights in the reverse order of the graph, so most are found next to the one before.
         at = plan.rfind(stored, 0, last)
         at = plan.find(stored) if at < 0 else at
+        at = plan.find(_turned(linear)) if at < 0 else at
         if at < 0:
-            why = "the builder changed the weight: padded, transposed or dequantized"
+            why = "the builder changed the weight: padded or dequantized"
             complaints.append(Complaint(linear.module, "its INT8 weight byte for byte in the plan", "not there", why))
             continue
         last = at

@@ -159,6 +159,22 @@ class Quantize(Pass):
         constant = program.constant_node(site.node, f"{source.target}_scale", scale)
         pair = program.insert(site.node, dialect.fake_quantize, weight, constant, 0)
         site.node.update_arg(1, pair)
+        rounding = dialect.fake_quantize(values, scale, 0) - values
+        _keep_shift(program, site.node, rounding.detach())
+
+
+def _keep_shift(program: Program, node: fx.Node, rounding: torch.Tensor) -> None:
+    """Where filter-shift took z from the input, its bias must make up for z times the rounded weights, not the old ones."""
+    shift: Any = node.args[0]
+    shift = shift.args[0] if shift.target is dialect.fake_quantize else shift
+    z = program.constant(shift.args[1]) if shift.target is aten.sub.Tensor else None
+    bias = program.constant(node.args[2]) if len(node.args) > 2 else None
+    if z is None or bias is None or z.numel() != rounding[0].numel():
+        return
+    moved = (rounding.flatten(1).double() @ z.flatten().double()).to(bias.dtype)
+    name = f"{node.args[2].target}_rounded"  # type: ignore[union-attr]
+    trainable = isinstance(bias, torch.nn.Parameter)
+    node.update_arg(2, program.constant_node(node, name, bias.detach() + moved, trainable))
 
 
 def _linear_refusal(site: LinearSite) -> str | None:

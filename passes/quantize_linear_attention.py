@@ -12,6 +12,8 @@ After:
     bottom = vitgraph.log2_quantize.default(y[..., -1:], bottom_scale, 'nearest', low, high)
     out = aten.div.Tensor(top, bottom + 1e-05)                # a shift; its own pair is the one that proj reads
 
+Where heads are cut from several values laid side by side (EfficientViT's scales), each branch has scales of its own.
+
 (Trio-ViT, arXiv 2405.03882, §IV-C.) Divisors reach over orders of magnitude and the small ones matter: on a uniform grid
 they round to zero. Each of the 16 exponents of 4 bits keeps its share of precision. The paper's exponents are -6 … 9 for
 its models (`highest=9`); by default the highest is that of the largest divisor seen.
@@ -22,6 +24,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -103,11 +106,15 @@ class QuantizeLinearAttention(Pass):
         """Where this attention gets quantizers; parts of a product that have a scale each are cut apart."""
         places = [_Place(node, (reader,), "operand") for node, reader in site.operands() if self.operands]
         if self.inner:
-            places += [_Place(node, tuple(node.users), name) for node, name in _cut(program, site)]
-        if self.dividend:
-            places.append(_Place(site.dividend, (site.quotient,), "dividend"))
-        if self.divisor != "float":
-            places.append(_Place(site.divisor, tuple(site.divisor.users), "divisor"))
+            places += [
+                place for part in _by_branch(program, site, site.inner) for place in _by_column(program, site, part)
+            ]
+        for asked, node, name in (
+            (self.dividend, site.dividend, "dividend"),
+            (self.divisor != "float", site.divisor, "divisor"),
+        ):
+            if asked:
+                places += [_Place(part, tuple(part.users), name) for part in _by_branch(program, site, node)]
         if self.output and not _is_read_quantized(site.quotient):
             places.append(_Place(site.quotient, tuple(site.quotient.users), "output"))
         return places
@@ -132,9 +139,14 @@ class QuantizeLinearAttention(Pass):
 
 
 def _is_quantized(site: LinearAttention) -> bool:
-    parts = [user for user in site.inner.users if user.target is aten.slice.Tensor]
-    inside = [site.divisor, site.dividend, *(user for node in (site.inner, *parts) for user in node.users)]
-    return any(node.target in (dialect.fake_quantize, dialect.log2_quantize) for node in inside)
+    queue: list[Any] = [site.dividend, site.divisor, *site.product.args]
+    while queue:
+        node = queue.pop()
+        if node.target in (dialect.fake_quantize, dialect.log2_quantize):
+            return True
+        if node.target in LAYOUT:
+            queue += node.all_input_nodes
+    return False
 
 
 def _is_read_quantized(node: fx.Node) -> bool:
@@ -147,18 +159,30 @@ def _is_read_quantized(node: fx.Node) -> bool:
     return bool(node.users)
 
 
-def _cut(program: Program, site: LinearAttention) -> list[tuple[fx.Node, str]]:
-    """What gets a scale each: the inner product, or its two parts, cut apart and laid side by side again."""
-    inner = site.inner
-    if site.sums is None:
-        return [(inner, "inner")]
-    readers, after, width = list(inner.users), inner.next, inner.meta["type"].shape[-1]
-    spans = {"inner": (0, site.sums), "sums": (site.sums, width)}
-    parts = {
-        name: program.insert(after, aten.slice.Tensor, inner, -1, first, last, 1, path=inner.meta.get("path", ""))
-        for name, (first, last) in spans.items()
-    }
-    whole: Any = program.insert(after, aten.cat.default, list(parts.values()), -1, path=inner.meta.get("path", ""))
+def _by_branch(program: Program, site: LinearAttention, node: fx.Node) -> list[fx.Node]:
+    """The value's parts of each branch: a branch computed by more convolutions has another range."""
+    heads = node.meta["type"].shape[1] if site.branches > 1 else 1
+    return _cut(program, node, 1, [heads * part // site.branches for part in range(site.branches + 1)])
+
+
+def _by_column(program: Program, site: LinearAttention, node: fx.Node) -> list[_Place]:
+    """KᵀV and ΣK, where one product gives both."""
+    parts = [node]
+    if site.sums is not None:
+        parts = _cut(program, node, -1, [0, site.sums, node.meta["type"].shape[-1]])
+    return [_Place(part, tuple(part.users), name) for part, name in zip(parts, ("inner", "sums"), strict=False)]
+
+
+def _cut(program: Program, node: fx.Node, dim: int, bounds: list[int]) -> list[fx.Node]:
+    """Cut a value into parts that get a scale each, and lay them side by side again for its readers."""
+    if len(bounds) == 2:
+        return [node]
+    readers, after, path = list(node.users), node.next, node.meta.get("path", "")
+    parts = [
+        program.insert(after, aten.slice.Tensor, node, dim, first, last, 1, path=path)
+        for first, last in pairwise(bounds)
+    ]
+    whole = program.insert(after, aten.cat.default, parts, dim, path=path)
     for reader in readers:
-        reader.replace_input_with(inner, whole)
-    return [(part, name) for name, part in parts.items()]
+        reader.replace_input_with(node, whole)
+    return parts

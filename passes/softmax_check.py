@@ -11,7 +11,7 @@ After:
 
 With `final=true`, a softmax that only feeds the output goes too: the ranking stays. With `require=softmax-free`, a
 softmax that remains is an error that names it: what the pipelines for softmax-free models (Trio-ViT, arXiv 2405.03882)
-ask first.
+ask first. Without it, a model with linear attention and no softmax is told of the recipe for such models.
 """
 
 from __future__ import annotations
@@ -59,15 +59,19 @@ class SoftmaxCheck(Pass):
                     node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
                     program.graph.erase_node(node)
         softmaxes = find_softmaxes(program)
-        for kind, node in find_attentions(program):
+        attentions = find_attentions(program)
+        for kind, node in attentions:
             context.found.append({"attention": path_of(node), "kind": kind})
         for spelling, node in softmaxes:
             context.found.append({"softmax": path_of(node), "spelling": spelling})
+        if self.require == "" and not softmaxes and any(kind == "linear" for kind, _ in attentions):
+            context.found.append({"recipe": "trio", "why": "linear attention and no softmax: what Trio-ViT is for"})
         if self.require == "softmax-free" and softmaxes:
             named = "\n".join(f"  {path_of(node)} ({spelling})" for spelling, node in softmaxes)
             raise CheckFailed(
                 f"softmax-check: {program.name} must be softmax-free, and {len(softmaxes)} softmax(es) remain:\n{named}\n"
-                "use a softmax-free model (such as EfficientViT), or leave require=softmax-free out"
+                "use a softmax-free model (such as EfficientViT); for this one take the recipe int8, or leave "
+                "require=softmax-free out"
             )
 
 

@@ -144,6 +144,10 @@ def test_roles_of_hand_written_graphs() -> None:
     assert roles(ATTENTION) == {"one": "q", "two": "k", "three": "v", "four": "proj"}
     assert roles(GATED) == {"in": "fc1", "out": "fc2"}
     assert roles(CONVOLUTIONS) == {"dw": "depthwise", "pw": "pointwise", "full": "conv"}
+    halves = CONVOLUTIONS.replace("f32[16, 16, 3, 3]", "f32[16, 8, 3, 3]").replace(
+        "[1, 1], 1)  # full", "[1, 1], 2)  # full"
+    )
+    assert roles(halves)["full"] == "grouped"
 
 
 def test_a_linear_that_feeds_q_and_k_and_v_is_qkv() -> None:

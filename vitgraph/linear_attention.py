@@ -15,6 +15,8 @@ from vitgraph.sites import LAYOUT, path_of
 
 aten = torch.ops.aten
 
+_CUTS = (LAYOUT | {aten.relu.default}) - {aten.cat.default}
+
 
 @dataclass(frozen=True)
 class LinearAttention:
@@ -28,6 +30,9 @@ class LinearAttention:
     """What is divided by, before a small number is added to it."""
     sums: int | None
     """From which column on `inner` holds ΣK, where one product gives both."""
+
+    branches: int = 1
+    """How many values, laid side by side, q, k and v are cut from: EfficientViT's scales. Each has its share of the heads."""
 
     @property
     def path(self) -> str:
@@ -60,8 +65,27 @@ def _match(node: fx.Node) -> LinearAttention | None:
     for position in (1, 0):
         inner = _product_above(product.args[position])
         if inner is not None:
-            return LinearAttention(node, product, inner, below, _sums(product, below) if position else None)
+            sums = _sums(product, below) if position else None
+            return LinearAttention(node, product, inner, below, sums, _branches(inner))
     return None
+
+
+def _branches(inner: fx.Node) -> int:
+    """How many values of one size are laid side by side, along dimension 1, to what the heads are cut from."""
+    sources = [_behind_heads(arg) for arg in inner.args]
+    if sources[0] is not sources[1] or sources[0].target is not aten.cat.default or sources[0].args[1] != 1:
+        return 1
+    parts: Any = sources[0].args[0]
+    sizes = {part.meta["type"].shape[1] for part in parts}
+    heads = inner.meta["type"].shape[1]
+    return len(parts) if len(sizes) == 1 and inner.meta["type"].rank == 4 and heads % len(parts) == 0 else 1
+
+
+def _behind_heads(value: Any) -> fx.Node:
+    """What an operand was before it was cut into heads; a cat stops the way."""
+    while value.target in _CUTS:
+        value = value.args[0]
+    return value  # type: ignore[no-any-return]
 
 
 def _without_epsilon(value: Any) -> Any:

@@ -79,6 +79,11 @@ def test_a_weight_changed_on_the_way_is_named() -> None:
     assert [complaint.found for complaint in report.complaints] == ["not there"]
 
 
+def test_a_product_of_one_row_stores_its_weight_turned() -> None:
+    turned = np.ascontiguousarray(VALUES.T).tobytes()
+    assert check_contract(engine(INT8, plan=turned), EnginePlan((LINEAR,))).complaints == ()
+
+
 def test_a_convolutions_bytes_are_exempt() -> None:
     linear = replace(LINEAR, weight=replace(WEIGHT, convolution=True))
     assert check_contract(engine(INT8, plan=b""), EnginePlan((linear,))).complaints == ()

@@ -7,6 +7,7 @@ import torch
 
 from tests.harness import check, hold_to_effect, run
 from tests.passes.test_channel_migrate import Noise
+from vitgraph import dialect
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.filter_shift import FilterShift
@@ -84,6 +85,18 @@ def test_it_halves_the_step() -> None:
         for steps in ((step,), (FilterShift(), step))
     )
     assert float(shifted) < 0.6 * float(plain)
+
+
+def test_the_bias_makes_up_for_the_rounded_weights() -> None:
+    """What was taken from the input comes back through weights that were rounded since: so must the bias."""
+    program, images = parse(SECOND), Noise()
+    steps = Pipeline((FilterShift(), Quantize(only=("pw",))))
+    result = steps.run(program, Context(calibration=images))
+    (site,) = [node for node in result.calls(torch.ops.aten.conv2d.default) if node.meta["path"] == "pw"]
+    weight: Any = site.args[1]
+    rounded = dialect.fake_quantize(*(result.constant(each) for each in weight.args[:2]), 0)
+    moved = rounded.flatten(1) @ result.tensor("pw.weight_centre").flatten()
+    torch.testing.assert_close(result.constant(site.args[2]), program.tensor("pw.bias") + moved)
 
 
 @pytest.mark.parametrize(

@@ -282,3 +282,26 @@ def test_stops_when_the_fuel_is_used_up() -> None:
         "attn.qkv.input_scale",
         "qkv.weight_scale",
     }
+
+
+GROUPED = """
+x: f32[N, 4, 6, 6] = input()
+d: f32[4, 1, 3, 3] = weight("dw.weight")
+a: f32[N, 4, 6, 6] = aten.conv2d.default(x, d, None, [1, 1], [1, 1], [1, 1], 4)  # dw
+g: f32[4, 2, 1, 1] = weight("gr.weight")
+b: f32[N, 4, 6, 6] = aten.conv2d.default(a, g, None, [1, 1], [0, 0], [1, 1], 2)  # gr
+p: f32[4, 4, 1, 1] = weight("pw.weight")
+c: f32[N, 4, 6, 6] = aten.conv2d.default(b, p, None, [1, 1], [0, 0], [1, 1], 1)  # pw
+return_(c)
+"""
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_convolutions_in_groups(dense: bool) -> None:
+    given = Context(calibration=Noise((4, 6, 6)))
+    before = parse(GROUPED)
+    result = run(Quantize(only=("*",), dense=dense), before, given)
+    assert [refusal.site for refusal in given.refusals] == (["dw", "gr"] if dense else [])
+    weights = [name for name in result.tensors() if name.endswith("weight_scale")]
+    assert weights == [f"{site}.weight_scale" for site in (["pw"] if dense else ["dw", "gr", "pw"])]
+    hold_to_floor(Quantize(), before, result)

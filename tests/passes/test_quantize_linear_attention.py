@@ -106,6 +106,30 @@ def test_products_apart_have_no_columns_to_cut() -> None:
     assert aten.cat.default not in [node.target for node in result.calls()]
 
 
+BRANCHES = (
+    TOGETHER.replace("c: f32[N, 48, 4, 4]", "c1: f32[N, 48, 4, 4]")
+    .replace("\nr: f32", "\nc2: f32[N, 48, 4, 4] = aten.mul.Tensor(c1, 0.01)\nc: f32[N, 96, 4, 4] = aten.cat.default([c1, c2], 1)\nr: f32")
+    .replace("default(c, [-1, 2,", "default(c, [-1, 4,")
+    .replace("f32[N, 2,", "f32[N, 4,")
+    .replace("o: f32[N, 16, 4, 4] = aten.reshape.default(ot, [-1, 16,", "o: f32[N, 32, 4, 4] = aten.reshape.default(ot, [-1, 32,")
+    .replace("p: f32[16, 16,", "p: f32[16, 32,")
+)  # fmt: skip
+"""Heads of two branches, of which one is far smaller."""
+
+
+def test_each_branch_has_scales_of_its_own() -> None:
+    program = parse(BRANCHES)
+    result = run(QuantizeLinearAttention(operands=False), program, calibrated())
+    assert quantizers(result).count("inner_scale") + sum("inner_scale_" in name for name in quantizers(result)) == 2
+    first, second = (float(result.tensor(f"attn.dividend_scale{suffix}")) for suffix in ("", "_1"))
+    assert first > 1000 * second
+    again = calibrated()
+    assert show(run(QuantizeLinearAttention(operands=False), result, again)) == show(result)
+    assert [refusal.why for refusal in again.refusals] == ["it is quantized already"]
+    x = Noise((48, 4, 4)).pixels
+    assert min(site_snr(result, [x], *record(program, [x])).values()) >= QuantizeLinearAttention.floor_db
+
+
 def test_proj_quantizes_the_output_already() -> None:
     steps = Pipeline((Quantize(only=("*",)), QuantizeLinearAttention()))
     scales = quantizers(steps.run(parse(TOGETHER), calibrated()))

@@ -99,6 +99,15 @@ def test_classifies_and_lists(text: str, attentions: list[Any], softmaxes: list[
     assert [(e["softmax"], e["spelling"]) for e in entries if "softmax" in e] == softmaxes
 
 
+def test_points_to_the_recipe_for_models_without_softmax() -> None:
+    assert [entry["recipe"] for entry in found(LINEAR) if "recipe" in entry] == ["trio"]
+    for text in (ATTENTION, RELU, CLASSIFIER, IN_LINEAR):
+        assert not [entry for entry in found(text) if "recipe" in entry]
+    context = Context()
+    run(SoftmaxCheck(require="softmax-free"), parse(LINEAR), context)
+    assert not [entry for entry in context.found if "recipe" in entry]
+
+
 @pytest.mark.parametrize(("text", "path"), [(HIDDEN, "hidden"), (BY_RECIPROCAL, "hidden"), (IN_LINEAR, "context")])
 def test_finds_a_softmax_that_is_written_as_exp_over_sum(text: str, path: str) -> None:
     assert {"softmax": path, "spelling": "exp/sum"} in found(text)
