@@ -2,7 +2,8 @@
 
 One JSON object on standard output, the table on standard error. `plain` is W8A8 everywhere, the inside of attention and its
 divisors on uniform grids; `migrate` is channel-wise migration of depthwise inputs, `shift` filter-wise shifting of second
-pointwise inputs, `log2` divisors that are powers of two. Computed in eager FP32 with simulated quantizers.
+pointwise inputs, `log2` divisors that are powers of two. Computed in eager FP32 with simulated quantizers. With `--spread 8` the
+channels of every depthwise input are spread over 2^8 first, the same function to rounding: what migration is there for.
 
     python benchmarks/trio_ablation.py --model efficientvit_b1 --weights W --calibration-data C --evaluate-data E
 
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 
-from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
+from vitgraph import Context, Program, capture_model, find_sites, load_model, open_images, read_pipeline
 from vitgraph.compiler import parse_batch
 from vitgraph.numerics import measure
 
@@ -49,6 +50,24 @@ def pipeline(chosen: tuple[str, ...]) -> str:
     return ",".join([*steps, "quantize{weights=mse only=[*]}", f"quantize-linear-attention{{divisor={divisor}}}"])
 
 
+def spread(program: Program, bits: float) -> Program:
+    """The same function, depthwise inputs' channels spread over 2^bits: a product there, divided out of the filters."""
+    program = program.copy()
+    generator = torch.Generator().manual_seed(0)
+    for site in find_sites(program).linears:
+        if site.role != "depthwise":
+            continue
+        weight: Any = site.node.args[1]
+        values = program.tensor(str(weight.target)).detach()
+        factor = torch.exp2((torch.rand(len(values), 1, 1, generator=generator) - 0.5) * bits)
+        constant = program.constant_node(site.node, f"{weight.target}_spread", factor)
+        site.node.update_arg(0, program.insert(site.node, torch.ops.aten.mul.Tensor, site.node.args[0], constant))
+        unspread = program.constant_node(site.node, f"{weight.target}_unspread", values / factor.unsqueeze(1), True)
+        site.node.update_arg(1, unspread)
+    program.clean()
+    return program
+
+
 def logits(program: Program, images: Any) -> torch.Tensor:
     """The model's outputs for every image, `[images, classes]`."""
     return torch.cat([program.run(pixels) for pixels, _ in images.batches(32)])
@@ -73,6 +92,8 @@ def ablate(given: argparse.Namespace) -> dict[str, Any]:
     program = read_pipeline(PREPARED).run(capture_model(loaded, parse_batch("1:8:64")))
     labels = None if evaluation.labels is None else list(evaluation.labels)
     wanted = logits(program, evaluation)
+    if given.spread:
+        program = spread(program, given.spread)
     table = {"fp32": compare(wanted, wanted, labels)}
     for name, steps in rows().items():
         start = time.perf_counter()
@@ -82,6 +103,7 @@ def ablate(given: argparse.Namespace) -> dict[str, Any]:
         print(f"{name:<28}{show(table[name])}", file=sys.stderr, flush=True)
     return {
         "model": given.model,
+        "spread_bits": given.spread,
         "calibration_images": len(calibration),
         "evaluation_images": len(evaluation),
         "rows": table,
@@ -103,6 +125,7 @@ def main() -> None:
     parser.add_argument("--calibration-images", type=int, default=64)
     parser.add_argument("--evaluate-data", default=str(DATA / "cifar10" / "test5000.zip"))
     parser.add_argument("--evaluate-images", type=int, default=1000)
+    parser.add_argument("--spread", type=float, default=0.0, help="powers of two to spread depthwise channels over")
     given = parser.parse_args()
     absent = [path for path in (given.weights, given.calibration_data, given.evaluate_data) if _absent(path)]
     print(json.dumps({"rows": None, "why": f"{', '.join(absent)}: not there"} if absent else ablate(given), indent=2))

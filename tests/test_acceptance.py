@@ -98,8 +98,12 @@ def placed_words(data: Path, *words: str) -> list[str]:
     return [*given, "--evaluate-images", "100", "--batch", "1:8:64", *words]
 
 
+PLAIN = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{{{}}},place{{{}}}"
+PLAIN += ",assign-precision,materialize,legalize"  # without `smooth`, so that block 7's fc2 costs points
+
+
 def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_path: Path) -> None:
-    words = placed_words(data, "--max-drop", "0.3")
+    words = placed_words(data, "--max-drop", "0.3", "--pipeline", PLAIN.format("", "images=16"))
     done = run_vitgraph("compile", "vit_tiny_patch16_224", *words, "-o", tmp_path / "out")
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     accuracy, engine = report["accuracy"], report["engine"]
@@ -115,10 +119,7 @@ def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_p
 
 
 def test_a_bound_that_nothing_meets_is_exit_1(data: Path, tmp_path: Path) -> None:
-    steps = (
-        "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{outputs=true},"  # block 7's fc2 breaks it
-    )
-    steps += "place{images=4 skip=[output]},assign-precision,materialize,legalize"
+    steps = PLAIN.format("outputs=true", "images=4 skip=[output]")
     words = placed_words(data, "--max-drop", "0", "--min-int8", "48", "--pipeline", steps)
     report = compiled(tmp_path / "out", "vit_tiny_patch16_224", *words, code=1)
     (complaint,) = [each for each in report["complaints"] if "top-1" in each["planned"]]

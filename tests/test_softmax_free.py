@@ -4,6 +4,10 @@ Weights are random. As they come they leave activations nobody meets in a traine
 from two batches, and residual branches end in a scale of 0.25, for in trained models they add to the stream and don't rule it.
 """
 
+import json
+import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +37,8 @@ from vitgraph.sites import find_sites
 from vitgraph.target import get_target
 from vitgraph.verify import check
 
-aten = torch.ops.aten
 SIZE = 64
+ABLATION = Path(__file__).resolve().parent.parent / "benchmarks" / "trio_ablation.py"
 ASSET = Path(__file__).parent / "assets" / "efficientvit_cifar10.safetensors"
 
 
@@ -78,27 +82,13 @@ def quantizing(recipe: str) -> Pipeline:
     return Pipeline(tuple(step for step in steps if step.name != "assign-precision"))
 
 
-def spread(program: Program, bits: int = 8) -> Program:
-    """The same function, its depthwise inputs' channels spread over 2^bits: multiplied, and divided out of the filters."""
-    program = pipeline("canonicalize,fold-batch-norm").run(program)
-    for site in find_sites(program).linears:
-        if site.role != "depthwise":
-            continue
-        weight: Any = site.node.args[1]
-        values = program.tensor(str(weight.target)).detach()
-        factor = torch.exp2(torch.rand(len(values), 1, 1) * bits - bits / 2)
-        constant = program.constant_node(site.node, "spread", factor)
-        site.node.update_arg(0, program.insert(site.node, aten.mul.Tensor, site.node.args[0], constant))
-        site.node.update_arg(1, program.constant_node(site.node, "unspread", values / factor.unsqueeze(1), True))
-    program.clean()
-    check(program, "spread")
-    return program
-
-
 @pytest.mark.slow
 def test_a_spread_over_eight_bits_costs_trio_nothing_and_plain_placement_everything() -> None:
     program = captured("efficientvit_b1")
-    wide, x = spread(program), Noise(seed=77).pixels
+    ablation = runpy.run_path(str(ABLATION))
+    wide: Program = ablation["spread"](pipeline("canonicalize,fold-batch-norm").run(program), 8)
+    check(wide, "spread")
+    x = Noise(seed=77).pixels
     wanted = program.run(x)
     assert measure(wanted, wide.run(x)).relative_l2 < 1e-4
 
@@ -151,6 +141,17 @@ def test_a_model_with_a_softmax_is_told_so(name: str) -> None:
     program = capture(model, torch.randn(1, *model.pretrained_cfg["input_size"]))
     with pytest.raises(CheckFailed, match=r"must be softmax-free, and \d+ softmax"):
         quantizing("trio").run(program, Context(calibration=Noise(1)))
+
+
+@pytest.mark.slow
+def test_the_ablation_has_a_row_for_every_choice_of_fixes() -> None:
+    given = ["--model", "efficientvit_b0", "--weights", "random", "--calibration-images", "2", "--evaluate-images", "2"]
+    noise = ["--calibration-data", "random", "--evaluate-data", "random"]
+    done = subprocess.run([sys.executable, ABLATION, *given, *noise], capture_output=True, text=True, check=True)
+    rows = json.loads(done.stdout)["rows"]
+    assert list(rows)[:3] == ["fp32", "plain", "migrate"]
+    assert len(rows) == 1 + 2**3 + 1
+    assert rows["fp32"] == {"top1": None, "agreement": 100.0, "relative_l2": 0.0}
 
 
 @pytest.mark.slow

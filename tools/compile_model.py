@@ -120,6 +120,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     refused = [f"{each['site']}: {each['why']}" for entry in report.passes for each in entry.get("refused", [])]
     if refused:
         facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
+    facts += [("recipe to take", f"{each['recipe']}: {each['why']}") for each in _found(report) if "recipe" in each]
     facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
     stored = cost.get("weight_bytes")
     if stored:
