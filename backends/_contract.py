@@ -14,18 +14,22 @@ import numpy as np
 
 from vitgraph.backends._engine import Engine
 from vitgraph.backends._layers import EngineLayer
-from vitgraph.backends._weights import Int8Weight
+from vitgraph.backends._weights import StoredWeight
 from vitgraph.errors import CheckFailed
+
+QUANTIZED = ("int8", "fp8")
+"""What a quantized product may be planned in; INT4 weights are multiplied as INT8."""
 
 
 @dataclass(frozen=True)
 class PlannedLinear:
-    """A linear site: its ONNX node, the type planned, and for INT8 the weight in the ONNX file (`masked`: its N:M)."""
+    """A linear site: its ONNX node, the type planned (int8, fp8, or floating point), and for a quantized one the weight in
+    the ONNX file (`masked`: its N:M)."""
 
     module: str
     node: str
     type: str
-    weight: Int8Weight | None = None
+    weight: StoredWeight | None = None
     masked: tuple[int, int] | None = None
 
 
@@ -78,7 +82,6 @@ class ContractReport:
 
 def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
     """Hold `engine` against `plan`; the report's `engine` has every key but those of a missing measurement."""
-    int8 = [linear for linear in plan.linears if linear.type == "int8"]
     fallback = [complaint for linear in plan.linears for complaint in _judge_linear(engine, linear)]
     attention = [complaint for site in plan.attentions for complaint in _judge_attention(engine, site)]
     weights = _judge_weights(engine, plan.linears)
@@ -93,16 +96,14 @@ def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
         "bytes": len(engine.plan),
         "build_seconds": engine.build_seconds,
         "layers": len(engine.layers),
-        "linears": {
-            "planned_int8": len(int8),
-            "int8": sum(linear.module not in fallen for linear in int8),
-            "fallback": [linear.module for linear in int8 if linear.module in fallen],
-        },
+        "linears": _count_linears(plan.linears, fallen),
         "gemm": engine.gemms(),
         "attention": {
             "sites": len(plan.attentions),
             "fused": len(fused),
-            "fused_int8": sum(_fused(engine, site) == "int8" for site in fused),
+            **{
+                f"fused_{kind}": sum(_fused(engine, site) == kind for site in fused) for kind in _kinds(plan.attentions)
+            },
         },
         "sparse": {
             "masked": sum(linear.masked is not None for linear in plan.linears),
@@ -114,18 +115,34 @@ def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
     return ContractReport((*fallback, *attention, *weights), report)
 
 
+def _kinds(sites: Iterable[PlannedLinear | PlannedAttention]) -> list[str]:
+    """INT8, and what else of `QUANTIZED` was planned."""
+    planned = {site.type for site in sites}
+    return [kind for kind in QUANTIZED if kind == "int8" or kind in planned]
+
+
+def _count_linears(linears: Iterable[PlannedLinear], fallen: set[str]) -> dict[str, Any]:
+    """How many were planned and kept in each format (INT8 always, others where planned), and which fell back."""
+    quantized = [linear for linear in linears if linear.type in QUANTIZED]
+    counts = dict[str, Any]()
+    for kind in _kinds(quantized):
+        planned = [linear for linear in quantized if linear.type == kind]
+        counts |= {f"planned_{kind}": len(planned), kind: sum(linear.module not in fallen for linear in planned)}
+    return {**counts, "fallback": [linear.module for linear in quantized if linear.module in fallen]}
+
+
 def _judge_linear(engine: Engine, linear: PlannedLinear) -> Iterable[Complaint]:
-    if linear.type != "int8":
+    if linear.type not in QUANTIZED:
         return
     layers = engine.layers_of(linear.node)
     products = [layer for layer in layers if layer.is_gemm or layer.is_convolution]
-    if products and all(layer.compute_type == "int8" for layer in products):
+    if products and all(layer.compute_type == linear.type for layer in products):
         return
-    culprits = [layer for layer in products if layer.compute_type != "int8"] or list(layers)
-    yield Complaint(linear.module, "int8 gemm", _describe(culprits), _why_not_int8(culprits))
+    culprits = [layer for layer in products if layer.compute_type != linear.type] or list(layers)
+    yield Complaint(linear.module, f"{linear.type} gemm", _describe(culprits), _why_fallen(culprits))
 
 
-def _why_not_int8(culprits: list[EngineLayer]) -> str:
+def _why_fallen(culprits: list[EngineLayer]) -> str:
     if not culprits:
         return "the builder's report does not mention this node; was it folded away or renamed?"
     if any(layer.kind == "runtime_fusion" and "int8" in [t.dtype for t in layer.inputs] for layer in culprits):
@@ -180,16 +197,18 @@ def _merged(engine: Engine, linears: Iterable[PlannedLinear]) -> dict[str, list[
 
 def _stored(linear: PlannedLinear, together: list[PlannedLinear]) -> bytes:
     """The bytes to look for: the weight's own, or of the weights `[K, N]` side by side."""
+    if linear.weight is None:
+        return b""
     weights = [each.weight.values for each in together if each.weight is not None]
     alike = len({weight.shape[0] for weight in weights}) == 1 and all(weight.ndim == 2 for weight in weights)
     if len(weights) < 2 or not alike:
-        return b"" if linear.weight is None else linear.weight.values.tobytes()
-    return np.concatenate(weights, axis=1).tobytes()
+        return linear.weight.packed(linear.weight.values)
+    return linear.weight.packed(np.concatenate(weights, axis=1))
 
 
 def _turned(linear: PlannedLinear) -> bytes:
     """The weight as a product of one row stores it: `[N, K]`."""
-    return b"" if linear.weight is None else np.ascontiguousarray(linear.weight.values.T).tobytes()
+    return b"" if linear.weight is None else linear.weight.packed(np.ascontiguousarray(linear.weight.values.T))
 
 
 def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[Complaint]:
@@ -197,10 +216,11 @@ def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[C
     complaints: list[Complaint] = []
     last = len(plan)
     for linear in linears:
-        if linear.type != "int8":
+        if linear.type not in QUANTIZED:
             continue
         if linear.weight is None:
-            complaints.append(Complaint(linear.module, "an INT8 constant in the ONNX file", "none", "not materialized"))
+            planned = f"an {linear.type.upper()} constant in the ONNX file"
+            complaints.append(Complaint(linear.module, planned, "none", "not materialized"))
             continue
         if linear.masked is not None and not linear.weight.follows(*linear.masked):
             n, m = linear.masked
@@ -216,7 +236,8 @@ def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[C
         at = plan.find(_turned(linear)) if at < 0 else at
         if at < 0:
             why = "the builder changed the weight: padded or dequantized"
-            complaints.append(Complaint(linear.module, "its INT8 weight byte for byte in the plan", "not there", why))
+            planned = f"its {linear.weight.format.upper()} weight byte for byte in the plan"
+            complaints.append(Complaint(linear.module, planned, "not there", why))
             continue
         last = at
     return complaints

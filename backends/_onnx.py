@@ -1,7 +1,7 @@
 """A canonical Program as an ONNX file, whose nodes are named after the modules they came from.
 
-`lower` also says what it made of the places an engine is judged by: which node computes which linear layer, whether it
-was planned in INT8 and where its INT8 weight lies, and which node is the softmax of which attention.
+`lower` also says what it made of the places an engine is judged by: which node computes which linear layer, in which
+number formats and where its weight lies, and which node is the softmax of which attention.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from vitgraph.backends._onnx_math import MATH
 from vitgraph.backends._onnx_model import LINEAR, OnnxModel, describe_attention, describe_linear
 from vitgraph.backends._onnx_reduce import REDUCE
 from vitgraph.backends._onnx_weights import WEIGHTS, quantized_weight
+from vitgraph.dialect import dequantize, fake_quantize, format_of
 from vitgraph.errors import InputError
 from vitgraph.program import Program
 from vitgraph.softmax import find_attentions
@@ -44,19 +45,20 @@ RULES: Table = {**LAYOUT, **MATH, **REDUCE, **IMAGE, **WEIGHTS}
 """Every operator that has an ONNX form, and the function that makes it."""
 
 OPSETS = range(20, 24)
-"""Opset 20 has Gelu and the rest of what is used; TensorRT makes the same engine of 13 to 25."""
+"""Opset 20 has Gelu and the rest of what is used; TensorRT makes the same engine of 13 to 25. INT4 and scales for groups
+of weights came with opset 21."""
 
 
-def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int = EXTERNAL_BYTES) -> OnnxModel:
+def lower(program: Program, path: Path, *, opset: int | None = None, external_bytes: int = EXTERNAL_BYTES) -> OnnxModel:
     """Write a canonical program to `path` as ONNX; the same program gives the same bytes.
 
+    `opset` None is the first that has what the program uses: 20, or 21 for INT4 and for groups of weights.
     Constants of `external_bytes` and more in all go to `<path>.data`. Raises `InputError` for a captured program, and
     for operators without an ONNX form: all of them at once, each with its module path.
     """
     if program.form != "canonical":
         raise InputError(f"{program.name}: is as captured; run the canonicalize pass before lowering it to ONNX")
-    if opset not in OPSETS:
-        raise InputError(f"opset {opset}: vitgraph writes opsets {OPSETS.start} to {OPSETS.stop - 1}; use 20")
+    opset = _opset(program, opset)
     g = Lowering(program)
     inputs = [_input(g, node) for node in program.inputs]
     refused = dict[fx.Node, str]()
@@ -76,9 +78,21 @@ def lower(program: Program, path: Path, *, opset: int = 20, external_bytes: int 
         outputs={str(value.name): kind for value, kind in outputs.items()},
         linears=linears,
         attentions=tuple(describe_attention(g, node) for kind, node in find_attentions(program) if kind == "softmax"),
-        int8_weights={name: g.initializers[name].read() for name in names},
+        weights={name: g.initializers[name].read() for name in names},
         operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
     )
+
+
+def _opset(program: Program, asked: int | None) -> int:
+    """The opset asked for, if vitgraph writes it and the program fits in; else the first that will do."""
+    pairs = program.calls(fake_quantize, dequantize)
+    needed = 21 if any(format_of(pair).name == "int4" or tensor_type(pair.args[1]).rank > 1 for pair in pairs) else 20
+    if asked is not None and (asked not in OPSETS or asked < needed):
+        raise InputError(
+            f"opset {asked}: vitgraph writes opsets {OPSETS.start} to {OPSETS.stop - 1}, INT4 and groups of weights from 21 "
+            f"on; use {needed}"
+        )
+    return needed if asked is None else asked
 
 
 def _input(g: Lowering, node: fx.Node) -> ir.Value:

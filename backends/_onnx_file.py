@@ -17,8 +17,9 @@ import onnx
 import torch
 from torch import Tensor
 
-from vitgraph.backends._onnx_graph import ONNX_TYPES, Initializer
+from vitgraph.backends._onnx_graph import INT4, ONNX_TYPES, Initializer
 from vitgraph.errors import InputError
+from vitgraph.formats import pack_int4
 
 EXTERNAL_BYTES = 1_900_000_000
 """From this many bytes of constants on, they go to a file of their own."""
@@ -121,9 +122,10 @@ def _write_data(initializers: Iterable[Initializer], file: BinaryIO) -> None:
 def _write_values(each: Initializer, file: BinaryIO) -> None:
     """The values of one constant, which are let go of right after."""
     tensor = each.read()
-    assert tensor.dtype == each.dtype, each.name
+    packed = each.dtype is INT4
+    assert tensor.dtype == (torch.int8 if packed else each.dtype), each.name
     assert tuple(tensor.shape) == each.shape, each.name
-    file.write(tensor_bytes(tensor))
+    file.write(tensor_bytes(pack_int4(tensor) if packed else tensor))
 
 
 def tensor_bytes(tensor: Tensor) -> memoryview:

@@ -21,11 +21,16 @@ from vitgraph.tensor_type import DTYPE_NAMES, Dim, IntType, Size, TensorType, Tu
 
 aten = torch.ops.aten
 
+INT4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # torch declares it, its stubs do not
+"""How a constant of INT4 codes is marked, which torch holds as int8: the file stores two to a byte."""
+
 ONNX_TYPES: dict[torch.dtype, ir.DataType] = {
     torch.float32: ir.DataType.FLOAT,
     torch.float16: ir.DataType.FLOAT16,
     torch.bfloat16: ir.DataType.BFLOAT16,
     torch.float64: ir.DataType.DOUBLE,
+    torch.float8_e4m3fn: ir.DataType.FLOAT8E4M3FN,
+    INT4: ir.DataType.INT4,
     torch.int8: ir.DataType.INT8,
     torch.uint8: ir.DataType.UINT8,
     torch.int16: ir.DataType.INT16,
@@ -45,7 +50,10 @@ class NoLowering(Exception):
 
 @dataclass(frozen=True)
 class Initializer:
-    """A constant of the file; `read` gives its tensor when its bytes are wanted."""
+    """A constant of the file; `read` gives its tensor when its bytes are wanted.
+
+    The tensor of one whose `dtype` is `INT4` holds its codes as int8.
+    """
 
     name: str
     dtype: torch.dtype
@@ -55,7 +63,8 @@ class Initializer:
     @property
     def nbytes(self) -> int:
         """Bytes of its values."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        count = math.prod(self.shape)
+        return -(-count // 2) if self.dtype is INT4 else count * self.dtype.itemsize
 
 
 class Call:
@@ -140,9 +149,9 @@ class Lowering:
             self._constants[key] = ir.Value(name=unique, type=onnx_type(dtype), shape=ir.Shape(tuple(shape)))
         return self._constants[key]
 
-    def small(self, name: str, tensor: Tensor) -> ir.Value:
-        """A small constant that is not of the program; equal names mean equal values."""
-        return self.initializer(("small", name), name, tensor.shape, tensor.dtype, lambda: tensor)
+    def small(self, name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> ir.Value:
+        """A small constant that is not of the program, stored as `dtype`; equal names mean equal values."""
+        return self.initializer(("small", name), name, tensor.shape, dtype or tensor.dtype, lambda: tensor)
 
     def number(self, value: float, dtype: torch.dtype) -> ir.Value:
         """A single number of a type."""

@@ -1,6 +1,6 @@
 """What was written: the file, and the places in it that an engine is judged by.
 
-Which node computes which linear layer, whether it was planned in INT8 and where its INT8 weight lies, and which node is
+Which node computes which linear layer, in which number formats and where its weight lies, and which node is
 the softmax of which attention.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.backends._onnx_graph import Call, Lowering
-from vitgraph.dialect import attention, fake_quantize
+from vitgraph.dialect import attention, dequantize, fake_quantize, format_of, probability_format
 from vitgraph.tensor_type import TensorType
 
 aten = torch.ops.aten
@@ -24,7 +24,7 @@ aten = torch.ops.aten
 LINEAR: dict[Any, str] = {aten.linear.default: "MatMul", aten.conv1d.default: "Conv", aten.conv2d.default: "Conv"}
 """Operators with a weight, and the ONNX node that computes each."""
 
-Kind = Literal["int8", "fp16", "bf16", "fp32"]
+Kind = Literal["int8", "fp8", "int4", "fp16", "bf16", "fp32"]
 _KINDS: dict[torch.dtype, Kind] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
 _MOVES = (
     aten.reshape.default,
@@ -45,17 +45,18 @@ class LinearNode:
     node: str
     """Name of its MatMul or Conv."""
     operator: str
-    input_quantized: bool
-    weight_quantized: bool
+    input_format: str | None
+    """The number format its input is rounded to, where it is."""
+    weight_format: str | None
     weight: str | None
-    """Name of the INT8 initializer, where there is one: `[K, N]` for MatMul, `[N, K / groups, ...]` for Conv."""
+    """Name of the initializer of codes, where there is one: `[K, N]` for MatMul, `[N, K / groups, ...]` for Conv."""
     k_axis: int
     groups: int = 1
 
     @property
-    def planned_int8(self) -> bool:
-        """Whether both operands are INT8."""
-        return self.input_quantized and self.weight_quantized
+    def planned(self) -> str:
+        """What the product is computed in: the format of its input where both operands have one, else `float`."""
+        return self.input_format if self.input_format and self.weight_format else "float"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class AttentionNode:
     softmax: str
     """Name of its Softmax."""
     planned: Kind
-    """INT8 where its probabilities are quantized, and the type of its operands otherwise."""
+    """The format of its probabilities where they are quantized, and the type of its operands otherwise."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,8 @@ class OnnxModel:
     outputs: Mapping[str, TensorType]
     linears: tuple[LinearNode, ...]
     attentions: tuple[AttentionNode, ...]
-    int8_weights: Mapping[str, Tensor] = field(repr=False)
-    """The INT8 initializers by name, as they are stored."""
+    weights: Mapping[str, Tensor] = field(repr=False)
+    """The initializers of codes by name, as they are stored; INT4 one to a byte."""
     operators: Mapping[str, int] = field(default_factory=dict[str, int])
     """How many nodes there are of each ONNX operator."""
 
@@ -97,12 +98,13 @@ def describe_linear(g: Lowering, node: fx.Node) -> LinearNode:
     operator = LINEAR[node.target]
     dequantizers = [each for each in made if each.op_type == "DequantizeLinear"]
     weight = str(dequantizers[0].inputs[0].name) if dequantizers and dequantizers[0].inputs[0] else None
+    source, stored = _behind_moves(call["input"]), call["weight"]
     return LinearNode(
         path=call.path,
         node=_name_of(made, operator),
         operator=operator,
-        input_quantized=_behind_moves(call["input"]).target is fake_quantize,
-        weight_quantized=weight is not None,
+        input_format=format_of(source).name if source.target is fake_quantize else None,
+        weight_format=format_of(stored).name if stored.target in (fake_quantize, dequantize) else None,
         weight=weight,
         k_axis=0 if operator == "MatMul" else 1,
         groups=1 if operator == "MatMul" else int(call["groups"]),
@@ -112,8 +114,8 @@ def describe_linear(g: Lowering, node: fx.Node) -> LinearNode:
 def describe_attention(g: Lowering, node: fx.Node) -> AttentionNode:
     """What a softmax attention became."""
     call = Call(node)
-    quantized = node.target is attention and call["probability_scale"] is not None
-    planned: Kind = "int8" if quantized else _KINDS.get(call.type.dtype, "fp32")
+    rounded = probability_format(node) if node.target is attention else None
+    planned: Kind = _KINDS.get(call.type.dtype, "fp32") if rounded is None else rounded.name  # type: ignore[assignment]
     return AttentionNode(call.path, _name_of(g.made[node], "Softmax"), planned)
 
 

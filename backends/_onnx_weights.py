@@ -1,7 +1,7 @@
 """ONNX forms of what computes with weights: linear layers, convolutions, quantizers and attention.
 
 The forms are those the TensorRT builder turns into INT8 GEMMs and fused attention: a linear layer is a MatMul whose
-weight is stored `[K, N]`, an INT8 weight is a constant behind one DequantizeLinear, and attention is spelled in
+weight is stored `[K, N]`, a quantized weight is a constant behind one DequantizeLinear, and attention is spelled in
 primitives (Mul, Transpose, MatMul, Add, Softmax, MatMul).
 """
 
@@ -16,15 +16,19 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from vitgraph.backends._onnx_graph import Call, Lowering, NoLowering, Result, Table, tensor_type
-from vitgraph.dialect import QMAX, QMIN, attention, dequantize, fake_quantize, mask
+from vitgraph.backends._onnx_graph import INT4, Call, Lowering, NoLowering, Result, Table, tensor_type
+from vitgraph.dialect import attention, dequantize, fake_quantize, mask, to_codes
+from vitgraph.formats import Format, number_format
 
 aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
 class Weight:
-    """An INT8 constant on its way to a DequantizeLinear: values, scale, and the axis the scale runs along."""
+    """A constant of codes on its way to a DequantizeLinear: codes, scale, and the axis the scale runs along.
+
+    A scale of the rank of the codes has one number for each of equal groups along the axis.
+    """
 
     name: str
     q: Tensor
@@ -32,10 +36,11 @@ class Weight:
     scale_name: str
     axis: int | None
     dtype: torch.dtype
+    grid: Format
 
 
 def quantized_weight(g: Lowering, node: Any) -> Weight | None:
-    """The INT8 constant behind a weight operand; None where the weight is not quantized."""
+    """The constant of codes behind a weight operand; None where the weight is not quantized."""
     if not isinstance(node, fx.Node) or node.target not in (dequantize, fake_quantize):
         return None
     call = Call(node)
@@ -44,7 +49,7 @@ def quantized_weight(g: Lowering, node: Any) -> Weight | None:
         return None
     tensor, scale, axis = g.constant(source), g.constant(call["scale"]), call["axis"]
     if node.target is fake_quantize:
-        tensor = quantize_constant(tensor, scale, axis)
+        tensor = to_codes(tensor, scale, axis, call["format"])
     rank = tensor.dim()
     return Weight(
         name=g.weight_name(source),
@@ -53,33 +58,45 @@ def quantized_weight(g: Lowering, node: Any) -> Weight | None:
         scale_name=g.weight_name(call["scale"]),
         axis=None if axis is None else int(axis) % rank,
         dtype=call.type.dtype,
+        grid=number_format(call["format"]),
     )
 
 
-def quantize_constant(weight: Tensor, scale: Tensor, axis: int | None) -> Tensor:
-    """Round a constant to the INT8 grid exactly as the eager operator does: half to even, clamped to [-128, 127]."""
-    if axis is not None:
-        scale = scale.reshape([-1 if position == axis % weight.dim() else 1 for position in range(weight.dim())])
-    return torch.round(weight / scale).clamp(QMIN, QMAX).to(torch.int8)
-
-
 def dequantized(g: Lowering, weight: Weight, order: Sequence[int]) -> ir.Value:
-    """An INT8 initializer with its axes in the order of storage, and the DequantizeLinear behind it."""
+    """An initializer of codes with its axes in the order of storage, and the DequantizeLinear behind it."""
     stored = weight.q.permute(*order)
-    key = ("int8", weight.name, weight.scale_name, tuple(order))
-    q = g.initializer(key, weight.name, stored.shape, torch.int8, lambda: stored)
+    key = (weight.grid.name, weight.name, weight.scale_name, tuple(order))
+    q = g.initializer(key, weight.name, stored.shape, _stored_as(weight.grid), lambda: stored)
     axis = None if weight.axis is None else list(order).index(weight.axis)
-    scale, zero = _scale_and_zero(g, weight.scale, weight.scale_name, axis, weight.dtype)
-    return g.emit("DequantizeLinear", q, scale, zero, axis=axis)
+    grouped = weight.scale.dim() > 1
+    values = weight.scale.permute(*order) if grouped else weight.scale
+    scale, zero = _scale_and_zero(g, values, weight.scale_name, axis, weight.dtype, weight.grid)
+    size = stored.shape[axis] // values.shape[axis] if grouped and axis is not None else None
+    return g.emit("DequantizeLinear", q, scale, zero, axis=axis, block_size=size)
+
+
+def _stored_as(grid: Format) -> torch.dtype:
+    """The type of the codes in the file."""
+    return INT4 if grid.name == "int4" else grid.dtype
 
 
 def _scale_and_zero(
-    g: Lowering, scale: Tensor, name: str, axis: int | None, dtype: torch.dtype
+    g: Lowering, scale: Tensor, name: str, axis: int | None, dtype: torch.dtype, grid: Format
 ) -> tuple[ir.Value, ir.Value]:
-    """A scale in the type of the arithmetic (a scalar, or a vector along an axis) and INT8 zero points of its shape."""
-    shape = () if axis is None else (scale.numel(),)
-    value = g.initializer(("scale", name, dtype, shape), name, shape, dtype, lambda: scale.reshape(shape).to(dtype))
-    zero = g.small(f"zero_point{list(shape) or ''}", torch.zeros(shape, dtype=torch.int8))
+    """A scale in the type of the arithmetic (a scalar, a vector along an axis, or groups) and zero points of its shape.
+
+    The type of the zero points is the format's: it says what QuantizeLinear rounds to.
+    """
+    shape = () if axis is None else tuple(scale.shape) if scale.dim() > 1 else (scale.numel(),)
+    value = g.initializer(
+        ("scale", name, dtype, shape, axis if scale.dim() > 1 else None),
+        name,
+        shape,
+        dtype,
+        lambda: scale.reshape(shape).to(dtype),
+    )
+    kind = "" if grid.name == "int8" else f"/{grid.name}"
+    zero = g.small(f"zero_point{kind}{list(shape) or ''}", torch.zeros(shape, dtype=grid.dtype), _stored_as(grid))
     return value, zero
 
 
@@ -90,7 +107,8 @@ def _fake_quantize(g: Lowering, call: Call) -> Result:
     dtype, axis = call.type.dtype, call["axis"]
     scale = g.constant(call["scale"])
     axis = None if axis is None else int(axis) % call.type.rank
-    scale_value, zero = _scale_and_zero(g, scale, g.weight_name(call["scale"]), axis, dtype)
+    grid = number_format(call["format"])
+    scale_value, zero = _scale_and_zero(g, scale, g.weight_name(call["scale"]), axis, dtype, grid)
     x = g.operand(call["x"], dtype)
     return quantize_dequantize(g, x, scale_value, zero, axis)
 
@@ -104,7 +122,7 @@ def quantize_dequantize(g: Lowering, x: ir.Value, scale: ir.Value, zero: ir.Valu
 def _dequantize(g: Lowering, call: Call) -> Result:
     weight = quantized_weight(g, call.node)
     if weight is None:
-        raise NoLowering("an INT8 value that is computed has no lowering; dequantize stands on a constant")
+        raise NoLowering("codes that are computed have no lowering; dequantize stands on a constant")
     return dequantized(g, weight, range(weight.q.dim()))
 
 
@@ -180,8 +198,8 @@ def _attention(g: Lowering, call: Call) -> Result:
     bias = None if call["bias"] is None else g.operand(call["bias"], dtype)
     probabilities = softmax_of_scores(g, q, k, tensor_type(call["k"]).rank, bias, call["scale"], dtype)
     if call["probability_scale"] is not None:
-        name = g.weight_name(call["probability_scale"])
-        scale, zero = _scale_and_zero(g, g.constant(call["probability_scale"]), name, None, dtype)
+        name, grid = g.weight_name(call["probability_scale"]), number_format(call["probability_format"])
+        scale, zero = _scale_and_zero(g, g.constant(call["probability_scale"]), name, None, dtype, grid)
         probabilities = quantize_dequantize(g, probabilities, scale, zero)
     return g.emit("MatMul", probabilities, v)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitgraph import dialect
 from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear
 from vitgraph.backends._onnx_model import AttentionNode, OnnxModel
-from vitgraph.backends._weights import read_int8_weights
+from vitgraph.backends._weights import read_weights
 from vitgraph.program import Program
 from vitgraph.sites import find_sites
 from vitgraph.softmax import find_attentions
@@ -17,7 +17,7 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
 
     An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
     """
-    weights = read_int8_weights(model.path)
+    weights = read_weights(model.path)
     masks = {
         f["masked"]: (int(f["n"]), int(f["m"])) for e in program.ledger for f in e.get("found", []) if "masked" in f
     }
@@ -25,7 +25,7 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
         PlannedLinear(
             linear.path,
             linear.node,
-            "int8" if linear.planned_int8 else "float",
+            linear.planned,
             weights.get(linear.node),
             masks.get(linear.path),
         )

@@ -8,14 +8,23 @@ import torch
 from torch import fx
 
 from vitgraph import dialect
+from vitgraph.formats import FORMATS, Format
 from vitgraph.program import Program
 
 
-def insert_pair(program: Program, point: fx.Node, readers: Iterable[fx.Node], name: str, scale: float) -> fx.Node:
+def insert_pair(
+    program: Program,
+    point: fx.Node,
+    readers: Iterable[fx.Node],
+    name: str,
+    scale: float,
+    grid: Format = FORMATS["int8"],
+) -> fx.Node:
     """Insert a pair after `point`, which these readers read from then on; `name` is that of its scale."""
     after = point.next
     constant = program.constant_node(after, name, torch.tensor(scale, dtype=torch.float32))
-    pair = program.insert(after, dialect.fake_quantize, point, constant, None, path=point.meta.get("path", ""))
+    arguments = (point, constant, None, *dialect.format_argument(grid))
+    pair = program.insert(after, dialect.fake_quantize, *arguments, path=point.meta.get("path", ""))
     for reader in readers:
         reader.replace_input_with(point, pair)
     return pair

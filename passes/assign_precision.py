@@ -26,8 +26,8 @@ from torch import Tensor, fx
 
 from vitgraph import dialect
 from vitgraph.contract import Context, Effect, Pass
-from vitgraph.errors import InputError
 from vitgraph.program import Program
+from vitgraph.target import Target
 from vitgraph.tensor_type import TensorType
 
 aten = torch.ops.aten
@@ -50,14 +50,16 @@ class AssignPrecision(Pass):
     linears: Literal["auto", "f32", "half"] = "auto"
     """What quantized products are dequantized to: FP32, or `to` itself; auto takes FP32 where the target multiplies it."""
 
+    def objection(self, target: Target | None) -> str | None:
+        """A type that the target has no arithmetic for."""
+        if target is None or self.to == "f32" or target.supports_type(_TARGET_NAMES[self.to]):
+            return None
+        return f"{target.name} has no {self.to} arithmetic; write to=f16 or to=f32"
+
     def run(self, program: Program, context: Context) -> None:
-        """Cast the weights and insert casts at the borders; `InputError` for a type the target has no arithmetic for."""
+        """Cast the weights and insert casts at the borders."""
         if self.to == "f32":
             return
-        if context.target is not None and not context.target.supports_type(_TARGET_NAMES[self.to]):
-            raise InputError(
-                f"assign-precision: {context.target.name} has no {self.to} arithmetic; write to=f16 or to=f32"
-            )
         half = _HALF[self.to]
         if any(_dtype(node) is half for node in program.calls()):
             context.refuse("model", f"it computes in {self.to} already")
@@ -88,8 +90,11 @@ def _dtype(node: fx.Node) -> torch.dtype | None:
 
 
 def _island(program: Program) -> set[fx.Node]:
-    """Quantized products, their quantizers and what dequantizes their weights: these stay FP32."""
-    island = set(program.calls(*_PAIRS))
+    """Quantized products, their quantizers and what dequantizes their weights: these stay FP32.
+
+    Where a weight alone is quantized, the product is one in `to`, and so is what dequantizes it.
+    """
+    island = {pair for pair in program.calls(*_PAIRS) if not _is_weight_alone(pair)}
     for node in program.calls(*_PRODUCTS):
         if isinstance(node.args[0], fx.Node) and node.args[0].target is dialect.fake_quantize:
             island.add(node)
@@ -98,6 +103,14 @@ def _island(program: Program) -> set[fx.Node]:
                 island.add(weight)
                 weight = weight.args[0]
     return island
+
+
+def _is_weight_alone(pair: fx.Node) -> bool:
+    """Is this on a weight that only products with an input in floating point read?"""
+    return all(
+        user.target in _PRODUCTS and user.args[1] is pair and user.args[0].target is not dialect.fake_quantize  # type: ignore[union-attr]
+        for user in pair.users
+    )
 
 
 def _cast_after(program: Program, node: fx.Node, dtype: torch.dtype) -> None:

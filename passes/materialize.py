@@ -9,6 +9,8 @@ After:
     w = vitgraph.dequantize.default(weight_int8, scale, 0)    # weight_int8: i8, zeros where the mask has them
     y = aten.linear.default(x, w, bias)
 
+Other formats alike: weight_int4 holds INT4 codes in bytes (the ONNX file packs them), weight_fp8 FP8 numbers.
+
 The numbers are the same bit for bit. After this the program no longer trains.
 """
 
@@ -25,7 +27,7 @@ from vitgraph.sites import path_of
 
 @dataclass(frozen=True)
 class Materialize(Pass):
-    """Masks become zeros, quantized weights INT8 constants."""
+    """Masks become zeros, quantized weights constants of INT8 (or INT4, FP8) codes."""
 
     name: ClassVar[str] = "materialize"
     effect: ClassVar[Effect] = Effect.EXACT
@@ -44,10 +46,11 @@ class Materialize(Pass):
             weight, scale = program.constant(node.args[0]), program.constant(node.args[1])
             if weight is None or scale is None:
                 continue  # an activation's: stays a pair
-            axis = node.args[2]
+            axis, grid = node.args[2], dialect.format_of(node)
             assert axis is None or isinstance(axis, int)
-            integers = dialect.to_int8(weight.detach(), scale, axis)
-            constant = program.constant_node(node, f"{node.args[0].target}_int8", integers)  # type: ignore[union-attr]
-            new = program.insert(node, dialect.dequantize, constant, node.args[1], axis)
+            codes = dialect.to_codes(weight.detach(), scale, axis, grid.name)
+            constant = program.constant_node(node, f"{node.args[0].target}_{grid.name}", codes)  # type: ignore[union-attr]
+            arguments = (constant, node.args[1], axis, *dialect.format_argument(grid))
+            new = program.insert(node, dialect.dequantize, *arguments)
             node.replace_all_uses_with(new)
             program.graph.erase_node(node)

@@ -1,4 +1,4 @@
-"""Put INT8 quantizers where the builder wants them, with scales from calibration images.
+"""Put quantizers where the builder wants them, with scales from calibration images: INT8, or another number format.
 
 Before:
     qkv = aten.linear.default(x, w, b)                        # … split into q, k, v …
@@ -17,21 +17,26 @@ Quantizing linear inputs alone makes the builder compute many QKV products in FP
 output prevents that and gives a fused INT8 attention. Structured-sparse INT8 kernels of Ampere need INT8 outputs too.
 Where a head dimension or a number of tokens has no INT8 attention kernel, the attention stays in floating point and the
 reason is recorded.
+
+`weight_format` and `activation_format` name other formats, which then stand on the pairs:
+    wq = vitgraph.fake_quantize.default(w, w_scale, 0, 'int4')        # group=64: w_scale [out, in / 64], along axis 1
+    xq = vitgraph.fake_quantize.default(x, x_scale, None, 'fp8')
 """
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import fx
 
 from vitgraph import dialect
-from vitgraph.calibration import LEVELS, Method, Point, Statistics, observe, threshold, weight_scales
+from vitgraph.calibration import Method, Point, Statistics, observe, threshold, weight_scales
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.formats import FORMATS, Format, FormatName
 from vitgraph.passes._pairs import insert_pair
 from vitgraph.program import Program
 from vitgraph.sites import (
@@ -46,15 +51,19 @@ from vitgraph.sites import (
     weight_of,
 )
 from vitgraph.softmax_threshold import softmax_thresholds
+from vitgraph.target import Target
 
 aten = torch.ops.aten
+
+_PRODUCTS = (("int8", "int8"), ("int4", "int8"), ("int4", "int4"), ("fp8", "fp8"))
+"""Formats of weights and activations that are multiplied with each other; every weight also with floating point."""
 
 _GROUPED = "an engine with INT8 grouped convolutions has more layers, not fewer (dense=true)"
 
 
 @dataclass(frozen=True)
 class Quantize(Pass):
-    """Insert INT8 quantize/dequantize pairs and calibrate them."""
+    """Insert quantize/dequantize pairs and calibrate them."""
 
     name: ClassVar[str] = "quantize"
     effect: ClassVar[Effect] = Effect.LOSSY
@@ -65,6 +74,11 @@ class Quantize(Pass):
     percentile: float = 99.99
     weights: Method = "minmax"
     """minmax or mse."""
+    weight_format: FormatName = "int8"
+    activation_format: FormatName | Literal["float"] = "int8"
+    """float: weights alone are quantized."""
+    group: int | None = None
+    """Give each so many weights along a linear's input a scale of their own; None: one scale an output channel."""
     attention: bool = True
     """INT8 attention where the target has a kernel for it."""
     outputs: bool = False
@@ -74,16 +88,42 @@ class Quantize(Pass):
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
-    def run(self, program: Program, context: Context) -> None:
-        """Calibrate, then insert. Raises `InputError` without calibration images or for a method weights don't have."""
+    @property
+    def needs_images(self) -> bool:
+        """Activations have scales; weights alone need no image."""
+        return self.activation_format != "float"
+
+    def objection(self, target: Target | None) -> str | None:
+        """Options that contradict each other, or formats that the target has no product for."""
         if self.weights not in ("minmax", "mse"):
-            raise InputError(f"quantize: weights={self.weights}: weights take minmax or mse")
-        if context.calibration is None:
-            raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
+            return f"weights={self.weights}: weights take minmax or mse"
+        if self.group is not None and self.group < 1:
+            return f"group={self.group}: a group is at least one weight"
+        pair = (self.weight_format, self.activation_format)
+        if self.activation_format != "float" and pair not in _PRODUCTS:
+            known = ", ".join(f"{weight} with {activation}" for weight, activation in _PRODUCTS)
+            return (
+                f"no kernel multiplies {pair[0]} weights with {pair[1]} activations; take {known}, or float activations"
+            )
+        return None if target is None else target.product_refusal(*pair, grouped=self.group is not None)
+
+    def run(self, program: Program, context: Context) -> None:
+        """Calibrate, then insert. Raises `InputError` without calibration images where activations are quantized."""
         sites = find_sites(program)
         linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
         plan = _Plan(program, linears)
-        for attention in sites.attentions:
+        if self.activation_format != "float":
+            self._quantize_activations(program, plan, sites.attentions, context)
+        for site in linears:
+            self._quantize_weight(program, site)
+
+    def _quantize_activations(
+        self, program: Program, plan: _Plan, attentions: Sequence[AttentionSite], context: Context
+    ) -> None:
+        """What the linears read, and the attentions; each in its format."""
+        if context.calibration is None:
+            raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
+        for attention in attentions:
             why = self._attention_refusal(attention, plan, context)
             if why is not None:
                 context.refuse(attention.path, why)
@@ -93,29 +133,51 @@ class Quantize(Pass):
             plan.add_outputs()
         if not plan.points:
             return
-        start = time.perf_counter()
         histograms = self.method != "minmax"
         points = [Point(node) for node in plan.points] + [Point(site.node, inside=True) for site in plan.attentions]
-        seen = observe(program, points, context.calibration, histograms=histograms, progress=context.progress)
-        tops = self._softmax_thresholds(program, plan.attentions, seen[len(plan.points) :], context)
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = observe(program, points, context.calibration, histograms=histograms, progress=context.progress)
+            tops = self._softmax_thresholds(program, plan.attentions, seen[len(plan.points) :], context)
         for node, statistics in zip(plan.points, seen, strict=False):
-            self._quantize_value(program, node, plan.points[node], self._scale(statistics))
-        for site in linears:
-            self._quantize_weight(program, site)
+            grid = FORMATS[self.activation_format] if plan.is_for_linears(node) else self._attention_format
+            top = threshold(statistics, self.method, self.percentile, grid)
+            self._quantize_value(program, node, plan.points[node], top, grid)
         for attention, top in zip(plan.attentions, tops, strict=True):
-            _quantize_probabilities(program, attention, top / LEVELS)
+            _quantize_probabilities(program, attention, top, self._attention_format)
+
+    @property
+    def _attention_format(self) -> Format:
+        """What attentions, and outputs, are rounded to: no kernel computes or puts out INT4."""
+        return FORMATS["int8" if self.activation_format == "int4" else self.activation_format]
 
     def _take_linears(self, sites: list[LinearSite], context: Context) -> list[LinearSite]:
         """The sites that get a pair; the others are refused."""
         taken = list[LinearSite]()
         for site in sites:
-            why = _GROUPED if self.dense and site.role in ("depthwise", "grouped") else _linear_refusal(site)
+            why = self._linear_refusal(site, context)
             if why is not None:
                 context.refuse(site.path, why)
             elif context.take(self.name, site.path):
                 taken.append(site)
         return taken
+
+    def _linear_refusal(self, site: LinearSite, context: Context) -> str | None:
+        """Why this product gets no pair, or None."""
+        if self.dense and site.role in ("depthwise", "grouped"):
+            return _GROUPED
+        convolution = site.node.target is not aten.linear.default
+        if self.group is not None and (convolution or site.k % self.group):
+            what = (
+                "a convolution has no groups of weights"
+                if convolution
+                else f"{site.k} inputs are no multiple of {self.group}"
+            )
+            return f"{what} (group={self.group})"
+        if convolution and context.target is not None:
+            why = context.target.convolution_refusal(self.weight_format, self.activation_format)
+            if why is not None:
+                return why
+        return _quantized_refusal(site)
 
     def _attention_refusal(self, site: AttentionSite, plan: _Plan, context: Context) -> str | None:
         """Why this attention stays in floating point, or None."""
@@ -127,27 +189,29 @@ class Quantize(Pass):
             return "its output does not go into a quantized linear, and an INT8 attention must have an INT8 output"
         if context.target is None:
             return None
-        return context.target.attention_refusal("int8", site.head_dim, max(site.tokens, site.keys), site.value_dim)
-
-    def _scale(self, seen: Statistics) -> float:
-        return threshold(seen, self.method, self.percentile) / LEVELS
+        return context.target.attention_refusal(
+            self._attention_format.name, site.head_dim, max(site.tokens, site.keys), site.value_dim
+        )
 
     def _softmax_thresholds(
         self, program: Program, sites: list[AttentionSite], seen: list[Statistics], context: Context
     ) -> list[float]:
         """By the error of the attention's output with `mse`; else as all other points."""
         assert context.calibration is not None
+        grid = self._attention_format
         if self.method != "mse":
-            return [threshold(each, self.method, self.percentile) for each in seen]
+            return [threshold(each, self.method, self.percentile, grid) for each in seen]
         nodes, largest = [site.node for site in sites], [each.largest for each in seen]
         if not nodes:
             return []
-        return softmax_thresholds(program, nodes, largest, context.calibration, context.progress)
+        return softmax_thresholds(program, nodes, largest, context.calibration, context.progress, grid)
 
-    def _quantize_value(self, program: Program, point: fx.Node, readers: list[fx.Node] | None, scale: float) -> None:
+    def _quantize_value(
+        self, program: Program, point: fx.Node, readers: list[fx.Node] | None, top: float, grid: Format
+    ) -> None:
         """Insert a pair after `point`, for these readers or for all."""
         name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
-        insert_pair(program, point, readers if readers is not None else list(point.users), name, scale)
+        insert_pair(program, point, readers if readers is not None else list(point.users), name, top / grid.high, grid)
 
     def _quantize_weight(self, program: Program, site: LinearSite) -> None:
         weight: Any = site.node.args[1]
@@ -155,11 +219,12 @@ class Quantize(Pass):
         values = program.tensor(str(source.target))
         if weight.target is dialect.mask:
             values = values * program.tensor(str(weight.args[1].target)).to(values.dtype)
-        scale = weight_scales(values, "minmax" if self.weights == "minmax" else "mse")
+        grid, axis = FORMATS[self.weight_format], 0 if self.group is None else 1
+        scale = weight_scales(values, "minmax" if self.weights == "minmax" else "mse", grid, self.group)
         constant = program.constant_node(site.node, f"{source.target}_scale", scale)
-        pair = program.insert(site.node, dialect.fake_quantize, weight, constant, 0)
+        pair = program.insert(site.node, dialect.fake_quantize, weight, constant, axis, *dialect.format_argument(grid))
         site.node.update_arg(1, pair)
-        rounding = dialect.fake_quantize(values, scale, 0) - values
+        rounding = dialect.fake_quantize(values, scale, axis, grid.name) - values
         _keep_shift(program, site.node, rounding.detach())
 
 
@@ -177,8 +242,8 @@ def _keep_shift(program: Program, node: fx.Node, rounding: torch.Tensor) -> None
     node.update_arg(2, program.constant_node(node, name, bias.detach() + moved, trainable))
 
 
-def _linear_refusal(site: LinearSite) -> str | None:
-    """Why this product gets no pair, or None."""
+def _quantized_refusal(site: LinearSite) -> str | None:
+    """Why this product can't get a pair, or None."""
     x, weight = site.node.args[:2]
     assert isinstance(x, fx.Node)
     assert isinstance(weight, fx.Node)
@@ -198,6 +263,11 @@ class _Plan:
         self.attentions = list[AttentionSite]()
         for site in linears:
             self._read(site.node.args[0], site.node)
+
+    def is_for_linears(self, point: fx.Node) -> bool:
+        """Is the quantized value what linears read, and nothing else?"""
+        readers = self.points[point]
+        return readers is not None and all(reader in self.by_node for reader in readers)
 
     def is_consumed_quantized(self, node: fx.Node) -> bool:
         """Do all readers, behind layout operators, quantize the value?"""
@@ -234,6 +304,6 @@ class _Plan:
                 self.points[site.node] = None
 
 
-def _quantize_probabilities(program: Program, site: AttentionSite, scale: float) -> None:
-    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(scale))
-    site.node.args = (*site.node.args[:5], constant)
+def _quantize_probabilities(program: Program, site: AttentionSite, top: float, grid: Format) -> None:
+    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(top / grid.high))
+    site.node.args = (*site.node.args[:5], constant, *dialect.format_argument(grid))

@@ -22,7 +22,6 @@ its models (`highest=9`); by default the highest is that of the largest divisor 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
@@ -88,9 +87,8 @@ class QuantizeLinearAttention(Pass):
         points = list(dict.fromkeys(place.node for places in planned.values() for place in places))
         if not points:
             return
-        start = time.perf_counter()
-        seen = observe(program, [Point(node) for node in points], context.calibration, progress=context.progress)
-        context.timings["calibration"] = context.timings.get("calibration", 0.0) + time.perf_counter() - start
+        with context.timed("calibration"):
+            seen = observe(program, [Point(node) for node in points], context.calibration, progress=context.progress)
         statistics = dict(zip(points, seen, strict=True))
         for site in sites:
             for place in planned[site]:

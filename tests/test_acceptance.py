@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitgraph.backends._weights import read_int8_weights
+from vitgraph.backends._weights import read_weights
 
 pytestmark = pytest.mark.slow
 
@@ -98,8 +98,10 @@ def placed_words(data: Path, *words: str) -> list[str]:
     return [*given, "--evaluate-images", "100", "--batch", "1:8:64", *words]
 
 
-PLAIN = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{{{}}},place{{{}}}"
-PLAIN += ",assign-precision,materialize,legalize"  # without `smooth`, so that block 7's fc2 costs points
+PLAIN = (
+    "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{{{}}},place{{{}}}"
+    + ",assign-precision,materialize,legalize"
+)  # without `smooth`, so that block 7's fc2 costs points
 
 
 def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_sparse_int8_is_two_of_four_down_to_the_plan(model: str, linears: int, t
     assert report["engine"]["sparse"]["masked"] == linears
     assert report["engine"]["sparse"]["chosen"] is None, "no GPU chose a tactic here"
     plan = (tmp_path / "out" / "engine.plan").read_bytes()
-    weights = read_int8_weights(tmp_path / "out" / "model.onnx")
+    weights = read_weights(tmp_path / "out" / "model.onnx")
     assert len(weights) == linears
     for name, weight in weights.items():
         groups = np.moveaxis(weight.values, weight.k_axis, -1).reshape(-1, 4)

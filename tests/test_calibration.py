@@ -215,4 +215,4 @@ def test_a_row_of_zeros_has_a_positive_scale(shape: tuple[int, ...]) -> None:
     for scale in (weight_scales(weight, "mse"), weight_scales(weight, "minmax")):
         assert scale.shape == (3,)
         assert bool((scale > 0).all())
-        assert bool((dialect.to_int8(weight, scale, 0)[1] == 0).all())
+        assert bool((dialect.to_codes(weight, scale, 0)[1] == 0).all())

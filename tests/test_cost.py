@@ -109,6 +109,34 @@ def test_quantized_operands_have_eight_bits() -> None:
     assert half_way.bit_operations == half_way.macs * 8 * 32
 
 
+def test_int4_weights_take_four_bits_and_half_a_byte() -> None:
+    text = QUANTIZED.replace("dequantize.default(w, t, 0)", "dequantize.default(w, t, 0, 'int4')")
+    tensors = {"s": torch.tensor(0.1), "w": torch.ones(6, 8, dtype=torch.int8), "t": torch.full((6,), 0.1)}
+    cost = count(parse(text, tensors))
+    assert cost.bit_operations == cost.macs * 8 * 4
+    assert cost.stored_bytes == 24 + 4 * 6 + 4
+    both = count(
+        parse(text.replace("fake_quantize.default(x, s, None)", "fake_quantize.default(x, s, None, 'int4')"), tensors)
+    )
+    assert both.bit_operations == both.macs * 4 * 4
+    odd = text.replace("6, 8]", "1, 7]").replace("8]", "7]").replace("t: f32[6]", "t: f32[1]").replace("6]", "1]")
+    tensors |= {"w": torch.ones(1, 7, dtype=torch.int8), "t": torch.full((1,), 0.1)}
+    assert count(parse(odd, tensors)).stored_bytes == 4 + 4 + 4  # the last byte is half empty
+
+
+def test_fp8_weights_take_eight_bits_and_their_zeros_count() -> None:
+    text = QUANTIZED.replace("dequantize.default(w, t, 0)", "dequantize.default(w, t, 0, 'fp8')").replace(
+        "w: i8", "w: f8"
+    )
+    weight = torch.ones(6, 8)
+    weight[0] = 0.0
+    tensors = {"s": torch.tensor(0.1), "w": weight.to(torch.float8_e4m3fn), "t": torch.full((6,), 0.1)}
+    cost = count(parse(text, tensors))
+    assert cost.nonzero_macs == 5 * 5 * 8
+    assert cost.bit_operations == cost.nonzero_macs * 8 * 8
+    assert cost.stored_bytes == 48 + 4 * 6 + 4
+
+
 def test_half_precision_has_sixteen_bits() -> None:
     cost = count(parse(LINEAR.replace("f32", "f16")))
     assert cost.bit_operations == cost.macs * 16 * 16

@@ -35,6 +35,16 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
         ("fp16", "assign-precision,materialize,legalize"),
         ("bf16", "assign-precision{to=bf16},materialize,legalize"),
         ("int8", "balance-attention,smooth,quantize,assign-precision,materialize,legalize"),
+        ("fp8", "quantize{weight_format=fp8 activation_format=fp8},assign-precision,materialize,legalize"),
+        (
+            "w4a8",
+            "balance-attention,smooth,quantize{weights=mse weight_format=int4},assign-precision,materialize,legalize",
+        ),
+        (
+            "w4a4",
+            "balance-attention,smooth,quantize{weights=mse weight_format=int4 activation_format=int4},"
+            + "materialize,legalize",
+        ),
         (
             "int8-best",
             "split-outliers,balance-attention,smooth,quantize,reconstruct,assign-precision,materialize,legalize",
@@ -81,7 +91,9 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 def test_a_name_that_is_nearly_right() -> None:
     with pytest.raises(InputError, match="did you mean sparse-int8"):
         load_recipe("sparse-int", find_pass)
-    with pytest.raises(InputError, match="there are bf16, fp16, int8, int8-best, sparse-int8, trio, trio-dense"):
+    with pytest.raises(
+        InputError, match="there are bf16, fp16, fp8, int8, int8-best, sparse-int8, trio, trio-dense, w4a4, w4a8"
+    ):
         load_recipe("zzz", find_pass)
 
 

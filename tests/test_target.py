@@ -15,6 +15,7 @@ device: toy
 compute_capability: null
 rates: {}
 matmul: {types: [], source: toy}
+quantized: {types: [], grouped: [], convolutions: [], lacks: {}, source: toy}
 bandwidth_gb_s: null
 power_w: null
 sparse: null

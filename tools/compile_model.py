@@ -156,13 +156,25 @@ def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("engine", f"{engine['bytes']:,} bytes, {engine['layers']} layers ({engine['flavour']} {engine['version']})"),
         ("role", f"{engine['role']}: {engine['role_why']}"),
-        ("linears", f"{linears['int8']} of {linears['planned_int8']} planned run in INT8{fallback}"),
+        ("linears", f"{_kept_linears(linears)}{fallback}"),
         ("products", ", ".join(f"{count} {kind}" for kind, count in engine["gemm"].items() if count) or "none"),
-        ("attention", f"{attention['fused']} of {attention['sites']} fused, {attention['fused_int8']} in INT8"),
+        ("attention", f"{attention['fused']} of {attention['sites']} fused, {_kept_attentions(attention)}"),
     ]
     if sparse.get("masked"):
         facts.append(("sparse", f"{sparse['masked']} masked, {sparse.get('chosen')} chosen: {sparse.get('why')}"))
     return facts
+
+
+def _kept_linears(linears: dict[str, Any]) -> str:
+    """In each format that was planned, how many run in it."""
+    kinds = [name for name in ("int8", "fp8") if linears.get(f"planned_{name}")] or ["int8"]
+    return ", ".join(f"{linears[kind]} of {linears[f'planned_{kind}']} planned run in {kind.upper()}" for kind in kinds)
+
+
+def _kept_attentions(attention: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{attention[f'fused_{kind}']} in {kind.upper()}" for kind in ("int8", "fp8") if f"fused_{kind}" in attention
+    )
 
 
 def _percent(value: float | None) -> str:

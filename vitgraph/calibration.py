@@ -2,7 +2,7 @@
 
 Two runs over the images: the first finds each point's largest magnitude, the second counts magnitudes into a histogram
 of that range. A histogram is the same in whatever portions the images come (only a static batch over 1 fills its last one). The scale that a method picks
-from it is symmetric: one step is `threshold / 127`.
+from it is symmetric: one step is `threshold / 127` in INT8, and the threshold over the largest code in any format.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from torch import Tensor, fx
 from vitgraph.contract import Images
 from vitgraph.dialect import probabilities
 from vitgraph.errors import InputError
+from vitgraph.formats import FORMATS, Format
 from vitgraph.program import Program
 
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 METHODS: tuple[str, ...] = get_args(Method)
 
 BINS = 4096
+INT8 = FORMATS["int8"]
 LEVELS = 127
 _SMALLEST = 1e-8
 """The least threshold: a point that is always zero still needs a positive scale, which must survive FP16."""
@@ -179,57 +181,70 @@ def _fill(pixels: Tensor, size: int) -> Tensor:
     return pixels[torch.arange(size) % pixels.shape[0]]
 
 
-def threshold(statistics: Statistics, method: Method, percentile: float = 99.99) -> float:
-    """The magnitude that becomes 127; what is larger is clipped. `percentile` is in percent, used by that method only."""
+def threshold(statistics: Statistics, method: Method, percentile: float = 99.99, grid: Format = INT8) -> float:
+    """The magnitude that becomes the largest code (127); what is larger is clipped.
+
+    `percentile` is in percent, used by that method only. Raises `InputError` for entropy where codes are no equal steps.
+    """
     if method == "minmax":
         return statistics.largest
     if method == "percentile":
         share = statistics.counts.cumsum(0) / statistics.counts.sum()
         index = int(torch.searchsorted(share, torch.tensor(percentile / 100, dtype=share.dtype)))
         return statistics.largest * (min(index, BINS - 1) + 1) / BINS
-    return _search(statistics, _entropy if method == "entropy" else _squared_error)
+    if method == "entropy" and grid.dtype.is_floating_point:
+        raise InputError(f"method=entropy counts equal steps, which {grid.name} does not have; take mse or minmax")
+    return _search(statistics, grid, _entropy if method == "entropy" else _squared_error)
 
 
-def _search(statistics: Statistics, cost: Callable[[Statistics, float], float]) -> float:
+def _search(statistics: Statistics, grid: Format, cost: Callable[[Statistics, float, Format], float]) -> float:
     """The cheapest of 128 thresholds, geometrically spaced from 1/128 of the range to the whole of it."""
     candidates = statistics.largest * torch.logspace(-7, 0, 128, base=2.0, dtype=torch.float64)
-    costs = [cost(statistics, float(candidate)) for candidate in candidates]
+    costs = [cost(statistics, float(candidate), grid) for candidate in candidates]
     return float(candidates[min(range(len(costs)), key=costs.__getitem__)])
 
 
-def _squared_error(statistics: Statistics, top: float) -> float:
+def _squared_error(statistics: Statistics, top: float, grid: Format) -> float:
     """Expected squared error of rounding and clipping at `top`."""
     centers = statistics.centers()
-    step = top / LEVELS
-    rounded = (centers / step).round().clamp(max=LEVELS) * step
+    step = top / grid.high
+    rounded = grid.nearest(centers / step) * step
     return float((statistics.counts * (centers - rounded).square()).sum())
 
 
-def _entropy(statistics: Statistics, top: float) -> float:
+def _entropy(statistics: Statistics, top: float, grid: Format) -> float:
     """Kullback–Leibler divergence from the clipped distribution to its 127-level version (S. Migacz, GTC 2017)."""
-    kept = max(LEVELS, round(top / statistics.largest * BINS))
+    levels = int(grid.high)
+    kept = max(levels, round(top / statistics.largest * BINS))
     reference = statistics.counts[:kept].clone()
     shape = statistics.counts[:kept]
     reference[-1] += statistics.counts[kept:].sum()
-    level = (torch.arange(kept) * LEVELS) // kept
-    total = torch.zeros(LEVELS, dtype=torch.float64).index_add(0, level, shape)
-    filled = torch.zeros(LEVELS, dtype=torch.float64).index_add(0, level, (shape > 0).double())
+    level = (torch.arange(kept) * levels) // kept
+    total = torch.zeros(levels, dtype=torch.float64).index_add(0, level, shape)
+    filled = torch.zeros(levels, dtype=torch.float64).index_add(0, level, (shape > 0).double())
     coarse = torch.where(shape > 0, (total / filled.clamp(min=1))[level], 0.0)
     p, q = reference / reference.sum().clamp(min=1), coarse / coarse.sum().clamp(min=1)
     inside = p > 0
     return float((p[inside] * (p[inside] / q[inside].clamp(min=1e-12)).log()).sum())
 
 
-def weight_scales(weight: Tensor, method: Literal["minmax", "mse"] = "minmax") -> Tensor:
-    """One scale for each output channel of `weight` `[out, …]`: `[out]`, positive."""
+def weight_scales(
+    weight: Tensor, method: Literal["minmax", "mse"] = "minmax", grid: Format = INT8, group: int | None = None
+) -> Tensor:
+    """Positive scales for `weight` `[out, …]`: `[out]`, one for each output channel.
+
+    With `group`, for `[out, in]`: `[out, in / group]`, one for each `group` weights along the input.
+    """
     rows = weight.detach().float().flatten(1)
-    top = rows.abs().amax(1).clamp(min=_SMALLEST)
+    if group is not None:
+        rows = rows.reshape(len(rows), -1, group)
+    top = rows.abs().amax(-1).clamp(min=_SMALLEST)
     if method == "minmax":
-        return top / LEVELS
+        return top / grid.high
     best, least = top.clone(), torch.full_like(top, torch.inf)
     for ratio in torch.linspace(0.6, 1.0, 21):
-        step = (top * ratio / LEVELS).unsqueeze(1)
-        error = ((rows / step).round().clamp(-LEVELS - 1, LEVELS) * step - rows).square().sum(1)
+        step = (top * ratio / grid.high).unsqueeze(-1)
+        error = (grid.nearest(rows / step) * step - rows).square().sum(-1)
         better = error < least
         best, least = torch.where(better, top * ratio, best), torch.where(better, error, least)
-    return best / LEVELS
+    return best / grid.high

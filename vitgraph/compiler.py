@@ -166,7 +166,8 @@ def _prepare(
     device, sizes, chosen = get_target(target), parse_batch(batch), load_recipe(recipe, find_pass)
     steps = chosen.pipeline if pipeline is None else parse_pipeline(pipeline, find_pass)
     steps = _bounded(steps, {name: value for name, value in bounds.items() if value is not None}, chosen.name)
-    needs_images = any(step.name == "quantize" for step in steps.passes)
+    steps.check(device)
+    needs_images = any(step.needs_images for step in steps.passes)
     if needs_images and calibration[0] is None:
         raise InputError(
             f"recipe {chosen.name} quantizes, which needs calibration images: give --calibration-data a folder, "

@@ -114,6 +114,15 @@ class Pass:
         """The effect of this pass with these options."""
         return self.effect
 
+    @property
+    def needs_images(self) -> bool:
+        """Whether there is nothing to quantize by without calibration images."""
+        return False
+
+    def objection(self, target: Target | None) -> str | None:
+        """Why these options can't be had, on this target or at all; None where they can. Asked before any work."""
+        return None
+
     def run(self, program: Program, context: Context) -> None:
         """Rewrite the program. Raises `PassError` or `InputError` where an option asks for what can't be."""
         raise NotImplementedError(type(self).__name__)

@@ -71,12 +71,15 @@ def _nonzeros(program: Program, node: fx.Node) -> int:
     masks = [user for user in node.users if user.target is dialect.mask]
     if masks:
         return int(program.tensor(str(masks[0].args[1].target)).sum())  # type: ignore[union-attr]
-    return int(tensor.count_nonzero())
+    bits = tensor.view(torch.uint8) if tensor.dtype == torch.float8_e4m3fn else tensor  # no FP8 kernel counts
+    return int(bits.count_nonzero())
 
 
 def _stored(program: Program) -> int:
-    """Bytes of all constants as they stand; 2:4 packing is the engine's business and not counted."""
-    return sum(t.numel() * t.element_size() for t in program.tensors().values() if t.dtype != torch.bool)
+    """Bytes of all constants as the ONNX file has them; 2:4 packing is the engine's business and not counted."""
+    int4 = {pair.args[0].target for pair in program.calls(dialect.dequantize) if dialect.format_of(pair).name == "int4"}  # type: ignore[union-attr]
+    sizes = {name: t.numel() * t.element_size() for name, t in program.tensors().items() if t.dtype != torch.bool}
+    return sum(-(-size // 2) if name in int4 else size for name, size in sizes.items())
 
 
 def _at_one(sizes: tuple[Size, ...]) -> list[int]:
@@ -126,11 +129,11 @@ _MACS: dict[Any, Callable[[Program, fx.Node], tuple[int, float]]] = {
 
 
 def _bits(value: Any) -> int:
-    """Bits of one operand: 8 behind a quantizer (also behind views of one), else its type's."""
+    """Bits of one operand: those of the format behind a quantizer (also behind views of one), else its type's."""
     node = value
     while isinstance(node, fx.Node) and node.op == "call_function":
         if node.target in (dialect.fake_quantize, dialect.dequantize):
-            return 8
+            return dialect.format_of(node).bits
         if node.target not in (
             aten.reshape.default,
             aten.permute.default,

@@ -3,11 +3,12 @@
 Each is registered with `torch.library` as a composition of ATen operators, so that it runs on every device, has a
 gradient and works on fake tensors without more being said:
 
-- `vitgraph.attention(q, k, v, bias, scale, probability_scale)`: softmax(scale q kᵀ + bias) v, and the place of a
-  quantizer on the softmax's output
+- `vitgraph.attention(q, k, v, bias, scale, probability_scale, probability_format)`: softmax(scale q kᵀ + bias) v, and the
+  place of a quantizer on the softmax's output
 - `vitgraph.mask(weight, keep)`: an N:M or block mask on a weight, until `materialize` folds it
-- `vitgraph.fake_quantize(x, scale, axis)`: INT8 quantize and dequantize, straight-through gradient
-- `vitgraph.dequantize(q, scale, axis)`: an INT8 constant back to floating point
+- `vitgraph.fake_quantize(x, scale, axis, format)`: quantize to a number format (`vitgraph.formats`; INT8 unless another is
+  named) and dequantize, straight-through gradient
+- `vitgraph.dequantize(q, scale, axis, format)`: a constant of codes back to floating point
 - `vitgraph.log2_quantize(x, scale, rule, low, high)`: a positive value to a power of two, straight-through gradient
 """
 
@@ -17,20 +18,23 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
+
+from vitgraph.formats import FORMATS, Format, number_format, spread
 
 aten = torch.ops.aten
 
 _library: Any = torch.library.Library("vitgraph", "DEF")  # its methods have no annotations
 _library.define(
-    "attention(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, Tensor? probability_scale=None) -> Tensor"
+    "attention(Tensor q, Tensor k, Tensor v, Tensor? bias, float scale, Tensor? probability_scale=None, "
+    "str probability_format='int8') -> Tensor"
 )
 _library.define("mask(Tensor weight, Tensor keep) -> Tensor")
-_library.define("fake_quantize(Tensor x, Tensor scale, int? axis=None) -> Tensor")
-_library.define("dequantize(Tensor q, Tensor scale, int? axis=None) -> Tensor")
+_library.define("fake_quantize(Tensor x, Tensor scale, int? axis=None, str format='int8') -> Tensor")
+_library.define("dequantize(Tensor q, Tensor scale, int? axis=None, str format='int8') -> Tensor")
 _library.define("log2_quantize(Tensor x, Tensor? scale=None, str rule='nearest', int low=-6, int high=9) -> Tensor")
 
-QMIN, QMAX = -128, 127
+QMIN, QMAX = int(FORMATS["int8"].low), int(FORMATS["int8"].high)
 """What a signed INT8 Q/DQ pair keeps, in ONNX and in TensorRT."""
 
 
@@ -38,36 +42,51 @@ class _FakeQuantize(torch.autograd.Function):
     """Round to the grid; pass the gradient where nothing was clipped (straight-through, Bengio et al. 2013)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
-        steps = (x / scale).round_()
+    def forward(ctx: Any, x: Tensor, scale: Tensor, grid: Format) -> Tensor:
+        steps = x / scale
+        codes = grid.nearest(steps)
         if ctx.needs_input_grad[0]:
-            ctx.save_for_backward((steps >= QMIN) & (steps <= QMAX))
-        return steps.clamp_(QMIN, QMAX).mul_(scale)
+            unclipped = steps if grid.dtype.is_floating_point else steps.round_()
+            ctx.save_for_backward((unclipped >= grid.low) & (unclipped <= grid.high))
+        return codes.mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None
+        return grads[0] * inside, None, None
 
 
-def _along(scale: Tensor, axis: int | None, rank: int) -> Tensor:
-    """A scale vector shaped to broadcast along one axis; a single scale as it is."""
-    if axis is None:
-        return scale
-    return scale.reshape([-1 if position == axis % rank else 1 for position in range(rank)])
+def to_codes(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
+    """The codes that `fake_quantize` rounds to, in the format's own type, of the shape of `x`."""
+    grid = number_format(format)
+    return grid.nearest(x / spread(scale, axis, x.shape)).to(grid.dtype)
 
 
-def to_int8(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
-    """The integers that `fake_quantize` rounds to: round(x / scale), half to even, clipped; int8, the shape of `x`."""
-    return torch.round(x / _along(scale, axis, x.dim())).clamp(QMIN, QMAX).to(torch.int8)
+def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
+    return _FakeQuantize.apply(x, spread(scale, axis, x.shape), number_format(format))  # type: ignore[no-any-return]
 
 
-def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
-    return _FakeQuantize.apply(x, _along(scale, axis, x.dim()))  # type: ignore[no-any-return]
+def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
+    if q.dtype != number_format(format).dtype:
+        raise ValueError(f"dequantize: {format} codes are {number_format(format).dtype}, not {q.dtype}")
+    return q.to(scale.dtype) * spread(scale, axis, q.shape)
 
 
-def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
-    return q.to(scale.dtype) * _along(scale, axis, q.dim())
+def format_of(pair: fx.Node) -> Format:
+    """The number format of a `fake_quantize` or `dequantize`."""
+    return number_format(str(pair.args[3]) if len(pair.args) > 3 else "int8")
+
+
+def format_argument(grid: Format) -> tuple[str, ...]:
+    """The last argument of a pair in this format: none for INT8, the default."""
+    return () if grid.name == "int8" else (grid.name,)
+
+
+def probability_format(node: fx.Node) -> Format | None:
+    """The number format that an `attention` rounds its probabilities to; None where it does not."""
+    if len(node.args) < 6 or node.args[5] is None:
+        return None
+    return number_format(str(node.args[6]) if len(node.args) > 6 else "int8")
 
 
 LOG2_RULES = {"nearest": 2.0**0.5, "bit": 1.5}
@@ -123,11 +142,17 @@ def probabilities(q: Tensor, k: Tensor, bias: Tensor | None, scale: float) -> Te
 
 
 def _attention(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, probability_scale: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    probability_scale: Tensor | None = None,
+    probability_format: str = "int8",
 ) -> Tensor:
     weights = probabilities(q, k, bias, scale)
     if probability_scale is not None:
-        weights = _fake_quantize(weights, probability_scale)
+        weights = _fake_quantize(weights, probability_scale, None, probability_format)
     return torch.matmul(weights, v)
 
 

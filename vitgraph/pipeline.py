@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from vitgraph.contract import Context, Pass, PassError
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.program import Program
+from vitgraph.target import Target
 from vitgraph.text import show
 from vitgraph.verify import check
 
@@ -51,6 +52,7 @@ class Pipeline:
     def run(self, program: Program, context: Context | None = None, instruments: Sequence[Instrument] = ()) -> Program:
         """Run every pass on a copy of the program and give back the copy; the ledger has one entry a pass."""
         context = context or Context()
+        self.check(context.target)
         work = program.copy()
         for position, step in enumerate(self.passes, start=1):
             context.progress("passes", position - 1, len(self.passes))
@@ -60,6 +62,13 @@ class Pipeline:
             _run_step(step, where, work, context, instruments)
         context.progress("passes", len(self.passes), len(self.passes))
         return work
+
+    def check(self, target: Target | None) -> None:
+        """Raise `InputError` where a pass is asked for what can't be had, on this target or at all."""
+        for step in self.passes:
+            why = step.objection(target)
+            if why is not None:
+                raise InputError(f"{step.name}: {why}")
 
     def __str__(self) -> str:
         return ",".join(show_pass(step) for step in self.passes)

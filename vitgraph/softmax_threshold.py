@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import LEVELS, Point, runs
+from vitgraph.calibration import INT8, Point, runs
 from vitgraph.contract import Images
 from vitgraph.dialect import probabilities
+from vitgraph.formats import Format
 from vitgraph.program import Program
 
 IMAGES = 32
@@ -30,8 +31,9 @@ def softmax_thresholds(
     largest: Sequence[float],
     images: Images,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    grid: Format = INT8,
 ) -> list[float]:
-    """For each attention the probability that becomes 127; `largest` is the largest one that was seen of each."""
+    """For each attention the probability that becomes the largest code; `largest` is the largest one that was seen of each."""
     operands = [[Point(arg) for arg in node.args[:4] if isinstance(arg, fx.Node)] for node in attentions]
     flat = list(dict.fromkeys(point for points in operands for point in points))
     errors = torch.zeros(len(attentions), len(_THRESHOLDS), dtype=torch.float64)
@@ -41,7 +43,7 @@ def softmax_thresholds(
         for row, (node, points) in enumerate(zip(attentions, operands, strict=True)):
             q, k, v, *bias = (known[point] for point in points)
             scale: float = node.args[4]  # type: ignore[assignment]
-            errors[row] += _errors(probabilities(q, k, bias[0] if bias else None, scale), v, largest[row])
+            errors[row] += _errors(probabilities(q, k, bias[0] if bias else None, scale), v, largest[row], grid)
         done += values[0].shape[0]
         if done >= IMAGES:
             break
@@ -49,11 +51,11 @@ def softmax_thresholds(
     return [top * float(_THRESHOLDS[index]) for top, index in zip(largest, best, strict=True)]
 
 
-def _errors(p: Tensor, v: Tensor, largest: float) -> Tensor:
+def _errors(p: Tensor, v: Tensor, largest: float, grid: Format) -> Tensor:
     """Squared error of the attention's output for each threshold, `[thresholds]`; p is `[…, tokens, keys]`."""
     found = list[float]()
     for share in _THRESHOLDS:
-        step = largest * float(share) / LEVELS
-        rounded = (p / step).round_().clamp_(max=LEVELS).mul_(step).sub_(p)
+        step = largest * float(share) / grid.high
+        rounded = grid.nearest(p / step).mul_(step).sub_(p)
         found.append(float(torch.matmul(rounded, v).square().sum()))
     return torch.tensor(found, dtype=torch.float64)

@@ -80,6 +80,30 @@ class MatmulRule(_Frozen):
     source: str
 
 
+class ProductRule(_Frozen):
+    """The quantized products the builder compiles, each as `weights x activations`; `float`: weights alone are quantized.
+
+    `grouped` are those that take a scale for each group of weights along K, `convolutions` those that a convolution takes.
+    `lacks` says why another is missing: under its own name, under that of a format, or under `grouped` or `convolutions`.
+    """
+
+    types: tuple[str, ...]
+    grouped: tuple[str, ...]
+    convolutions: tuple[str, ...]
+    lacks: dict[str, str]
+    source: str
+
+    def refusal(self, weights: str, activations: str, kind: Literal["types", "grouped", "convolutions"]) -> str | None:
+        """Why the product is not among the `types` (`grouped`, `convolutions`), or None where it is."""
+        product = f"{weights} x {activations}"
+        if product in getattr(self, kind):
+            return None
+        for name in (product, kind, weights, activations):
+            if name in self.lacks:
+                return self.lacks[name]
+        return f"not among its {kind}: {', '.join(getattr(self, kind)) or 'none'}"
+
+
 class Builder(_Frozen):
     """How one TensorRT flavour serves this target: where it builds, which versions, and what its engine is good for."""
 
@@ -98,6 +122,7 @@ class Target(_Frozen):
     compute_capability: str | None
     rates: dict[str, Rate]
     matmul: MatmulRule
+    quantized: ProductRule
     bandwidth_gb_s: float | None
     power_w: float | None
     sparse: SparseRule | None
@@ -122,8 +147,32 @@ class Target(_Frozen):
         """
         return kind in self.matmul.types
 
+    def product_refusal(self, weights: str, activations: str, grouped: bool = False) -> str | None:
+        """Why a linear can't be built of weights and activations in these number formats, or None where it can."""
+        kind: Literal["types", "grouped"] = "grouped" if grouped else "types"
+        why = self.quantized.refusal(weights, activations, "types") or self.quantized.refusal(
+            weights, activations, kind
+        )
+        if why is None:
+            return None
+        what = f"{weights} weights{' in groups' if grouped else ''} with {activations} activations"
+        own = ", ".join(getattr(self.quantized, kind))
+        having = ", ".join(t.name for t in all_targets() if t.quantized.refusal(weights, activations, kind) is None)
+        return (
+            f"{self.name} has no product of {what}: {why}; take one it has ({own}), or a target that has it ({having})"
+        )
+
+    def convolution_refusal(self, weights: str, activations: str) -> str | None:
+        """Why a convolution can't be built of these number formats, or None where it can."""
+        why = self.quantized.refusal(weights, activations, "convolutions")
+        return (
+            None
+            if why is None
+            else f"{self.name} has no convolution of {weights} weights with {activations} activations: {why}"
+        )
+
     def attention(self, kind: str) -> AttentionKernel | None:
-        """The fused attention kernel computing in `kind` (fp16, bf16, int8), or None where there is none."""
+        """The fused attention kernel computing in `kind` (fp16, bf16, int8, fp8), or None where there is none."""
         return self.attention_kernels.get(kind)
 
     def attention_refusal(self, kind: str, head_dim: int, tokens: int, value_dim: int | None = None) -> str | None:

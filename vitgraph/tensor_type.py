@@ -23,6 +23,7 @@ DTYPES: dict[str, torch.dtype] = {
     "f16": torch.float16,
     "bf16": torch.bfloat16,
     "f64": torch.float64,
+    "f8": torch.float8_e4m3fn,
     "i8": torch.int8,
     "u8": torch.uint8,
     "i16": torch.int16,

@@ -184,6 +184,28 @@ CASES: dict[str, str] = {
     ),
     "fake_quantize": f"s: f32[] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s)",
     "fake_quantize_channels": f"s: f32[8] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s, -1)",
+    "fake_quantize_int4": f"s: f32[] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s, None, 'int4')",
+    "fake_quantize_fp8": f"s: f32[] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s, None, 'fp8')",
+    "dequantize_int4": (
+        f"q: i8[5, 8] = constant('int4'); s: f32[5] = constant('s'); {X}; "
+        "d = vitgraph.dequantize.default(q, s, 0, 'int4'); y = aten.add.Tensor(x, d)"
+    ),
+    "dequantize_fp8": (
+        f"q: f8[5, 8] = constant('q'); s: f32[5] = constant('s'); {X}; "
+        "d = vitgraph.dequantize.default(q, s, 0, 'fp8'); y = aten.add.Tensor(x, d)"
+    ),
+    "dequantize_groups": (
+        f"q: i8[5, 8] = constant('int4'); s: f32[5, 2] = constant('s'); {X}; "
+        "d = vitgraph.dequantize.default(q, s, 1, 'int4'); y = aten.add.Tensor(x, d)"
+    ),
+    "linear_of_groups": (
+        f"w: f32[6, 8] = weight('w'); s: f32[6, 2] = constant('s'); {X}; "
+        "d = vitgraph.fake_quantize.default(w, s, 1, 'int4'); y = aten.linear.default(x, d, None)"
+    ),
+    "attention_fp8": (
+        "s: f32[] = constant('s'); x: f32[N, 2, 5, 8] = input(); "
+        "y = vitgraph.attention.default(x, x, x, None, 0.5, s, 'fp8')"
+    ),
     "dequantize": f"q: i8[5, 8] = constant('q'); s: f32[5] = constant('s'); {X}; d = vitgraph.dequantize.default(q, s, 0); y = aten.add.Tensor(x, d)",
 }
 """Name of a case, and its lines."""
@@ -207,7 +229,8 @@ def _put_in_range(name: str, tensor: torch.Tensor) -> None:
         if tensor.dtype == torch.int64:
             tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape) % 5)
         elif tensor.dtype == torch.int8:
-            tensor.copy_(torch.randint(-128, 128, tensor.shape, generator=torch.Generator().manual_seed(1)))
+            limit = 8 if name == "int4" else 128
+            tensor.copy_(torch.randint(-limit, limit, tensor.shape, generator=torch.Generator().manual_seed(1)))
         elif tensor.dtype == torch.bool and tensor.dim() > 2:
             tensor[..., 0] = True  # a row of an attention mask that hides everything has no softmax
         elif name.startswith(("s", "v", "scale")) or name.endswith("scale"):

@@ -9,11 +9,11 @@ from tests.backends.test_engine import ATTENTION, HALF, INT8, engine
 from tests.backends.test_layers import layer
 from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear, check_contract
 from vitgraph.backends._layers import EngineLayer
-from vitgraph.backends._weights import Int8Weight
+from vitgraph.backends._weights import StoredWeight
 from vitgraph.errors import CheckFailed
 
 VALUES = np.tile(np.array([[5], [0], [-3], [0]], np.int8), (2, 8))
-WEIGHT = Int8Weight(VALUES, 0, False)
+WEIGHT = StoredWeight(VALUES, 0, False)
 LINEAR = PlannedLinear("a", "a/MatMul", "int8", WEIGHT, (2, 4))
 SITE = PlannedAttention("attn", "attn/Softmax", "int8")
 PLAN = b"..." + VALUES.tobytes() + b"..."
@@ -90,14 +90,14 @@ def test_a_convolutions_bytes_are_exempt() -> None:
 
 
 def test_weights_out_of_order_in_the_plan_are_found() -> None:
-    other = Int8Weight(np.full((4, 4), 7, np.int8), 0, False)
+    other = StoredWeight(np.full((4, 4), 7, np.int8), 0, False)
     plan = other.values.tobytes() + PLAN
     linears = (LINEAR, replace(LINEAR, module="b", weight=other, masked=None))
     assert check_contract(engine(INT8, plan=plan), EnginePlan(linears)).complaints == ()
 
 
 def test_a_mask_that_was_lost_is_named() -> None:
-    dense = Int8Weight(np.ones((8, 8), np.int8), 0, False)
+    dense = StoredWeight(np.ones((8, 8), np.int8), 0, False)
     made = engine(INT8, plan=dense.values.tobytes())
     report = check_contract(made, EnginePlan((replace(LINEAR, weight=dense),)))
     assert [complaint.planned for complaint in report.complaints] == ["2:4 along K in the ONNX file"]
@@ -114,7 +114,7 @@ def test_an_int8_linear_without_a_constant_is_named() -> None:
 def test_weights_merged_into_one_product_are_found_side_by_side(kept: bool) -> None:
     values = [VALUES, np.roll(VALUES, 1, axis=1) * 2]
     linears = tuple(
-        PlannedLinear(name, f"{name}/MatMul", "int8", Int8Weight(each, 0, False))
+        PlannedLinear(name, f"{name}/MatMul", "int8", StoredWeight(each, 0, False))
         for name, each in zip("qk", values, strict=True)
     )
     together = layer("gemm", "int8:4x8,int8:8x16", nodes=("k/MatMul", "q/MatMul"))

@@ -14,9 +14,8 @@ from onnx import numpy_helper
 from tests.backends.operator_cases import CASES, batch_for, build
 from tests.conftest import ROOT
 from vitgraph.backends._onnx import lower
-from vitgraph.backends._onnx_weights import quantize_constant
 from vitgraph.backends.ort import Ort
-from vitgraph.dialect import fake_quantize
+from vitgraph.dialect import fake_quantize, to_codes
 from vitgraph.errors import InputError
 from vitgraph.program import Program
 from vitgraph.text import parse
@@ -154,16 +153,16 @@ def test_what_is_said_of_linears_and_attentions(tmp_path: Path) -> None:
     model = lower(block(), tmp_path / "m.onnx")
     file = load(tmp_path / "m.onnx")
     qkv, proj, head = model.linears
-    assert (qkv.path, qkv.node, qkv.planned_int8, qkv.weight, qkv.k_axis) == (
-        *("attn.qkv", "attn.qkv/MatMul", True, "attn.qkv.weight", 0),
+    assert (qkv.path, qkv.node, qkv.planned, qkv.weight, qkv.k_axis) == (
+        *("attn.qkv", "attn.qkv/MatMul", "int8", "attn.qkv.weight", 0),
     )
-    assert (proj.path, proj.input_quantized, proj.weight_quantized, proj.weight) == ("attn.proj", False, False, None)
-    assert (head.path, head.input_quantized, head.weight_quantized, head.planned_int8) == ("head", False, True, False)
+    assert (proj.path, proj.input_format, proj.weight_format, proj.weight) == ("attn.proj", None, None, None)
+    assert (head.path, head.input_format, head.weight_format, head.planned) == ("head", None, "int8", "float")
     assert [(a.path, a.softmax, a.planned) for a in model.attentions] == [("attn", "attn/Softmax", "int8")]
     for name in (qkv.node, proj.node, head.node, model.attentions[0].softmax):
         assert name in nodes(file)
-    assert set(model.int8_weights) == {"attn.qkv.weight", "head.weight"}
-    for name, weight in model.int8_weights.items():
+    assert set(model.weights) == {"attn.qkv.weight", "head.weight"}
+    for name, weight in model.weights.items():
         assert stored(file)[name].tobytes() == weight.contiguous().numpy().tobytes()
     assert model.dynamic_batch
     assert list(model.inputs) == ["x"]
@@ -187,7 +186,7 @@ def test_int8_weights_are_the_eager_grid_transposed(tmp_path: Path) -> None:
 def test_rounding_of_weights_is_half_to_even_and_clamped() -> None:
     weight = torch.tensor([0.5, 1.5, -0.5, -2.5, 127.6, -200.0])
     wanted = torch.tensor([0, 2, 0, -2, 127, -128], dtype=torch.int8)
-    assert torch.equal(quantize_constant(weight, torch.tensor(1.0), None), wanted)
+    assert torch.equal(to_codes(weight, torch.tensor(1.0)), wanted)
 
 
 def test_masks_are_folded(tmp_path: Path) -> None:
@@ -209,7 +208,7 @@ def test_convolution_weight_is_int8_along_its_outputs(tmp_path: Path) -> None:
     file = load(tmp_path / "m.onnx")
     assert stored(file)["w"].shape == (8, 4, 3, 3)
     (linear,) = model.linears
-    assert (linear.operator, linear.planned_int8, linear.k_axis, linear.weight) == ("Conv", True, 1, "w")
+    assert (linear.operator, linear.planned, linear.k_axis, linear.weight) == ("Conv", "int8", 1, "w")
     assert [a.i for a in nodes(file)["model/DequantizeLinear_2"].attribute if a.name == "axis"] == [0]
     batch = batch_for(program)
     with Ort().load(tmp_path / "m.onnx") as runner:

@@ -12,7 +12,7 @@ from vitgraph.backends import trt
 from vitgraph.backends._builder import EngineBuildError
 from vitgraph.backends._contract import ContractReport, EnginePlan, PlannedAttention, PlannedLinear, check_contract
 from vitgraph.backends._engine import Engine
-from vitgraph.backends._weights import read_int8_weights
+from vitgraph.backends._weights import read_weights
 from vitgraph.backends.trt import build_engine, unbuildable_why
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.target import Target, get_target
@@ -28,7 +28,7 @@ def build(vit: Vit, folder: Path, **options: Any) -> Engine:
 
 def hold(engine: Engine, vit: Vit, folder: Path, attention: str) -> ContractReport:
     """The contract of `vit` with all its linears INT8 where it is quantized."""
-    weights = read_int8_weights(folder / "m.onnx")
+    weights = read_weights(folder / "m.onnx")
     masked = (2, 4) if vit.masked else None
     linears = tuple(
         PlannedLinear(node.rpartition("/")[0], node, "int8", weights[node], masked)

@@ -6,39 +6,39 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.backends.onnx_vit import Vit, linear_nodes, make_vit, onnx, write_vit
-from vitgraph.backends._weights import Int8Weight, read_int8_weights
+from vitgraph.backends._weights import StoredWeight, read_weights
 
 
 def test_reads_the_weights_of_every_linear(tmp_path: Path) -> None:
     vit = Vit(masked=True)
-    weights = read_int8_weights(write_vit(vit, tmp_path / "m.onnx"))
+    weights = read_weights(write_vit(vit, tmp_path / "m.onnx"))
     assert list(weights) == linear_nodes(vit)
     assert weights["blocks.0.mlp.fc1/MatMul"].values.shape == (64, 256)
     assert all(weight.k_axis == 0 and weight.follows(2, 4) for weight in weights.values())
 
 
 def test_a_dense_weight_does_not_follow_the_pattern(tmp_path: Path) -> None:
-    weights = read_int8_weights(write_vit(Vit(), tmp_path / "m.onnx"))
+    weights = read_weights(write_vit(Vit(), tmp_path / "m.onnx"))
     assert not any(weight.follows(2, 4) for weight in weights.values())
 
 
 def test_a_float_graph_has_none(tmp_path: Path) -> None:
-    assert read_int8_weights(write_vit(Vit("none"), tmp_path / "m.onnx")) == {}
+    assert read_weights(write_vit(Vit("none"), tmp_path / "m.onnx")) == {}
 
 
 def test_external_data(tmp_path: Path) -> None:
     onnx.save(make_vit(Vit(masked=True)), tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
-    assert all(weight.follows(2, 4) for weight in read_int8_weights(tmp_path / "m.onnx").values())
+    assert all(weight.follows(2, 4) for weight in read_weights(tmp_path / "m.onnx").values())
 
 
 @pytest.mark.parametrize(("k_axis", "follows"), [(0, True), (1, False)])
 def test_the_axis_matters(k_axis: int, follows: bool) -> None:
     values = np.tile(np.array([[1], [1], [0], [0]], np.int8), (2, 8))
-    assert Int8Weight(values, k_axis, False).follows(2, 4) == follows
+    assert StoredWeight(values, k_axis, False).follows(2, 4) == follows
 
 
 def test_k_must_be_a_multiple_of_m() -> None:
-    assert not Int8Weight(np.zeros((6, 8), np.int8), 0, False).follows(2, 4)
+    assert not StoredWeight(np.zeros((6, 8), np.int8), 0, False).follows(2, 4)
 
 
 @pytest.mark.parametrize(("op", "shape", "k_axis"), [("Gemm", (16, 8), 1), ("Conv", (16, 8, 1, 1), 1)])
@@ -56,5 +56,5 @@ def test_gemm_and_conv_sum_over_axis_one(op: str, shape: tuple[int, ...], k_axis
     ]
     graph = helper.make_graph(nodes, "g", [x], [y], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), tmp_path / "m.onnx")
-    (weight,) = read_int8_weights(tmp_path / "m.onnx").values()
+    (weight,) = read_weights(tmp_path / "m.onnx").values()
     assert (weight.k_axis, weight.convolution) == (k_axis, op == "Conv")
