@@ -38,14 +38,12 @@ from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.formats import FORMATS, Format, FormatName
 from vitgraph.passes._pairs import insert_pair
+from vitgraph.passes._points import Points
 from vitgraph.program import Program
 from vitgraph.sites import (
     BLOCK_ROLES,
-    BRANCH_ENDS,
-    LAYOUT,
     AttentionSite,
     LinearSite,
-    behind_layout,
     find_sites,
     select,
     weight_of,
@@ -111,14 +109,14 @@ class Quantize(Pass):
         """Calibrate, then insert. Raises `InputError` without calibration images where activations are quantized."""
         sites = find_sites(program)
         linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
-        plan = _Plan(program, linears)
+        plan = Points(linears)
         if self.activation_format != "float":
             self._quantize_activations(program, plan, sites.attentions, context)
         for site in linears:
             self._quantize_weight(program, site)
 
     def _quantize_activations(
-        self, program: Program, plan: _Plan, attentions: Sequence[AttentionSite], context: Context
+        self, program: Program, plan: Points, attentions: Sequence[AttentionSite], context: Context
     ) -> None:
         """What the linears read, and the attentions; each in its format."""
         if context.calibration is None:
@@ -179,7 +177,7 @@ class Quantize(Pass):
                 return why
         return _quantized_refusal(site)
 
-    def _attention_refusal(self, site: AttentionSite, plan: _Plan, context: Context) -> str | None:
+    def _attention_refusal(self, site: AttentionSite, plan: Points, context: Context) -> str | None:
         """Why this attention stays in floating point, or None."""
         if not self.attention:
             return "INT8 attention was not asked for (attention=false)"
@@ -251,57 +249,6 @@ def _quantized_refusal(site: LinearSite) -> str | None:
         return "it is quantized already"
     plain = weight.args[0] if weight.target is dialect.mask else weight
     return None if plain is weight_of(site.node) else "its weight is computed, not a constant"
-
-
-class _Plan:
-    """Which values get a pair: a node, and those of its readers that read the quantized value (None for all)."""
-
-    def __init__(self, program: Program, linears: list[LinearSite]) -> None:
-        self.program, self.linears = program, linears
-        self.by_node = {site.node: site for site in linears}
-        self.points = dict[fx.Node, list[fx.Node] | None]()
-        self.attentions = list[AttentionSite]()
-        for site in linears:
-            self._read(site.node.args[0], site.node)
-
-    def is_for_linears(self, point: fx.Node) -> bool:
-        """Is the quantized value what linears read, and nothing else?"""
-        readers = self.points[point]
-        return readers is not None and all(reader in self.by_node for reader in readers)
-
-    def is_consumed_quantized(self, node: fx.Node) -> bool:
-        """Do all readers, behind layout operators, quantize the value?"""
-        readers = [(user, node) for user in node.users]
-        while readers:
-            user, source = readers.pop()
-            if user.target in LAYOUT:
-                readers += [(each, user) for each in user.users]
-            elif user not in self.by_node or user.args[0] is not source:
-                return False
-        return bool(node.users)
-
-    def add_attention(self, site: AttentionSite) -> None:
-        """Quantize q, k and v: at the output of the linear they come from, where one does; else where they are read."""
-        self.attentions.append(site)
-        for operand in site.node.args[:3]:
-            assert isinstance(operand, fx.Node)
-            source = behind_layout(operand)
-            if source in self.by_node:
-                self.points[source] = None
-            else:
-                self._read(operand, site.node)
-
-    def _read(self, point: Any, reader: fx.Node) -> None:
-        """This reader, too, reads the point's quantized value."""
-        readers = self.points.setdefault(point, [])
-        if readers is not None and reader not in readers:
-            readers.append(reader)
-
-    def add_outputs(self) -> None:
-        """Quantize what the sparse kernels put out: proj and fc2, before the residual addition."""
-        for site in self.linears:
-            if site.role in BRANCH_ENDS:
-                self.points[site.node] = None
 
 
 def _quantize_probabilities(program: Program, site: AttentionSite, top: float, grid: Format) -> None:

@@ -131,3 +131,32 @@ def test_a_captured_program_may_hold_any_operator() -> None:
     change_target(program, aten.relu6.default)
     program.form = "captured"
     assert verify(program) == {}
+
+
+CODES = """
+q: i8[2, 4] = constant("q")
+s: f32[2, {groups}] = constant("s")
+x: f32[2, 4] = input()
+w: f32[2, 4] = vitgraph.dequantize.default(q, s, 1, '{format}')
+y: f32[2, 4] = aten.add.Tensor(x, w)
+return_(y)
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "groups", "format", "words"),
+    [
+        (7, 2, "int4", None),
+        (8, 2, "int4", "codes that int4 does not have"),
+        (8, 2, "int8", None),
+        (-9, 1, "int4", "codes that int4 does not have"),
+        (7, 3, "int4", "arguments don't fit"),
+        (7, 2, "int3", "arguments don't fit: no number format 'int3'"),
+        (7, 2, "fp8", "arguments don't fit: dequantize: fp8 codes are torch.float8_e4m3fn, not torch.int8"),
+    ],
+)
+def test_codes_are_ones_of_their_format(code: int, groups: int, format: str, words: str | None) -> None:
+    tensors = {"q": torch.tensor([[0, 1, -2, code]] * 2, dtype=torch.int8), "s": torch.ones(2, groups)}
+    found = verify(parse(CODES.format(groups=groups, format=format), tensors))
+    assert bool(found) == (words is not None)
+    assert words is None or words in str(found)

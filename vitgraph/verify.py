@@ -1,15 +1,17 @@
 """Is this program valid? All complaints at once, each under the line of text it is about.
 
 Checked: every operator is one the form allows; every weight is there and finite; the type each node carries is the
-type its operator gives for its arguments; values stand before their uses; scales are positive; there is one output.
+type its operator gives for its arguments; values stand before their uses; scales are positive, codes are ones of their
+format; there is one output.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import fx
 
 from vitgraph.contract import PassError
-from vitgraph.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, log2_quantize
+from vitgraph.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, format_of, log2_quantize
 from vitgraph.operator_schema import schema_of, writes
 from vitgraph.program import Program, infer_node
 from vitgraph.tensor_type import TensorType
@@ -68,7 +70,8 @@ def _content(program: Program, node: fx.Node) -> list[str]:
     if node.op == "get_attr":
         return _weight(program, node)
     if node.op == "call_function":
-        return _operator(program, node) + _type(node) + _scale(program, node)
+        kind = _type(node)
+        return _operator(program, node) + kind + _scale(program, node) + ([] if kind else _codes(program, node))
     return [] if node.op == "output" else [f"{node.op} has no place in a graph"]
 
 
@@ -115,3 +118,14 @@ def _scale(program: Program, node: fx.Node) -> list[str]:
     if scale is None or bool((scale > 0).all()):
         return []
     return ["a scale must be positive"]
+
+
+def _codes(program: Program, node: fx.Node) -> list[str]:
+    """INT4 codes lie in bytes, which hold others too; the ONNX file would cut those off."""
+    codes = program.constant(node.args[0]) if node.target is dequantize else None
+    if codes is None or codes.dtype.is_floating_point:
+        return []
+    grid = format_of(node)
+    return (
+        [] if torch.equal(codes, codes.clamp(grid.low, grid.high)) else [f"holds codes that {grid.name} does not have"]
+    )

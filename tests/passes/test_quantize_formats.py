@@ -1,6 +1,7 @@
 """INT4 and FP8 pairs: what the text says, which codes weights become, and which target refuses what and why."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from vitgraph.passes import pipeline
 from vitgraph.passes.assign_precision import AssignPrecision
 from vitgraph.passes.materialize import Materialize
 from vitgraph.passes.quantize import Quantize
-from vitgraph.program import Program
+from vitgraph.program import Program, load, save
 from vitgraph.target import all_targets, get_target
 from vitgraph.text import parse, show
 
@@ -248,6 +249,16 @@ return_(y)
     assert body(show(result)) == body(show(parse(WEIGHT_ALONE)))
     x = torch.randn(3, 8)
     torch.testing.assert_close(result.run(x), program.run(x), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("step", [W4A8, FP8, W4_GROUPS])
+def test_a_saved_program_is_the_same(step: Quantize, tmp_path: Path) -> None:
+    program, _ = codes_of(step)
+    save(program, tmp_path / "program.safetensors")
+    again = load(tmp_path)
+    assert show(again) == show(program)
+    x = torch.randn(2, 5, 32)
+    assert torch.equal(again.run(x), program.run(x))
 
 
 def test_a_second_run_changes_nothing() -> None:
