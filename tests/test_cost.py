@@ -143,10 +143,23 @@ def test_half_precision_has_sixteen_bits() -> None:
     assert cost.stored_bytes == 2 * 54
 
 
-def test_the_report_says_why_no_time_is_estimated() -> None:
+def test_int8_weights_with_two_of_four_zeros_are_packed() -> None:
+    codes = torch.tensor([0, 1, 1, 0], dtype=torch.int8).repeat(6, 2)
+    tensors = {"s": torch.tensor(0.1), "w": codes, "t": torch.full((6,), 0.1)}
+    cost = count(parse(QUANTIZED, tensors))
+    assert cost.unpacked_bytes == 48 + 4 * 6 + 4
+    assert cost.stored_bytes == 0.625 * 48 + 4 * 6 + 4
+    assert cost.parameters == 48  # the weight was trained once; scales were not
+    assert cost.nonzero_parameters == 24
+    codes[0, :4] = torch.tensor([1, 1, 1, 0])  # three of four in one group: nothing can be packed as 2:4
+    assert count(parse(QUANTIZED, tensors)).stored_bytes > 0.625 * 48 + 28
+
+
+def test_the_report_has_every_key() -> None:
     document = count(parse(LINEAR)).to_json()
-    assert document["weight_bytes"] == {"dense_fp32": 216, "stored": 216, "ratio": 1.0}
-    assert document["estimated_ms"] is None
-    assert document["estimated_ms_why"]
+    assert document["weight_bytes"] == {"dense_fp32": 216, "stored": 216, "unpacked": 216, "ratio": 1.0}
+    assert set(document) == {
+        "parameters", "nonzero_parameters", "macs", "nonzero_macs", "bit_operations", "weight_bytes"
+    }  # fmt: skip
     empty = count(parse("x: f32[2] = input()\nreturn_(x)")).to_json()
     assert empty["weight_bytes"]["ratio"] is None

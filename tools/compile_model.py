@@ -124,7 +124,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
     stored = cost.get("weight_bytes")
     if stored:
-        facts.append(("weights", f"{stored['stored']:,} bytes of {stored['dense_fp32']:,} in FP32"))
+        facts.append(("weights", f"{stored['stored']:,} bytes packed, of {stored['dense_fp32']:,} in FP32"))
     if accuracy is None:
         facts.append(("accuracy", f"not measured: {report.accuracy_why}"))
     else:

@@ -68,7 +68,7 @@ ROWS = (
     ("  of it in INT8", "engine", "attention", "fused_int8"),
     ("linears with a 2:4 mask", "engine", "sparse", "masked"),
     ("plan bytes", "engine", "bytes"),
-    ("weight bytes in model.onnx", "cost", "weight_bytes", "stored"),
+    ("weight bytes in model.onnx", "cost", "weight_bytes", "unpacked"),
 )
 """What the table shows: a label, and the path of keys in the report."""
 

@@ -78,8 +78,13 @@ def inspect_graph(
     node: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only nodes whose name, operator or module path matches.")
     ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="What it costs: counts, honest and as papers count; no weights are loaded.")
+    ] = False,
 ) -> Answer:
     """Show a graph: its facts, its sites and its nodes; of a compilation's folder, the report."""
+    if cost:
+        return _cost(model, settings, node, form)
     path = Path(model)
     if path.is_dir() and (path / "report.json").is_file() and node is None and form is not Format.DOT:
         return _report(path, form)
@@ -99,6 +104,14 @@ def inspect_graph(
         dot = to_dot(view)
         return Answer(data | {"dot": dot}, dot)
     return Answer(data, _to_text(view, facts=node is None))
+
+
+def _cost(model: str, settings: ModelSettings, node: str | None, form: Format) -> Answer:
+    from vitgraph.tools.graph_cost import inspect_cost
+
+    if node is not None or form is Format.DOT:
+        raise InputError("--cost counts the whole graph, as text or JSON; leave out --node and --format dot")
+    return inspect_cost(model, settings, form is Format.JSON)
 
 
 def view_program(program: Program) -> View:

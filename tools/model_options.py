@@ -72,21 +72,24 @@ class ModelSettings:
         return found + (["--batch"] if self.batch != "1" else [])
 
 
-def load_named(spec: str, settings: ModelSettings) -> LoadedModel:
-    """The model that MODEL names, with its weights."""
+def load_named(spec: str, settings: ModelSettings, values: bool = True) -> LoadedModel:
+    """The model that MODEL names, with its weights; without `values`, with their shapes only."""
     from vitgraph.models import load_model
 
     return load_model(
         spec,
-        weights=settings.weights or "pretrained",
+        weights=settings.weights or ("pretrained" if values else None),
         model_args=settings.arguments(),
         preprocessing=settings.preprocessing(),
         seed=settings.seed,
     )
 
 
-def open_program(spec: str, settings: ModelSettings) -> Program:
-    """What MODEL|PROGRAM names, captured or read; `InputError` where it is neither."""
+def open_program(spec: str, settings: ModelSettings, values: bool = True) -> Program:
+    """What MODEL|PROGRAM names, captured or read; `InputError` where it is neither.
+
+    Without `values`, a model's weights have shapes only, unless the settings name some.
+    """
     path = Path(spec)
     if path.suffix == ".onnx":
         raise InputError(
@@ -94,7 +97,7 @@ def open_program(spec: str, settings: ModelSettings) -> Program:
             "passes rewrite the program it came from"
         )
     if not is_program(path):
-        return _capture(spec, settings)
+        return _capture(spec, settings, values)
     if settings.given():
         raise InputError(
             f"{spec} is a saved program, it has these settings in it; leave out {', '.join(settings.given())}"
@@ -129,8 +132,8 @@ def _read_text(path: Path, seed: int) -> Program:
         raise InputError(f"{path}: its graph can't be read: {error}") from error
 
 
-def _capture(spec: str, settings: ModelSettings) -> Program:
+def _capture(spec: str, settings: ModelSettings, values: bool) -> Program:
     from vitgraph.compiler import capture_model, parse_batch
 
     batch = parse_batch(settings.batch)
-    return capture_model(load_named(spec, settings), batch)
+    return capture_model(load_named(spec, settings, values), batch)

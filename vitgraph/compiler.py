@@ -260,6 +260,7 @@ def capture_model(model: LoadedModel, batch: Batch = Batch(1, 1, 1)) -> Program:
     import torch
 
     from vitgraph.capture import capture
+    from vitgraph.image_size import device_of
 
     provenance = {
         "source": model.source,
@@ -269,7 +270,7 @@ def capture_model(model: LoadedModel, batch: Batch = Batch(1, 1, 1)) -> Program:
         "class_names": list(model.class_names) if model.class_names else None,
         "notes": list(model.notes),
     }
-    example = torch.zeros(batch.best, *model.input_shape)
+    example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
     return capture(model.module, example, name=model.name, dynamic_batch=batch.dynamic, provenance=provenance)
 
 
@@ -287,7 +288,7 @@ def _probe(job: _Job) -> Tensor:
 
 def _describe(job: _Job, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
-    from vitgraph.cost import count
+    from vitgraph.cost_report import describe_cost
     from vitgraph.report import ModelPart, Report
     from vitgraph.sites import find_sites
     from vitgraph.softmax import find_attentions
@@ -296,7 +297,7 @@ def _describe(job: _Job, captured: Program, program: Program) -> Report:
     kinds = dict[str, int]()
     for kind, _ in find_attentions(program):
         kinds[kind] = kinds.get(kind, 0) + 1
-    cost = count(program, captured).to_json() if program.form == "canonical" else {}
+    cost = describe_cost(captured, program) if program.form == "canonical" else {}
     linears = find_sites(program).linears if program.form == "canonical" else ()
     return Report(
         vitgraph=version("vitgraph"),

@@ -1,24 +1,21 @@
 """What a program costs, counted: parameters, multiply-accumulates, bit operations, stored bytes.
 
-A product of M×K by K×N is M·K·N multiply-accumulates; a bit operation count is that times the bits of both operands.
-A zero is a weight of a product that a mask or the constant itself holds at zero. These are counts, not predictions of time.
+These are counts, not predictions of time (`vitgraph.roofline` predicts), and they are honest ones: attention, head and
+patch embedding are in, zeros of the bias are not, and what cannot be packed is not counted as packed. How the papers
+count is in `vitgraph.paper_counts`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import fx
 
 from vitgraph import dialect
+from vitgraph.products import Product, find_products
 from vitgraph.program import Program
-from vitgraph.sites import weight_of
-from vitgraph.tensor_type import Dim, Size, TensorType
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -32,117 +29,66 @@ class Cost:
     bit_operations: int
     dense_fp32_bytes: int
     stored_bytes: int
+    """Weights and constants, N:M zeros packed with their indices where the type has such a packing."""
+    unpacked_bytes: int
+    """The same without packing."""
 
     def to_json(self) -> dict[str, Any]:
-        """The report's form; latency is not estimated here, and the report says why."""
+        """The report's form, without estimates."""
         ratio = round(self.dense_fp32_bytes / self.stored_bytes, 4) if self.stored_bytes else None
-        return {
-            "parameters": self.parameters,
-            "nonzero_parameters": self.nonzero_parameters,
-            "macs": self.macs,
-            "nonzero_macs": self.nonzero_macs,
-            "bit_operations": self.bit_operations,
-            "weight_bytes": {"dense_fp32": self.dense_fp32_bytes, "stored": self.stored_bytes, "ratio": ratio},
-            "estimated_ms": None,
-            "estimated_ms_why": "no latency model yet; measure with `vitgraph bench`, or on the device",
+        weights = {
+            "dense_fp32": self.dense_fp32_bytes,
+            "stored": self.stored_bytes,
+            "unpacked": self.unpacked_bytes,
+            "ratio": ratio,
         }
+        counts = {name: value for name, value in asdict(self).items() if not name.endswith("_bytes")}
+        return {**counts, "weight_bytes": weights}
 
 
-def count(program: Program, weights: Program | None = None) -> Cost:
-    """Count a program; `weights` is the program before compilation, whose FP32 weights are the dense size."""
-    macs = nonzero = bits = 0
-    for node in program.calls():
-        counter = _MACS.get(node.target)
-        if counter is None:
-            continue
-        dense, density = counter(program, node)
-        macs += dense
-        nonzero += round(dense * density)
-        bits += round(dense * density) * _bits(node.args[0]) * _bits(node.args[1])
-    parameters = sum(t.numel() for t in (weights or program).tensors().values() if isinstance(t, torch.nn.Parameter))
-    products = program.calls(aten.linear.default, aten.conv2d.default, aten.conv1d.default)
-    sources = {weight_of(node) for node in products if weight_of(node).op == "get_attr"}
-    zeros = sum(program.tensor(str(source.target)).numel() - _nonzeros(program, source) for source in sources)
-    return Cost(parameters, parameters - zeros, macs, nonzero, bits, 4 * parameters, _stored(program))
+def count(program: Program, weights: Program | None = None, products: Sequence[Product] | None = None) -> Cost:
+    """Count a program; `weights` is the program before compilation, whose FP32 weights are the dense size.
+
+    `products` are the program's, where they are at hand already.
+    """
+    found = find_products(program) if products is None else products
+    parameters = count_parameters(program, found) if weights is None else count_parameters(weights)
+    held = _held_bytes(program)
+    weighted = {product.weight: product for product in found if product.weight is not None}.values()
+    return Cost(
+        parameters=parameters,
+        nonzero_parameters=parameters - sum(_zeros(program, product) for product in weighted),
+        macs=sum(product.macs for product in found),
+        nonzero_macs=sum(product.nonzero_macs for product in found),
+        bit_operations=sum(product.bit_operations for product in found),
+        dense_fp32_bytes=4 * parameters,
+        stored_bytes=sum(held.values()) - sum(_saved(program, product, held) for product in weighted),
+        unpacked_bytes=sum(held.values()),
+    )
 
 
-def _nonzeros(program: Program, node: fx.Node) -> int:
-    tensor = program.tensor(str(node.target))
-    masks = [user for user in node.users if user.target is dialect.mask]
-    if masks:
-        return int(program.tensor(str(masks[0].args[1].target)).sum())  # type: ignore[union-attr]
-    bits = tensor.view(torch.uint8) if tensor.dtype == torch.float8_e4m3fn else tensor  # no FP8 kernel counts
-    return int(bits.count_nonzero())
+def count_parameters(program: Program, products: Sequence[Product] = ()) -> int:
+    """How many trained numbers the graph reads; the constant that a product multiplies by was trained once."""
+    weights = {product.weight for product in products}
+    held = program.tensors().items()
+    return sum(t.numel() for name, t in held if isinstance(t, torch.nn.Parameter) or name in weights)
 
 
-def _stored(program: Program) -> int:
-    """Bytes of all constants as the ONNX file has them; 2:4 packing is the engine's business and not counted."""
+def _zeros(program: Program, product: Product) -> int:
+    return round(program.tensor(str(product.weight)).numel() * (1 - product.density))
+
+
+def _held_bytes(program: Program) -> dict[str, int]:
+    """The bytes of every constant, but masks, as the ONNX file has them: INT4 codes two to a byte."""
     int4 = {pair.args[0].target for pair in program.calls(dialect.dequantize) if dialect.format_of(pair).name == "int4"}  # type: ignore[union-attr]
     sizes = {name: t.numel() * t.element_size() for name, t in program.tensors().items() if t.dtype != torch.bool}
-    return sum(-(-size // 2) if name in int4 else size for name, size in sizes.items())
+    return {name: -(-size // 2) if name in int4 else size for name, size in sizes.items()}
 
 
-def _at_one(sizes: tuple[Size, ...]) -> list[int]:
-    return [size.at(1) if isinstance(size, Dim) else size for size in sizes]
-
-
-def _product(sizes: list[int]) -> int:
-    result = 1
-    for size in sizes:
-        result *= size
-    return result
-
-
-def _shape(value: Any) -> list[int]:
-    kind = value.meta["type"]
-    return _at_one(kind.shape) if isinstance(kind, TensorType) else []
-
-
-def _weighted(program: Program, node: fx.Node) -> tuple[int, float]:
-    """A product with a weight: outputs times the weight's elements per output channel."""
-    weight, out = node.args[1], _shape(node)
-    kernel = _shape(weight)
-    macs = _product(out) * _product(kernel[1:])
-    source = weight_of(node)
-    if source.op != "get_attr":
-        return macs, 1.0
-    return macs, _nonzeros(program, source) / max(1, _product(kernel))
-
-
-def _matmul(program: Program, node: fx.Node) -> tuple[int, float]:
-    return _product(_shape(node)) * _shape(node.args[0])[-1], 1.0
-
-
-def _attention(program: Program, node: fx.Node) -> tuple[int, float]:
-    q, k, v = (_shape(arg) for arg in node.args[:3])
-    return _product(q[:-1]) * k[-2] * (q[-1] + v[-1]), 1.0
-
-
-_MACS: dict[Any, Callable[[Program, fx.Node], tuple[int, float]]] = {
-    aten.linear.default: _weighted,
-    aten.conv2d.default: _weighted,
-    aten.conv1d.default: _weighted,
-    aten.matmul.default: _matmul,
-    dialect.attention: _attention,
-    aten.scaled_dot_product_attention.default: _attention,
-}
-
-
-def _bits(value: Any) -> int:
-    """Bits of one operand: those of the format behind a quantizer (also behind views of one), else its type's."""
-    node = value
-    while isinstance(node, fx.Node) and node.op == "call_function":
-        if node.target in (dialect.fake_quantize, dialect.dequantize):
-            return dialect.format_of(node).bits
-        if node.target not in (
-            aten.reshape.default,
-            aten.permute.default,
-            aten.select.int,
-            aten.slice.Tensor,
-            aten.to.dtype,
-            dialect.mask,
-        ):
-            break
-        node = node.args[0]
-    dtype = value.meta["type"].dtype
-    return torch.empty((), dtype=dtype).element_size() * 8
+def _saved(program: Program, product: Product, held: dict[str, int]) -> int:
+    """The bytes that packing takes off a weight as it is held; none where its type has no packing."""
+    if product.packing is None:
+        return 0
+    name = str(product.weight)
+    density = product.packing.density(8 * held[name] // program.tensor(name).numel())
+    return round(held[name] * (1 - density))

@@ -63,6 +63,12 @@ def near_sizes(size: tuple[int, int], patch: tuple[int, int] | None) -> list[tup
     return [(below[0], below[1]), (above[0], above[1])]
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a model's weights are: on `meta` where they have shapes only."""
+    first = next(module.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 def times(size: Sequence[int]) -> str:
     """Write a size as the command line takes it: `224`, or `224x196`."""
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
@@ -79,7 +85,7 @@ def _run_fault(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
     """Run one empty image; give back the first line of what went wrong."""
     try:
         with torch.no_grad():
-            module(torch.zeros(1, *shape))
+            module(torch.zeros(1, *shape, device=device_of(module)))
     except Exception as error:  # noqa: BLE001 - any model's own forward: whatever it raises is the answer
         return (str(error).splitlines() or [type(error).__name__])[0]
     return None

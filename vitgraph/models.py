@@ -55,12 +55,14 @@ class _Order:
     image_size: tuple[int, int] | None
     pretrained: bool
     seed: int
+    values: bool = True
+    """False for weights that have shapes only."""
 
 
 def load_model(
     spec: str | nn.Module,
     *,
-    weights: str | Path = "pretrained",
+    weights: str | Path | None = "pretrained",
     model_args: ModelArgs | None = None,
     preprocessing: PreprocessingOptions | None = None,
     seed: int = 0,
@@ -68,15 +70,17 @@ def load_model(
     """Make the model `spec` names (see `vitgraph.sources`) and give it its weights.
 
     `weights` is `pretrained` (for the user's own code: as that code made them), `random` (seeded: the same call gives
-    the same bytes) or a file. Raises `InputError` for an unknown model, arguments it does not take, weights that are
+    the same bytes) or a file; None makes weights without values, on torch's `meta` device, for counting. Raises `InputError` for an unknown model, arguments it does not take, weights that are
     absent, corrupt or another model's, and an image size it cannot run at.
     """
     source = find_source(spec)
     name = spec if isinstance(spec, str) else type(spec).__name__
     options = _with_size_argument(preprocessing or PreprocessingOptions(), dict(model_args or {}), source)
-    order = _Order(source, name, dict(model_args or {}), options.image_size, weights == "pretrained", seed)
+    order = _Order(
+        source, name, dict(model_args or {}), options.image_size, weights == "pretrained", seed, weights is not None
+    )
     notes: list[str] = []
-    file = None if weights in ("pretrained", "random") else Path(weights)
+    file = Path(weights) if weights not in ("pretrained", "random", None) else None
     module = (_make(order) if file is None else _make_with_file(order, file, notes)).float().eval()
     if weights == "random" and not isinstance(source, OwnModule):
         _redraw_zeros(module, seed, notes)
@@ -94,7 +98,7 @@ def load_model(
         preprocessing=plan,
         classes=classes,
         class_names=tuple(names) if names is not None and classes in (None, len(names)) else None,
-        weights_sha256=hash_state(module),
+        weights_sha256=hash_state(module) if weights is not None else "",
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         notes=tuple(notes),
     )
@@ -151,7 +155,8 @@ def _make_seeded(order: _Order, arguments: ModelArgs) -> nn.Module:
     random: Any = torch.random
     with random.fork_rng(devices=[]):
         random.manual_seed(order.seed)
-        return order.source.make(arguments, order.pretrained)
+        with torch.device("cpu" if order.values else "meta"):
+            return order.source.make(arguments, order.pretrained)
 
 
 def _refused(order: _Order, error: Exception) -> InputError:
@@ -231,7 +236,9 @@ def _with_size_argument(
         ) from error
 
 
-def _describe(source: Source, weights: str | Path, seed: int) -> str:
+def _describe(source: Source, weights: str | Path | None, seed: int) -> str:
+    if weights is None:
+        return "not loaded, shapes only"
     if isinstance(source, OwnModule) and weights in ("pretrained", "random"):
         return "as made by its own code"
     return f"random, seed {seed}" if weights == "random" else str(weights)

@@ -1,0 +1,83 @@
+"""`vitgraph inspect --cost`: the reference numbers of seven models to the last digit, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.tools.conftest import Cli
+
+# model: parameters M, block linears % of them, MACs G, of attention G, uniform 2:4 and 1:4 (G and times fewer),
+# size over FP32 with block linears packed and the rest FP16 (INT8, INT4), bit operations (everything 8 bits; rest FP32)
+SEVEN = {
+    "deit_tiny_patch16_224": ("5.717", 92.8, "1.254", 0.179, "0.73 G (1.72x)", "0.47 G (2.67x)", "5.53x", "9.23x", "27.4", "5.2"),
+    "deit_small_patch16_224": ("22.051", 96.3, "4.599", 0.358, "2.51 G (1.83x)", "1.46 G (3.15x)", "5.92x", "10.67x", "29.3", "8.4"),
+    "deit_base_patch16_224": ("86.568", 98.1, "17.564", 0.715, "9.20 G (1.91x)", "5.01 G (3.50x)", "6.14x", "11.62x", "30.6", "13.0"),
+    "deit_base_patch16_384": ("86.859", 97.8, "55.484", 6.137, "30.98 G (1.79x)", "18.73 G (2.96x)", "6.10x", "11.43x", None, None),
+    "swin_tiny_patch4_window7_224": ("28.288", 91.5, "4.491", 0.140, "2.41 G (1.86x)", "1.37 G (3.28x)", "6.00x", "10.99x", "29.8", "9.8"),
+    "swin_small_patch4_window7_224": ("49.606", 95.0, "8.741", 0.229, "4.58 G (1.91x)", "2.50 G (3.50x)", "6.14x", "11.61x", "30.5", "12.9"),
+    "swin_base_patch4_window7_224": ("87.768", 95.4, "15.431", 0.305, "8.03 G (1.92x)", "4.33 G (3.56x)", "6.20x", "11.88x", "30.7", "14.1"),
+}  # fmt: skip
+ELSA = {"deit_base_patch16_224": ("17.57", "6.06"), "swin_base_patch4_window7_224": ("15.44", "5.32")}
+"""Dense FLOPs as ELSA counts, and a 2.9th of them."""
+
+
+def row(text: str, start: str) -> str:
+    """The line of a table that begins with these words."""
+    (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith(start)]
+    return line
+
+
+@pytest.mark.parametrize("model", SEVEN)
+def test_reference_numbers_to_the_last_digit(cli: Cli, model: str) -> None:
+    parameters, linear, macs, attention, half, quarter, int8, int4, bits, bits_rest = SEVEN[model]
+    text = cli("inspect", model, "--cost").out
+    assert f"{parameters} M" in row(text, "parameters")
+    assert f"{macs} G" in row(text, "multiply-accumulates")
+    assert float(row(text, "attention").split()[-1]) == attention
+    assert half in row(text, "2:4")
+    assert quarter in row(text, "1:4")
+    assert row(text, "size, every parameter").split()[-2:] == ["6.40x", "12.80x"]
+    assert row(text, "size, block linears").split()[-2:] == [int8, int4]
+    data = cli("inspect", model, "--cost", "--json").json
+    weights = sum(data["roles"][role]["weights"] for role in ("qkv", "proj", "fc1", "fc2"))
+    assert round(100 * weights / data["parameters"], 1) == linear
+    if bits is not None:
+        assert f"{data['packed'][0]['bit_operations']:.1f}" == bits
+        assert f"{data['packed'][0]['bit_operations_rest_fp32']:.1f}" == bits_rest
+    if model in ELSA:
+        flops = data["counted_by"]["elsa"]["flops"] / 1e9
+        assert (f"{flops:.2f}", f"{flops / 2.9:.2f}") == ELSA[model]
+
+
+def test_weights_that_were_not_loaded_have_no_known_zeros(cli: Cli) -> None:
+    unloaded = cli("inspect", "digits-vit", "--cost", "--json").json
+    assert unloaded["weights"] == "not loaded, shapes only"
+    assert unloaded["nonzero_parameters"] is None
+    assert unloaded["nonzero_why"] == "the weights were not loaded"
+    loaded = cli("inspect", "digits-vit", "--cost", "--json", "--weights", "random").json
+    assert loaded["nonzero_parameters"] == loaded["parameters"] == unloaded["parameters"]
+    assert "nonzero_why" not in loaded
+    assert loaded["macs"] == unloaded["macs"]
+
+
+def test_zeros_of_a_saved_program_are_counted(cli: Cli) -> None:
+    steps = "canonicalize,fold-constants,fuse-attention,nm-mask{n=2 m=4},materialize"
+    assert cli("opt", "digits-vit", "--pipeline", steps, "-o", "masked").status == 0
+    data = cli("inspect", "masked", "--cost", "--json").json
+    block = sum(data["roles"][role]["macs"] for role in ("qkv", "proj", "fc1", "fc2"))
+    assert data["nonzero_macs"] == data["macs"] - block // 2
+
+
+def test_a_compilation_shows_its_reports_cost(cli: Cli) -> None:
+    assert cli("compile", "digits-vit", "--target", "cpu", "--recipe", "int8", "--weights", "random",
+               "--calibration-data", "random", "--calibration-images", "4", "-o", "out").status == 0  # fmt: skip
+    data = cli("inspect", "out", "--cost", "--json").json
+    assert data["weight_bytes"]["unpacked"] < 0.5 * data["weight_bytes"]["dense_fp32"]
+    assert "bit operations" in cli("inspect", "out", "--cost").out
+    assert data["counted_by"]["lpvit"]["counts"]
+
+
+def test_what_it_does_not_count(cli: Cli) -> None:
+    assert cli("inspect", "digits-vit", "--cost", "--node", "fc1").status == 2
+    Path("m.onnx").write_bytes(b"")
+    assert "--cost counts a model" in cli("inspect", "m.onnx", "--cost").err
