@@ -122,7 +122,9 @@ def _groups(node: fx.Node) -> int:
     """Into how many groups a convolution's channels fall; one for a linear."""
     if node.target is aten.linear.default or len(node.args) < 7:
         return 1
-    return int(node.args[6])  # type: ignore[arg-type]
+    groups = node.args[6]
+    assert isinstance(groups, int)
+    return groups
 
 
 def kept(program: Program, weight: fx.Node) -> Tensor | None:
