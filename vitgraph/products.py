@@ -122,16 +122,14 @@ def _groups(node: fx.Node) -> int:
     """Into how many groups a convolution's channels fall; one for a linear."""
     if node.target is aten.linear.default or len(node.args) < 7:
         return 1
-    groups = node.args[6]
-    assert isinstance(groups, int)
-    return groups
+    return node.args[6]  # type: ignore[return-value]
 
 
 def kept(program: Program, weight: fx.Node) -> Tensor | None:
     """Which elements of a weight are not zero; None where that is not known, as of a weight without values."""
     masks = [user for user in weight.users if user.target is dialect.mask]
-    held: Any = masks[0].args[1].target if masks else weight.target  # type: ignore[union-attr]
-    tensor = program.tensor(str(held))
+    held: Any = masks[0].args[1] if masks else weight
+    tensor = program.tensor(str(held.target))
     return None if tensor.is_meta else tensor != 0
 
 

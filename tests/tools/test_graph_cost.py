@@ -27,7 +27,12 @@ def row(text: str, start: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("model", SEVEN)
+QUICK = ("deit_tiny_patch16_224", "swin_tiny_patch4_window7_224")
+
+
+@pytest.mark.parametrize(
+    "model", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SEVEN]
+)
 def test_reference_numbers_to_the_last_digit(cli: Cli, model: str) -> None:
     parameters, linear, macs, attention, half, quarter, int8, int4, bits, bits_rest = SEVEN[model]
     text = cli("inspect", model, "--cost").out
@@ -38,14 +43,17 @@ def test_reference_numbers_to_the_last_digit(cli: Cli, model: str) -> None:
     assert quarter in row(text, "1:4")
     assert row(text, "size, every parameter").split()[-2:] == ["6.40x", "12.80x"]
     assert row(text, "size, block linears").split()[-2:] == [int8, int4]
-    data = cli("inspect", model, "--cost", "--json").json
-    weights = sum(data["roles"][role]["weights"] for role in ("qkv", "proj", "fc1", "fc2"))
-    assert round(100 * weights / data["parameters"], 1) == linear
-    if bits is not None:
-        assert f"{data['packed'][0]['bit_operations']:.1f}" == bits
-        assert f"{data['packed'][0]['bit_operations_rest_fp32']:.1f}" == bits_rest
+    shares = [float(row(text, role).split()[-2]) for role in ("qkv", "proj", "fc1", "fc2")]
+    assert sum(shares) == pytest.approx(linear, abs=0.15)
+    if bits is not None and bits_rest is not None:
+        assert float(row(text, "bit operations, all products").split()[-2][:-1]) == pytest.approx(
+            float(bits), abs=0.051
+        )
+        assert float(row(text, "bit operations, all but").split()[-2][:-1]) == pytest.approx(
+            float(bits_rest), abs=0.051
+        )
     if model in ELSA:
-        flops = data["counted_by"]["elsa"]["flops"] / 1e9
+        flops = float(row(text, "elsa").split()[1])
         assert (f"{flops:.2f}", f"{flops / 2.9:.2f}") == ELSA[model]
 
 
@@ -69,9 +77,11 @@ def test_zeros_of_a_saved_program_are_counted(cli: Cli) -> None:
 
 
 def test_a_compilation_shows_its_reports_cost(cli: Cli) -> None:
-    assert cli("compile", "digits-vit", "--target", "cpu", "--recipe", "int8", "--weights", "random",
+    assert cli("compile", "digits-vit", "--target", "h200", "--recipe", "int8", "--weights", "random",
+               "--pipeline", "canonicalize,fuse-attention,nm-mask,quantize,materialize",
                "--calibration-data", "random", "--calibration-images", "4", "-o", "out").status == 0  # fmt: skip
     data = cli("inspect", "out", "--cost", "--json").json
+    assert data["weight_bytes"]["stored"] < 0.7 * data["weight_bytes"]["unpacked"]
     assert data["weight_bytes"]["unpacked"] < 0.5 * data["weight_bytes"]["dense_fp32"]
     assert "bit operations" in cli("inspect", "out", "--cost").out
     assert data["counted_by"]["lpvit"]["counts"]
