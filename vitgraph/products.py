@@ -130,7 +130,10 @@ def kept(program: Program, weight: fx.Node) -> Tensor | None:
     masks = [user for user in weight.users if user.target is dialect.mask]
     held: Any = masks[0].args[1] if masks else weight
     tensor = program.tensor(str(held.target))
-    return None if tensor.is_meta else tensor != 0
+    if tensor.is_meta:
+        return None
+    codes = tensor.view(torch.uint8) if tensor.dtype == torch.float8_e4m3fn else tensor  # FP8 has no comparison
+    return codes != 0
 
 
 def _matmul(program: Program, node: fx.Node, role: str, images: int) -> Iterator[Product]:
@@ -162,11 +165,11 @@ _MOVES = (aten.reshape.default, aten.permute.default, aten.select.int, aten.slic
 
 
 def bits_of(value: Any) -> int:
-    """Bits of one operand: 8 behind a quantizer (also behind views of one), else its type's."""
+    """Bits of one operand: those of the format behind a quantizer (also behind views of one), else its type's."""
     node = value
     while isinstance(node, fx.Node) and node.op == "call_function":
         if node.target in (dialect.fake_quantize, dialect.dequantize):
-            return 8
+            return dialect.format_of(node).bits
         if node.target not in _MOVES:
             break
         node = node.args[0]
