@@ -112,9 +112,9 @@ class _Attention:
             return None
         rows = places[0, :, 0].flatten()
         others = [value for _, value in readers_behind_moves(linear) if value is not operand]
-        taken = {int(row) for value in others for row in channels_at(self.program, linear, value).flatten()}
-        own = {int(row) for row in rows}
-        return None if len(own) < len(rows) or own & taken else rows
+        taken = [channels_at(self.program, linear, value).flatten() for value in others]
+        shared = any(bool(torch.isin(rows, each).any()) for each in taken)
+        return None if shared or len(rows.unique()) < len(rows) else rows
 
     def balance(self, seen: Mapping[fx.Node, Channels], alpha: float) -> None:
         """Choose shifts and factors for the rows of q, k and v, and fold them in."""

@@ -4,13 +4,14 @@ Before:
     y = aten.linear.default(x, w, b)                          # some channels of x are far larger, or far from zero
 
 After:
-    centred = aten.sub.Tensor(x, w_shift)                     # z, one number a channel
-    even = aten.mul.Tensor(centred, w_smooth)                 # 1/s, s > 0
-    y = aten.linear.default(even, w_smoothed, b_smoothed)     # w s, b + w z
+    even = aten.mul.Tensor(x, w_smooth)                       # 1/s, one number a channel, s > 0
+    centred = aten.sub.Tensor(even, w_shift)                  # z/s
+    y = aten.linear.default(centred, w_smoothed, b_smoothed)  # w s, b + w z
 
 with s = max|x - z|^alpha / max|w|^(1 - alpha), channel by channel: SmoothQuant's migration (Xiao et al., arXiv 2211.10438,
-eq. 4), alpha chosen for each value by the error that the quantized products would have. With `shift=true`, z is the middle
-of the channel's range (Outlier Suppression+, Wei et al., arXiv 2304.09145); else there is no `sub`.
+eq. 4), and z the middle of the channel's range (Outlier Suppression+, Wei et al., arXiv 2304.09145): what GELU puts out
+lies nearly all on one side of zero, and a symmetric scale would leave half its steps unused. Alpha, and whether to shift,
+are chosen for each value by the error that the quantized products would have; without a shift there is no `sub`.
 
 Where x is a layer norm that only such linears read, z and s go into the norm's weight and bias; elsewhere both operators
 stay in the graph, where the builder folds them into the kernel that rounds x: they cost no layer.
@@ -31,7 +32,7 @@ from vitgraph.channels import behind_moves, channels_at, readers_behind_moves
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
-from vitgraph.passes._migration import Rows, best_alpha, factors, sample_rows
+from vitgraph.passes._migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
 from vitgraph.program import Program
 from vitgraph.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, path_of, select
 
@@ -49,9 +50,8 @@ class Smooth(Pass):
 
     alpha: float | Literal["auto"] = "auto"
     """How much of the range moves: 0 leaves the inputs, 1 evens them out wholly; `auto` tries some for each value."""
-    shift: bool = False
-    """Also centre each channel, where the linears have a bias to make up for it. Values that lie around zero with rare
-    outliers to one side, as behind GELU, are the worse for it: the zero that most of them are is no step any more."""
+    shift: bool | Literal["auto"] = "auto"
+    """Also centre each channel, where the linears have a bias to make up for it; `auto` tries both for each value."""
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
@@ -71,7 +71,7 @@ class Smooth(Pass):
                 self._migrate(program, value, linears, channels, rows)
 
     def _sample(self, program: Program, linears: list[fx.Node], context: Context) -> dict[fx.Node, Rows]:
-        if self.alpha != "auto" or not linears:
+        if not linears or "auto" not in (self.alpha, self.shift):
             return {}
         assert context.calibration is not None
         return sample_rows(program, linears, context.calibration, context.progress)
@@ -98,24 +98,34 @@ class Smooth(Pass):
         channels: Channels,
         rows: Mapping[fx.Node, Rows],
     ) -> None:
-        free = self.shift and all(_affine.bias(program, linear) is not None for linear in linears)
         norm = _is_affine_norm(value)
-        if norm and program.constant(value.args[3]) is None:
-            free = False
-        z = (channels.least + channels.most) / 2 if free else torch.zeros_like(channels.least)
-        largest = torch.maximum(channels.most - z, z - channels.least)
         weights = [_affine.weight(program, linear) for linear in linears]
-        alpha = self.alpha if self.alpha != "auto" else best_alpha(largest, z, weights, [rows[n] for n in linears])
-        s = factors(largest, weights, alpha)
+        alphas = ALPHAS if self.alpha == "auto" else (self.alpha,)
+        centred = self._centred(program, value, linears, norm)
+        reaches = [Reach.of(channels, each, spare=not norm) for each in centred]
+        samples = [rows[linear] for linear in linears if linear in rows]
+        reach, alpha = best_migration(reaches, alphas, weights, samples, kept=not norm)
+        s = factors(reach.largest, weights, alpha)
+        shifted = bool(reach.shift.any())
         for linear in linears:
             bias = _affine.bias(program, linear)
-            if free and bias is not None:
-                _affine.set_constant(program, linear, 2, bias + _affine.weight(program, linear) @ z, _SUFFIX)
+            if shifted and bias is not None:
+                moved = bias + _affine.weight(program, linear) @ reach.shift
+                _affine.set_constant(program, linear, 2, moved, _SUFFIX)
             _affine.scale_weight(program, linear, s, _SUFFIX)
         if norm:
-            _fold(program, value, z, s)
+            _fold(program, value, reach.shift, s)
         else:
-            _leave(program, value, linears, z if free else None, s)
+            _leave(program, value, linears, reach.shift if shifted else None, s)
+
+    def _centred(
+        self, program: Program, value: fx.Node, linears: Sequence[fx.Node], norm: bool
+    ) -> tuple[bool, ...]:
+        """The candidates: a shift needs a bias that makes up for it in every linear, and one in the norm."""
+        holders = [*(_affine.bias(program, each) for each in linears), *([program.constant(value.args[3])] if norm else [])]
+        if not self.shift or any(bias is None for bias in holders):
+            return (False,)
+        return (False, True) if self.shift == "auto" else (True,)
 
 
 def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> dict[fx.Node, list[fx.Node]]:
@@ -160,13 +170,13 @@ def _fold(program: Program, norm: fx.Node, z: Tensor, s: Tensor) -> None:
 
 
 def _leave(program: Program, value: fx.Node, linears: Sequence[fx.Node], z: Tensor | None, s: Tensor) -> None:
-    """The linears read (x - z) / s, computed in the graph."""
+    """The linears read (x - z) / s, computed in the graph. `quantize` finds the `sub` where it puts its pair."""
     first, path = linears[0], value.meta.get("path", "")
     name = f"{path_of(first)}.input"
-    even = value
-    if z is not None:
-        even = program.insert(first, aten.sub.Tensor, even, program.constant_node(first, f"{name}_shift", z), path=path)
     factor = program.constant_node(first, f"{name}_smooth", 1 / s)
-    even = program.insert(first, aten.mul.Tensor, even, factor, path=path)
+    even = program.insert(first, aten.mul.Tensor, value, factor, path=path)
+    if z is not None:
+        middle = program.constant_node(first, f"{name}_shift", z / s)
+        even = program.insert(first, aten.sub.Tensor, even, middle, path=path)
     for linear in linears:
         linear.update_arg(0, even)

@@ -53,12 +53,13 @@ def gradients(
 
 
 def _loss(output: Any, generator: torch.Generator) -> Tensor:
-    """-log p of a drawn class, summed over the images; for other outputs, their product with noise."""
+    """The product of the logits with noise of covariance diag(p) - p pᵀ; of other outputs with plain noise."""
     tensors = [leaf for leaf in _pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    noise = [torch.randn(t.shape, generator=generator) for t in tensors]
     if len(tensors) == 1 and tensors[0].dim() == 2:
-        drawn = torch.multinomial(tensors[0].detach().softmax(-1), 1, generator=generator)
-        return -tensors[0].log_softmax(-1).gather(1, drawn).sum()
-    return sum((t * torch.randn(t.shape, generator=generator)).sum() for t in tensors)  # type: ignore[return-value]
+        p = tensors[0].detach().softmax(-1)
+        noise = [p.sqrt() * noise[0] - p * (p.sqrt() * noise[0]).sum(-1, keepdim=True)]
+    return sum((t * n).sum() for t, n in zip(tensors, noise, strict=True))  # type: ignore[return-value]
 
 
 def weights_at(

@@ -72,6 +72,10 @@ def run_segment(program: Program, segment: Segment, x: Tensor, overrides: Overri
     return mapped(x)
 
 
+_AS_PYTHON: Mapping[Any, Callable[..., Any]] = {torch.ops.aten.sym_size.int: lambda x, dim: x.shape[dim]}
+"""`torch.vmap` has no rule for a size."""
+
+
 def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) -> Tensor:
     known: dict[fx.Node, Any] = {segment.start: x}
 
@@ -83,7 +87,7 @@ def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) ->
 
     for node in segment.nodes:
         args, kwargs = fx.map_arg((node.args, node.kwargs), value)
-        known[node] = overrides.get(node, node.target)(*args, **kwargs)  # type: ignore[operator]
+        known[node] = overrides.get(node, _AS_PYTHON.get(node.target, node.target))(*args, **kwargs)
     return known[segment.end]  # type: ignore[no-any-return]
 
 
