@@ -70,7 +70,10 @@ class Reach:
         least, most = channels.least, channels.most
         if spare:
             beyond = SPARE * (channels.largest - channels.typical)
-            least, most = torch.where(most < -least, least - beyond, least), torch.where(most < -least, most, most + beyond)
+            least, most = (
+                torch.where(most < -least, least - beyond, least),
+                torch.where(most < -least, most, most + beyond),
+            )
         reach = (most - least) / 2 if centred else torch.maximum(most, -least)
         wider = reach.clamp(min=float(reach.median())) if spare else reach
         if not centred:

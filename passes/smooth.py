@@ -118,11 +118,12 @@ class Smooth(Pass):
         else:
             _leave(program, value, linears, reach.shift if shifted else None, s)
 
-    def _centred(
-        self, program: Program, value: fx.Node, linears: Sequence[fx.Node], norm: bool
-    ) -> tuple[bool, ...]:
+    def _centred(self, program: Program, value: fx.Node, linears: Sequence[fx.Node], norm: bool) -> tuple[bool, ...]:
         """The candidates: a shift needs a bias that makes up for it in every linear, and one in the norm."""
-        holders = [*(_affine.bias(program, each) for each in linears), *([program.constant(value.args[3])] if norm else [])]
+        holders = [
+            *(_affine.bias(program, each) for each in linears),
+            *([program.constant(value.args[3])] if norm else []),
+        ]
         if not self.shift or any(bias is None for bias in holders):
             return (False,)
         return (False, True) if self.shift == "auto" else (True,)

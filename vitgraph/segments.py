@@ -87,7 +87,7 @@ def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) ->
 
     for node in segment.nodes:
         args, kwargs = fx.map_arg((node.args, node.kwargs), value)
-        known[node] = overrides.get(node, _AS_PYTHON.get(node.target, node.target))(*args, **kwargs)
+        known[node] = overrides.get(node, _AS_PYTHON.get(node.target, node.target))(*args, **kwargs)  # type: ignore[operator]
     return known[segment.end]  # type: ignore[no-any-return]
 
 

@@ -60,7 +60,9 @@ def test_a_tail_gets_room_for_what_was_not_seen_and_a_quiet_channel_that_of_othe
     least, most = torch.tensor([-0.17, -0.17, -0.1, -0.17]), torch.tensor([6.0, 4.0, 0.0, 8.0])
     channels = Channels(least, most, torch.zeros(4), torch.tensor([5.0, 4.0, 0.1, 7.0]))
     around_zero, centred = (Reach.of(channels, each, spare=True) for each in (False, True))
-    torch.testing.assert_close(around_zero.largest, torch.tensor([6.3, 4.0, 4.0, 8.3]))  # a third of the way from 5 to 6
+    torch.testing.assert_close(
+        around_zero.largest, torch.tensor([6.3, 4.0, 4.0, 8.3])
+    )  # a third of the way from 5 to 6
     torch.testing.assert_close(centred.shift - centred.largest, least)
     assert centred.largest.min() == centred.largest.median()
     seen = Reach.of(channels, True)
