@@ -108,7 +108,8 @@ def test_other_real_models_keep_their_accuracy(weights: str, data: Path, tmp_pat
     words, (calibration, evaluation, images), (linears, attentions) = OTHERS[weights]
     report = compiled(
         tmp_path / "out",
-        *(*words, "--weights", data / "weights" / f"{weights}.safetensors", "--target", "a100", "--recipe", "int8"),
+        *words,
+        *("--weights", data / "weights" / f"{weights}.safetensors", "--target", "a100", "--recipe", "int8"),
         *("--calibration-data", data / calibration, "--evaluate-data", data / evaluation),
         *("--evaluate-images", str(images)),
     )
