@@ -158,8 +158,10 @@ def quantize(bench: Bench, row: Row, out: Path) -> str | None:
         return f"not installed; python benchmarks/peers/environments.py {row.flow}"
     job = out.with_name("job.json")
     job.write_text(json.dumps({**bench.job, "setting": row.setting, "out": str(out)}), encoding="utf-8")
+    out.unlink(missing_ok=True)
     command = [str(python), str(HERE / "peers" / ADAPTERS[row.flow]), str(job)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=out.parent, check=False)
+    where = None if row.flow == "vitgraph" else out.parent  # peers leave files; a model of one's own is found from here
+    done = subprocess.run(command, capture_output=True, text=True, cwd=where, check=False)
     if done.returncode < 0:
         return f"ended by signal {-done.returncode}"
     if done.returncode or not out.is_file():
@@ -220,7 +222,7 @@ def chosen(given: argparse.Namespace) -> list[tuple[str, str]]:
 def compare(given: argparse.Namespace) -> dict[str, Any]:
     """The whole table, each row shown as soon as it is there."""
     with tempfile.TemporaryDirectory() as name:
-        folder = given.keep or Path(name)
+        folder = (given.keep or Path(name)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         bench = prepare(given, folder)
         counts = len(bench.plan.linears), len(bench.plan.attentions)
@@ -236,7 +238,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
             "calibration_images": len(np.load(bench.job["calibration"], mmap_mode="r")),
             "evaluation_images": len(bench.evaluation),
             "measured_on": {
-                "processor": platform.processor() or platform.machine(),
+                "processor": processor(),
                 "cores": len(os.sched_getaffinity(0)),
                 "accuracy": f"onnxruntime {version('onnxruntime')}, Q/DQ as written, no INT8 kernels",
                 "engine": f"tensorrt_rtx for {TARGET}, a structural proxy",
@@ -246,6 +248,14 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
             "attentions": counts[1],
             "rows": [asdict(row) for row in measured],
         }
+
+
+def processor() -> str:
+    """Its name, as far as the system tells it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())
 
 
 COLUMNS = {
@@ -283,6 +293,8 @@ def main() -> None:
     """Measure, or say why not."""
     given = arguments().parse_args()
     given.weights = given.weights or (str(WEIGHTS) if given.model == MODEL else "pretrained")
+    if Path(given.weights).is_file():  # the rows run elsewhere
+        given.weights = str(Path(given.weights).resolve())
     try:
         answer = compare(given)
     except InputError as error:  # data that is not at hand, say
