@@ -146,8 +146,8 @@ def _choose(inputs: Tensor, gradients: Tensor, count: int, generator: torch.Gene
     others for all that were not drawn."""
     loud = inputs.abs().amax(1).topk(min(_LOUD, len(inputs))).indices
     felt = gradients.square().sum(1).topk(min(count // 2, len(inputs))).indices
-    sure = torch.cat([loud, felt]).unique()
-    rest = torch.ones(len(inputs), dtype=torch.bool).index_fill(0, sure, False).nonzero().flatten()
+    known = torch.zeros(len(inputs), dtype=torch.bool).index_fill(0, torch.cat([loud, felt]), True)
+    sure, rest = known.nonzero().flatten(), (~known).nonzero().flatten()
     drawn = rest[torch.randperm(len(rest), generator=generator)[: count - count // 2]]
     each = torch.full((len(drawn),), len(rest) / max(len(drawn), 1))
     return torch.cat([sure, drawn]), torch.cat([torch.ones(len(sure)), each])

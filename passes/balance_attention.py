@@ -114,7 +114,7 @@ class _Attention:
         others = [value for _, value in readers_behind_moves(linear) if value is not operand]
         taken = [channels_at(self.program, linear, value).flatten() for value in others]
         shared = any(bool(torch.isin(rows, each).any()) for each in taken)
-        return None if shared or len(rows.unique()) < len(rows) else rows
+        return None if shared or int(torch.bincount(rows).max()) > 1 else rows
 
     def balance(self, seen: Mapping[fx.Node, Channels], alpha: float) -> None:
         """Choose shifts and factors for the rows of q, k and v, and fold them in."""

@@ -54,6 +54,22 @@ def test_no_cut_falls_inside_a_branch() -> None:
     assert not ends & {"linear_default", "linear_default_1", "gelu_default"}
 
 
+def test_a_part_may_ask_for_the_batch() -> None:
+    """A graph with a dynamic batch reshapes by it, and `torch.vmap` knows no such operator."""
+    asked = """
+n: int[N] = aten.sym_size.int(y1, 0)
+h1: f32[N, 40] = aten.view.default(y1, [n, 40])
+z1: f32[N, 5, 8] = aten.view.default(h1, [n, 5, 8])
+r1: f32[N, 5, 8] = aten.add.Tensor(x, z1)
+"""
+    text = TWO_BRANCHES.format(n="N").replace("\nr1: f32[N, 5, 8] = aten.add.Tensor(x, y1)\n", asked)
+    program, units = parse(text), torch.randn(3, 1, 5, 8)
+    (segment, *_) = find_segments(program, is_linear)
+    assert any(node.target is aten.sym_size.int for node in segment.nodes)
+    wanted = units + torch.nn.functional.linear(units, program.tensor("a.weight"))
+    torch.testing.assert_close(run_all(program, segment, units, {}), wanted)
+
+
 def test_an_override_takes_a_nodes_place() -> None:
     program = parse(TWO_BRANCHES.format(n="N"))
     first = find_segments(program, is_linear)[0]

@@ -72,7 +72,11 @@ def run_segment(program: Program, segment: Segment, x: Tensor, overrides: Overri
     return mapped(x)
 
 
-_AS_PYTHON: Mapping[Any, Callable[..., Any]] = {torch.ops.aten.sym_size.int: lambda x, dim: x.shape[dim]}
+def _size(x: Tensor, dim: int) -> int:
+    return x.shape[dim]
+
+
+_AS_PYTHON: Mapping[Any, Callable[..., Any]] = {torch.ops.aten.sym_size.int: _size}
 """`torch.vmap` has no rule for a size."""
 
 
