@@ -42,6 +42,17 @@ def test_a_figure_is_known_or_says_why_not(target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", all_targets(), ids=lambda t: t.name)
+def test_a_gpu_says_what_its_estimates_need_and_from_where(target: Target) -> None:
+    if target.compute_capability is None:
+        assert target.chip is None
+        return
+    assert target.chip is not None
+    assert f"{target.chip.multiprocessors} multiprocessors" in target.chip.source
+    for value, word in ((target.chip.l2_gb_s, "L2, "), (target.chip.memory_pj_per_bit, "memory, ")):
+        assert (value is not None) <= (word in target.chip.source)
+
+
+@pytest.mark.parametrize("target", all_targets(), ids=lambda t: t.name)
 def test_sparse_rates_go_with_sparse_kernels(target: Target) -> None:
     has_rate = any(rate.sparse is not None for rate in target.rates.values())
     assert has_rate == target.supports_nm(2, 4)

@@ -104,6 +104,17 @@ class ProductRule(_Frozen):
         return f"not among its {kind}: {', '.join(getattr(self, kind)) or 'none'}"
 
 
+class Chip(_Frozen):
+    """What `vitgraph.roofline` wants to know beside rates, bandwidth and power; null where nothing published was found."""
+
+    multiprocessors: int
+    l2_gb_s: float | None
+    """Read bandwidth of the second-level cache."""
+    memory_pj_per_bit: float | None
+    """Energy of moving one bit to or from memory."""
+    source: str
+
+
 class Builder(_Frozen):
     """How one TensorRT flavour serves this target: where it builds, which versions, and what its engine is good for."""
 
@@ -125,6 +136,7 @@ class Target(_Frozen):
     quantized: ProductRule
     bandwidth_gb_s: float | None
     power_w: float | None
+    chip: Chip | None = None
     sparse: SparseRule | None
     attention_kernels: dict[str, AttentionKernel]
     builders: dict[Flavour, Builder]
