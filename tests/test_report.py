@@ -28,7 +28,9 @@ CONTENT: dict[str, Any] = {
     "sites": {"linear": 1, "attention": {"softmax": 1}},
     "cost": {
         "parameters": 10, "nonzero_parameters": 10, "macs": 5, "nonzero_macs": 5, "bit_operations": 5,
-        "weight_bytes": {"dense_fp32": 40, "stored": 20, "ratio": 2.0}, "estimated_ms": None, "estimated_ms_why": "none",
+        "weight_bytes": {"dense_fp32": 40, "stored": 20, "ratio": 2.0}, "estimated_by": "r & d",
+        "estimated_ms": {"a100": 1.25, "cpu": None}, "estimated_mj": {"a100": 33.5, "cpu": None},
+        "estimated_bound": {"a100": "launch", "cpu": None}, "estimated_why": {"cpu": "no <rate>"},
     },
     "accuracy_why": "no evaluation data was given",
     "engine_why": "not built",
@@ -86,4 +88,6 @@ def test_the_page_holds_the_same_and_escapes_it(tmp_path: Path) -> None:
     assert "m<1>" not in text
     assert "a100" in text
     assert "no evaluation data was given" in text
+    assert "Estimated, not measured" in text
+    assert "no &lt;rate&gt;" in text
     assert "http://" not in text.replace("http://www.w3.org", "")  # self-contained

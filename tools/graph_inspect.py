@@ -14,7 +14,9 @@ import typer
 
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command, table
+from vitgraph.tools.graph_cost import CostOptions, inspect_cost
 from vitgraph.tools.model_options import MODEL_HELP, ModelSettings, open_program, program_file, read_program
+from vitgraph.tools.published_figures import show_published
 
 if TYPE_CHECKING:
     from vitgraph.program import Program
@@ -70,21 +72,23 @@ def declare(app: typer.Typer) -> None:
 
 
 def inspect_graph(
-    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM|FILE|OUT", help=INSPECT_HELP)],
     settings: ModelSettings,
+    costs: CostOptions,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL|PROGRAM|FILE|OUT", help=INSPECT_HELP)] = None,
     form: Annotated[
         Format, typer.Option("--format", help="text: facts and one line a node; dot: for Graphviz.")
     ] = Format.TEXT,
     node: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only nodes whose name, operator or module path matches.")
     ] = None,
-    cost: Annotated[
-        bool, typer.Option("--cost", help="What it costs: counts, honest and as papers count; no weights are loaded.")
-    ] = False,
 ) -> Answer:
     """Show a graph: its facts, its sites and its nodes; of a compilation's folder, the report."""
-    if cost:
-        return _cost(model, settings, node, form)
+    if costs.cost:
+        return _cost(model, settings, costs, node, form)
+    if costs.given():
+        raise InputError(f"{', '.join(costs.given())}: belongs to --cost; give that too, or leave it out")
+    if model is None:
+        raise InputError("inspect wants a MODEL, a program, a file or a folder to look at")
     path = Path(model)
     if path.is_dir() and (path / "report.json").is_file() and node is None and form is not Format.DOT:
         return _report(path, form)
@@ -106,12 +110,16 @@ def inspect_graph(
     return Answer(data, _to_text(view, facts=node is None))
 
 
-def _cost(model: str, settings: ModelSettings, node: str | None, form: Format) -> Answer:
-    from vitgraph.tools.graph_cost import inspect_cost
-
+def _cost(model: str | None, settings: ModelSettings, costs: CostOptions, node: str | None, form: Format) -> Answer:
     if node is not None or form is Format.DOT:
         raise InputError("--cost counts the whole graph, as text or JSON; leave out --node and --format dot")
-    return inspect_cost(model, settings, form is Format.JSON)
+    if costs.published:
+        return show_published(model, costs.target, form is Format.JSON)
+    if model is None:
+        raise InputError(
+            "--cost wants a MODEL to count, or --published to hold the cost model against published figures"
+        )
+    return inspect_cost(model, settings, costs.target, form is Format.JSON)
 
 
 def view_program(program: Program) -> View:

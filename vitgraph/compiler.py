@@ -297,7 +297,7 @@ def _describe(job: _Job, captured: Program, program: Program) -> Report:
     kinds = dict[str, int]()
     for kind, _ in find_attentions(program):
         kinds[kind] = kinds.get(kind, 0) + 1
-    cost = describe_cost(captured, program) if program.form == "canonical" else {}
+    cost = describe_cost(captured, program, job.batch.best) if program.form == "canonical" else {}
     linears = find_sites(program).linears if program.form == "canonical" else ()
     return Report(
         vitgraph=version("vitgraph"),

@@ -7,13 +7,21 @@ from dataclasses import asdict
 from typing import Any
 
 from vitgraph.cost import count, count_parameters
+from vitgraph.estimates import compare_forms, describe_estimates
+from vitgraph.fusion import find_kernels
 from vitgraph.paper_counts import Packed, Uniform, counted_by, packed, uniform
 from vitgraph.products import Product, find_products
 from vitgraph.program import Program
+from vitgraph.target import Target
 
 
-def describe_cost(captured: Program, program: Program) -> dict[str, Any]:
-    """Report key `cost`: honest counts, each paper's, and by role; `captured` is the program before compilation."""
+def describe_cost(
+    captured: Program, program: Program, batch: int = 1, targets: Sequence[Target] | None = None
+) -> dict[str, Any]:
+    """Report key `cost`: honest counts, each paper's, by role, and estimates for a batch on these targets, or on all.
+
+    `captured` is the program before compilation.
+    """
     products = find_products(program)
     known = not any(tensor.is_meta for tensor in program.tensors().values())
     unknown = {"nonzero_parameters": None, "nonzero_macs": None, "nonzero_why": "the weights were not loaded"}
@@ -22,18 +30,20 @@ def describe_cost(captured: Program, program: Program) -> dict[str, Any]:
         **({} if known else unknown),
         "counted_by": counted_by(program, products),
         "roles": _roles(program, products),
-        "estimated_ms": None,
-        "estimated_ms_why": "no latency model yet; measure with `vitgraph bench`, or on the device",
+        **describe_estimates(find_kernels(program, products), batch, targets),
     }
 
 
-def project(captured: Program, program: Program) -> dict[str, Any]:
-    """What every block linear at one N:M, or packed at one width, would come to."""
+def project(
+    captured: Program, program: Program, batch: int = 1, targets: Sequence[Target] | None = None
+) -> dict[str, Any]:
+    """What every block linear at one N:M, or packed at one width, would come to, and the time of other types."""
     products = find_products(program)
     parameters = count_parameters(captured, products if captured is program else ())
     return {
         "uniform": [_plain(each) for each in uniform(products)],
         "packed": [_plain(each) for each in packed(program, products, parameters)],
+        "estimated_ms_if": compare_forms(find_kernels(program, products), batch, targets),
     }
 
 

@@ -85,9 +85,62 @@ def test_a_compilation_shows_its_reports_cost(cli: Cli) -> None:
     assert data["weight_bytes"]["unpacked"] < 0.5 * data["weight_bytes"]["dense_fp32"]
     assert "bit operations" in cli("inspect", "out", "--cost").out
     assert data["counted_by"]["lpvit"]["counts"]
+    assert data["estimated_ms"]["h200"] > 0
+    assert list(cli("inspect", "out", "--cost", "--json", "--target", "h200").json["estimated_ms"]) == ["h200"]
+    assert "estimated, not measured" in cli("inspect", "out", "--cost").out
 
 
 def test_what_it_does_not_count(cli: Cli) -> None:
     assert cli("inspect", "digits-vit", "--cost", "--node", "fc1").status == 2
     Path("m.onnx").write_bytes(b"")
     assert "--cost counts a model" in cli("inspect", "m.onnx", "--cost").err
+
+
+def test_estimates_stand_beside_the_counts_and_say_so(cli: Cli) -> None:
+    data = cli("inspect", "digits-vit", "--cost", "--json", "--target", "a100", "--target", "cpu", "--batch", "8").json
+    assert "batch 8" in data["estimated_by"]
+    assert data["estimated_ms"]["cpu"] is None
+    assert data["estimated_why"] == {"cpu": "depend on the processor; vitgraph bench measures them"}
+    assert 0 < data["estimated_ms_if"]["int8"]["a100"] < data["estimated_ms"]["a100"]
+    text = cli("inspect", "digits-vit", "--cost", "--target", "a100").out
+    assert "estimated, not measured" in text
+    assert row(text, "a100").split()[1:3] == [
+        f"{cli('inspect', 'digits-vit', '--cost', '--json').json['estimated_ms']['a100']:.3g}",
+        "ms",
+    ]
+    assert "h200" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["digits-vit", "--target", "a100"], "--target: belongs to --cost"),
+        (["--published"], "--published: belongs to --cost"),
+        (["--cost"], "--cost wants a MODEL to count, or --published"),
+        ([], "inspect wants a MODEL"),
+        (["--cost", "--published", "digits-vit"], "leave out MODEL and --target"),
+        (["--cost", "--published", "--target", "a100"], "leave out MODEL and --target"),
+        (["digits-vit", "--cost", "--target", "a10"], "unknown target 'a10'"),
+    ],
+)
+def test_options_that_do_not_go_together(cli: Cli, arguments: list[str], why: str) -> None:
+    ran = cli("inspect", *arguments)
+    assert ran.status == 2
+    assert why in ran.err
+
+
+@pytest.mark.slow
+def test_every_published_figure_beside_the_models(cli: Cli) -> None:
+    text = cli("inspect", "--cost", "--published").out
+    assert row(text, "bert-base@384 batch 32, time of fp16 over fp16 2:4").split()[-4:] == [
+        "1.21",
+        "1.22",
+        "+1%",
+        "fitted",
+    ]
+    assert "that hardware's rates are not published" in row(text, "DeiT-B 3.93x on dedicated hardware")
+    assert row(text, "efficientvit_b1 batch 1 fp16, ms").split()[-3] == "1.48"
+    assert row(text, "fitted ").split()[1:4] == ["22", "4%", "40%"]
+    assert row(text, "held ").split()[1:4] == ["61", "13%", "52%"]
+    assert row(text, "assumed ").split()[1:4] == ["10", "7%", "95%"]
+    assert row(text, "counted ").split()[1:4] == ["18", "0%", "1%"]
