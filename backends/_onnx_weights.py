@@ -110,7 +110,10 @@ def _fake_quantize(g: Lowering, call: Call) -> Result:
     grid = number_format(call["format"])
     scale_value, zero = _scale_and_zero(g, scale, g.weight_name(call["scale"]), axis, dtype, grid)
     x = g.operand(call["x"], dtype)
-    return quantize_dequantize(g, x, scale_value, zero, axis)
+    if call["shift"] is None:
+        return quantize_dequantize(g, x, scale_value, zero, axis)
+    shift = g.operand(call["shift"], dtype)
+    return g.emit("Add", quantize_dequantize(g, g.emit("Sub", x, shift), scale_value, zero, axis), shift)
 
 
 def quantize_dequantize(g: Lowering, x: ir.Value, scale: ir.Value, zero: ir.Value, axis: int | None = None) -> ir.Value:

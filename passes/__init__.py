@@ -33,6 +33,7 @@ ORDER: Mapping[str, str] = {
     "quantize-linear-attention": "quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
     "place": "place:Place",  # before weights are fitted: read past its pair, a weight must be the one in floating point
     "reconstruct": "reconstruct:Reconstruct",  # after quantizing: it fits weights to the scales; before types: in FP32
+    "fold-shifts": "fold_shifts:FoldShifts",  # after weights are fitted: biases make up for shifts through the weights that stay
     "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run

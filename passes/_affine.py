@@ -36,6 +36,11 @@ def bias(program: Program, linear: fx.Node) -> Tensor | None:
     return None if found is None else found.detach()
 
 
+def response(weight: Tensor, z: Tensor) -> Tensor:
+    """What a constant input z, `[K]`, adds to the output, `[N]`; summed in float64, so that it is exact to the last bit."""
+    return (weight.flatten(1).double() @ z.flatten().double()).to(weight.dtype)
+
+
 def scale_weight(program: Program, linear: fx.Node, factor: Tensor, suffix: str) -> None:
     """Multiply the weight by a factor that broadcasts to `[N, K]`; a mask stays as it is, and true."""
     old = weight_of(linear)

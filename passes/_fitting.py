@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from vitgraph import dialect
-from vitgraph.dialect import QMAX, QMIN
+from vitgraph.errors import InputError
+from vitgraph.formats import Format, number_format, spread
 from vitgraph.program import Program
 from vitgraph.segments import Overrides, Segment
 
@@ -56,9 +57,10 @@ def as_quantized(segment: Segment) -> dict[fx.Node, Callable[..., Any]]:
     return {node: plain[node.target] for node in segment.nodes if node.target in plain}
 
 
-def rounded(x: Tensor) -> Tensor:
-    """Rounded, with the gradient of what was not (straight-through)."""
-    return (x.round() - x).detach() + x
+def on_grid(steps: Tensor, grid: Format) -> Tensor:
+    """The nearest codes, with the gradient of what was not rounded (straight-through), none where it was clipped."""
+    kept = steps.clamp(grid.low, grid.high)
+    return (grid.nearest(kept) - kept).detach() + kept
 
 
 def rectified(v: Tensor) -> Tensor:
@@ -115,26 +117,30 @@ class Fit:
         scale = self.program.constant(node.args[1])
         if values is None or scale is None or self.weights == "keep":
             return
-        step = scale if node.args[2] is None else scale.reshape(-1, *[1] * (values.dim() - 1))
+        axis, grid = node.args[2], dialect.format_of(node)
+        assert axis is None or isinstance(axis, int)
+        step = spread(scale, axis, values.shape)
         steps = values.detach() / step if mask is None else values.detach() * mask / step
         keep = torch.ones(()) if mask is None else mask.to(steps.dtype)
-        soft, hard = self._rounding(steps) if self.weights == "round" else self._tuning(steps)
+        soft, hard = self._rounding(steps, grid) if self.weights == "round" else self._tuning(steps, grid)
         self.overrides[node] = lambda *_: soft() * keep * step
         self.hard[f"weight:{node.name}"] = lambda: hard() * keep * step
 
-    def _tuning(self, steps: Tensor) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    def _tuning(self, steps: Tensor, grid: Format) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         free = nn.Parameter(steps.clone())
         self.groups.append({"params": [free], "lr": WEIGHT_RATE * self.rate})
-        return lambda: rounded(free).clamp(QMIN, QMAX), lambda: free.detach().round().clamp(QMIN, QMAX)
+        return lambda: on_grid(free, grid), lambda: grid.nearest(free.detach())
 
-    def _rounding(self, steps: Tensor) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-        floor = steps.floor()
+    def _rounding(self, steps: Tensor, grid: Format) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+        if grid.dtype.is_floating_point:
+            raise InputError(f"reconstruct: weights=round: {grid.name} has no equal steps; take tune")
+        floor, low, high = steps.floor(), grid.low, grid.high
         share = ((steps - floor).clamp(1e-4, 1 - 1e-4) - _OFFSET) / _STRETCH
         v = nn.Parameter(torch.logit(share))
         self.groups.append({"params": [v], "lr": ROUNDING_RATE * self.rate})
         self.rounding.append(v)
         up: Callable[[], Tensor] = lambda: (rectified(v.detach()) >= 0.5).to(floor.dtype)
-        return lambda: (floor + rectified(v)).clamp(QMIN, QMAX), lambda: (floor + up()).clamp(QMIN, QMAX)
+        return lambda: (floor + rectified(v)).clamp(low, high), lambda: (floor + up()).clamp(low, high)
 
     def _bias(self, node: fx.Node) -> None:
         """A bias moves in units of its row's range of weights."""
@@ -147,7 +153,8 @@ class Fit:
         target: Any = arguments[2]
         if len(target.users) > 1:
             return
-        unit, moved = scale * QMAX, nn.Parameter(torch.zeros_like(values))
+        unit = scale.reshape(len(values), -1).amax(1) * dialect.format_of(pair).high
+        moved = nn.Parameter(torch.zeros_like(values))
         self.groups.append({"params": [moved], "lr": BIAS_RATE * self.rate})
         self.overrides[target] = lambda: values.detach() + moved * unit
         self.hard[f"bias:{node.name}"] = lambda: values.detach() + moved.detach() * unit
@@ -165,14 +172,24 @@ class Fit:
         return Learned({name: value().contiguous() for name, value in self.hard.items()})
 
 
-def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None) -> Tensor:
+def _fake_quantize(
+    x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8", shift: Tensor | None = None
+) -> Tensor:
     """The pair with plain operators, which vmap can run."""
-    step = scale if axis is None else scale.reshape([-1 if d == axis % x.dim() else 1 for d in range(x.dim())])
-    return rounded(x / step).clamp(QMIN, QMAX) * step
+    step, centre = spread(scale, axis, x.shape), 0.0 if shift is None else shift
+    return on_grid((x - centre) / step, number_format(format)) * step + centre
 
 
 def _attention(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, probability_scale: Tensor | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    probability_scale: Tensor | None = None,
+    probability_format: str = "int8",
 ) -> Tensor:
     weights = dialect.probabilities(q, k, bias, scale)
-    return torch.matmul(weights if probability_scale is None else _fake_quantize(weights, probability_scale), v)
+    if probability_scale is not None:
+        weights = _fake_quantize(weights, probability_scale, None, probability_format)
+    return torch.matmul(weights, v)

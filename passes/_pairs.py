@@ -19,11 +19,12 @@ def insert_pair(
     name: str,
     scale: float,
     grid: Format = FORMATS["int8"],
+    shift: fx.Node | None = None,
 ) -> fx.Node:
     """Insert a pair after `point`, which these readers read from then on; `name` is that of its scale."""
-    after = point.next
+    after = (point if shift is None else max(point, shift)).next
     constant = program.constant_node(after, name, torch.tensor(scale, dtype=torch.float32))
-    arguments = (point, constant, None, *dialect.format_argument(grid))
+    arguments = (point, constant, None, *dialect.format_argument(grid, shift))
     pair = program.insert(after, dialect.fake_quantize, *arguments, path=point.meta.get("path", ""))
     for reader in readers:
         reader.replace_input_with(point, pair)

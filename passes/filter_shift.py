@@ -24,6 +24,7 @@ from torch import Tensor, fx
 from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.passes import _affine
 from vitgraph.program import Program
 from vitgraph.sites import ACTIVATIONS, LinearSite, find_sites, select, weight_of
 
@@ -89,7 +90,7 @@ def _shift(program: Program, site: LinearSite, centre: Tensor) -> None:
     weight = weight_of(site.node)
     bias = program.constant(site.node.args[2])
     values = program.tensor(str(weight.target)).detach()
-    moved = (values.flatten(1).double() @ centre.double()).to(values.dtype)  # summed in float64: exact to the last bit
+    moved = _affine.response(values, centre)
     name = f"{weight.target}_centre"
     z = program.constant_node(site.node, name, centre.to(values.dtype).reshape(-1, 1, 1))
     centred = program.insert(site.node, aten.sub.Tensor, source, z, path=source.meta.get("path", ""))

@@ -39,6 +39,7 @@ from vitgraph.errors import InputError
 from vitgraph.formats import FORMATS, Format, FormatName
 from vitgraph.passes._pairs import insert_pair
 from vitgraph.passes._points import Points
+from vitgraph.passes._shifts import take_in
 from vitgraph.program import Program
 from vitgraph.sites import (
     BLOCK_ROLES,
@@ -207,9 +208,11 @@ class Quantize(Pass):
     def _quantize_value(
         self, program: Program, point: fx.Node, readers: list[fx.Node] | None, top: float, grid: Format
     ) -> None:
-        """Insert a pair after `point`, for these readers or for all."""
+        """Insert a pair after `point`, for these readers or for all; behind a shift, around it."""
         name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
-        insert_pair(program, point, readers if readers is not None else list(point.users), name, top / grid.high, grid)
+        chosen = readers if readers is not None else list(point.users)
+        source, z = take_in(program, point, chosen)
+        insert_pair(program, source, chosen, name, top / grid.high, grid, z)
 
     def _quantize_weight(self, program: Program, site: LinearSite) -> None:
         weight: Any = site.node.args[1]
@@ -222,22 +225,6 @@ class Quantize(Pass):
         constant = program.constant_node(site.node, f"{source.target}_scale", scale)
         pair = program.insert(site.node, dialect.fake_quantize, weight, constant, axis, *dialect.format_argument(grid))
         site.node.update_arg(1, pair)
-        rounding = dialect.fake_quantize(values, scale, axis, grid.name) - values
-        _keep_shift(program, site.node, rounding.detach())
-
-
-def _keep_shift(program: Program, node: fx.Node, rounding: torch.Tensor) -> None:
-    """Where filter-shift took z from the input, its bias must make up for z times the rounded weights, not the old ones."""
-    shift: Any = node.args[0]
-    shift = shift.args[0] if shift.target is dialect.fake_quantize else shift
-    z = program.constant(shift.args[1]) if shift.target is aten.sub.Tensor else None
-    bias = program.constant(node.args[2]) if len(node.args) > 2 else None
-    if z is None or bias is None or z.numel() != rounding[0].numel():
-        return
-    moved = (rounding.flatten(1).double() @ z.flatten().double()).to(bias.dtype)
-    name = f"{node.args[2].target}_rounded"  # type: ignore[union-attr]
-    trainable = isinstance(bias, torch.nn.Parameter)
-    node.update_arg(2, program.constant_node(node, name, bias.detach() + moved, trainable))
 
 
 def _quantized_refusal(site: LinearSite) -> str | None:

@@ -110,7 +110,7 @@ class Smooth(Pass):
         for linear in linears:
             bias = _affine.bias(program, linear)
             if shifted and bias is not None:
-                moved = bias + _affine.weight(program, linear) @ reach.shift
+                moved = bias + _affine.response(_affine.weight(program, linear), reach.shift)
                 _affine.set_constant(program, linear, 2, moved, _SUFFIX)
             _affine.scale_weight(program, linear, s, _SUFFIX)
         if norm:

@@ -34,24 +34,24 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
     [
         ("fp16", "assign-precision,materialize,legalize"),
         ("bf16", "assign-precision{to=bf16},materialize,legalize"),
-        ("int8", "balance-attention,smooth,quantize,assign-precision,materialize,legalize"),
+        ("int8", "balance-attention,smooth,quantize,fold-shifts,assign-precision,materialize,legalize"),
         ("fp8", "quantize{weight_format=fp8 activation_format=fp8},assign-precision,materialize,legalize"),
         (
             "w4a8",
-            "balance-attention,smooth,quantize{weights=mse weight_format=int4},assign-precision,materialize,legalize",
+            "balance-attention,smooth,quantize{weights=mse weight_format=int4},fold-shifts,assign-precision,materialize,legalize",
         ),
         (
             "w4a4",
             "balance-attention,smooth,quantize{weights=mse weight_format=int4 activation_format=int4},"
-            + "materialize,legalize",
+            + "fold-shifts,materialize,legalize",
         ),
         (
             "int8-best",
-            "split-outliers,balance-attention,smooth,quantize,reconstruct,assign-precision,materialize,legalize",
+            "split-outliers,balance-attention,smooth,quantize,reconstruct,fold-shifts,assign-precision,materialize,legalize",
         ),
         (
             "sparse-int8",
-            "nm-mask,balance-attention,smooth,even-outputs,quantize{outputs=true},assign-precision,materialize,legalize",
+            "nm-mask,balance-attention,smooth,even-outputs,quantize{outputs=true},fold-shifts,assign-precision,materialize,legalize",
         ),
     ],
 )
@@ -64,12 +64,12 @@ def test_what_the_recipes_hold(name: str, rest: str) -> None:
     [
         (
             "trio",
-            "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,assign-precision,"
+            "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,fold-shifts,assign-precision,"
             + "materialize,legalize",
         ),
         (
             "trio-dense",
-            "reassociate-linear-attention,filter-shift,quantize{weights=mse dense=true only=[*]},assign-precision,"
+            "reassociate-linear-attention,filter-shift,quantize{weights=mse dense=true only=[*]},fold-shifts,assign-precision,"
             + "materialize,legalize",
         ),
     ],

@@ -6,8 +6,9 @@ gradient and works on fake tensors without more being said:
 - `vitgraph.attention(q, k, v, bias, scale, probability_scale, probability_format)`: softmax(scale q kᵀ + bias) v, and the
   place of a quantizer on the softmax's output
 - `vitgraph.mask(weight, keep)`: an N:M or block mask on a weight, until `materialize` folds it
-- `vitgraph.fake_quantize(x, scale, axis, format)`: quantize to a number format (`vitgraph.formats`; INT8 unless another is
-  named) and dequantize, straight-through gradient
+- `vitgraph.fake_quantize(x, scale, axis, format, shift)`: quantize to a number format (`vitgraph.formats`; INT8 unless another
+  is named) and dequantize, straight-through gradient; with a shift, what lies around it gets the codes around zero, until
+  `materialize` moves it into biases
 - `vitgraph.dequantize(q, scale, axis, format)`: a constant of codes back to floating point
 - `vitgraph.log2_quantize(x, scale, rule, low, high)`: a positive value to a power of two, straight-through gradient
 """
@@ -30,7 +31,9 @@ _library.define(
     "str probability_format='int8') -> Tensor"
 )
 _library.define("mask(Tensor weight, Tensor keep) -> Tensor")
-_library.define("fake_quantize(Tensor x, Tensor scale, int? axis=None, str format='int8') -> Tensor")
+_library.define(
+    "fake_quantize(Tensor x, Tensor scale, int? axis=None, str format='int8', Tensor? shift=None) -> Tensor"
+)
 _library.define("dequantize(Tensor q, Tensor scale, int? axis=None, str format='int8') -> Tensor")
 _library.define("log2_quantize(Tensor x, Tensor? scale=None, str rule='nearest', int low=-6, int high=9) -> Tensor")
 
@@ -62,8 +65,12 @@ def to_codes(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "i
     return grid.nearest(x / spread(scale, axis, x.shape)).to(grid.dtype)
 
 
-def _fake_quantize(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
-    return _FakeQuantize.apply(x, spread(scale, axis, x.shape), number_format(format))  # type: ignore[no-any-return]
+def _fake_quantize(
+    x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8", shift: Tensor | None = None
+) -> Tensor:
+    centred = x if shift is None else x - shift
+    rounded: Tensor = _FakeQuantize.apply(centred, spread(scale, axis, x.shape), number_format(format))
+    return rounded if shift is None else rounded + shift
 
 
 def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
@@ -77,9 +84,18 @@ def format_of(pair: fx.Node) -> Format:
     return number_format(str(pair.args[3]) if len(pair.args) > 3 else "int8")
 
 
-def format_argument(grid: Format) -> tuple[str, ...]:
-    """The last argument of a pair in this format: none for INT8, the default."""
+def format_argument(grid: Format, shift: fx.Node | None = None) -> tuple[Any, ...]:
+    """The last arguments of a pair in this format, around this shift: none for INT8 around zero, the default."""
+    if shift is not None:
+        return (grid.name, shift)
     return () if grid.name == "int8" else (grid.name,)
+
+
+def shift_of(pair: fx.Node) -> fx.Node | None:
+    """The constant that a `fake_quantize` rounds around, None for zero."""
+    shift = pair.args[4] if pair.target is fake_quantize and len(pair.args) > 4 else None
+    assert shift is None or isinstance(shift, fx.Node)
+    return shift
 
 
 def probability_format(node: fx.Node) -> Format | None:

@@ -184,6 +184,8 @@ CASES: dict[str, str] = {
     ),
     "fake_quantize": f"s: f32[] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s)",
     "fake_quantize_channels": f"s: f32[8] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s, -1)",
+    "fake_quantize_shifted": "s: f32[] = constant('s'); z: f32[8] = constant('z'); "
+    f"{X}; y = vitgraph.fake_quantize.default(x, s, None, 'int8', z)",
     "fake_quantize_int4": f"s: f32[] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s, None, 'int4')",
     "fake_quantize_fp8": f"s: f32[] = constant('s'); {X}; y = vitgraph.fake_quantize.default(x, s, None, 'fp8')",
     "dequantize_int4": (

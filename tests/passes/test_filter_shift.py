@@ -11,6 +11,7 @@ from vitgraph import dialect
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.filter_shift import FilterShift
+from vitgraph.passes.fold_shifts import FoldShifts
 from vitgraph.passes.quantize import Quantize
 from vitgraph.pipeline import Pipeline
 from vitgraph.text import parse
@@ -90,7 +91,7 @@ def test_it_halves_the_step() -> None:
 def test_the_bias_makes_up_for_the_rounded_weights() -> None:
     """What was taken from the input comes back through weights that were rounded since: so must the bias."""
     program, images = parse(SECOND), Noise()
-    steps = Pipeline((FilterShift(), Quantize(only=("pw",))))
+    steps = Pipeline((FilterShift(), Quantize(only=("pw",)), FoldShifts()))
     result = steps.run(program, Context(calibration=images))
     (site,) = [node for node in result.calls(torch.ops.aten.conv2d.default) if node.meta["path"] == "pw"]
     weight: Any = site.args[1]

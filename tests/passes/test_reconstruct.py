@@ -161,3 +161,32 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         Reconstruct().run(parse(BLOCK), Context())
+
+
+@pytest.mark.parametrize(
+    ("options", "weights"),
+    [
+        ("weight_format=int4", "tune"),
+        ("weight_format=int4", "round"),
+        ("weight_format=int4 activation_format=float group=8", "tune"),
+        ("weight_format=fp8 activation_format=fp8", "tune"),
+    ],
+)
+def test_weights_of_other_formats_end_on_their_grid(options: str, weights: Literal["tune", "round"]) -> None:
+    wanted = parse(BLOCK)
+    quantized = pipeline(f"quantize{{{options}}}").run(wanted, context())
+    given = context()
+    fitted = run(Reconstruct(weights=weights, iterations=100, batch=8), quantized, given)
+    pairs = [node for node in fitted.calls(dialect.fake_quantize) if node.args[2] is not None]
+    assert len(pairs) == 2
+    for pair in pairs:
+        values, scale = (fitted.tensor(str(arg.target)) for arg in pair.args[:2])  # type: ignore[union-attr]
+        torch.testing.assert_close(dialect.fake_quantize(values, scale, *pair.args[2:]), values)
+    if "int4" in options:
+        assert all(found["error"] < found["error_before"] for found in given.found)
+
+
+def test_fp8_has_no_up_and_down() -> None:
+    quantized = pipeline("quantize{weight_format=fp8 activation_format=fp8}").run(parse(BLOCK), context())
+    with pytest.raises(InputError, match="weights=round: fp8 has no equal steps; take tune"):
+        run(Reconstruct(weights="round", **STEPS), quantized, context())
