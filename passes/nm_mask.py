@@ -1,20 +1,25 @@
-"""Put an N:M mask on the weights of the chosen linears: of every M neighbours along K, the N largest stay.
+"""Put an N:M mask on the weights of the chosen linears: of every M neighbours along K, N stay.
 
 Before:
     y = aten.linear.default(x, weight, bias)
 
 After:
     masked = vitgraph.mask.default(weight, weight_keep)       # weight_keep: bool, the weight's shape
-    y = aten.linear.default(x, masked, bias)
+    y = aten.linear.default(x, masked, bias)                  # weight_updated where kept weights changed
 
-The mask is a node until `materialize`, so the program still trains with it. Magnitude scores along the input dimension,
-as in ASP (Mishra et al., arXiv 2104.08378); of equal magnitudes the first stays.
+The mask is a node until `materialize`, so the program still trains with it. Which weights stay, and what they become:
+- `magnitude` (ASP, Mishra et al., arXiv 2104.08378): the largest; needs no images;
+- `wanda` (Sun et al., arXiv 2306.11695): |w| times the norm of the input it multiplies;
+- `sparsegpt` (Frantar and Alistarh, arXiv 2301.00774): chosen and updated by the second moments of the linear's inputs;
+- `cap` (Kuznedelev et al., arXiv 2210.09223): the same by the Fisher information of blocks of weights.
+Images run through layer by layer, and each linear is judged by the inputs that those already masked give it. `refit`
+then moves the kept weights to the exact least squares: the dense linear's outputs on these inputs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,13 +27,17 @@ from torch import Tensor
 from vitgraph import dialect
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.packing import Packing
+from vitgraph.passes._layers import change_in_order
+from vitgraph.passes._nm import nm_keep
+from vitgraph.passes._nm_scores import chooser
 from vitgraph.program import Program
 from vitgraph.sites import BLOCK_ROLES, LinearSite, find_sites, select, weight_of
 
 
 @dataclass(frozen=True)
 class NmMask(Pass):
-    """Keep `n` of every `m` weights along K, by magnitude."""
+    """Keep `n` of every `m` weights along K."""
 
     name: ClassVar[str] = "nm-mask"
     effect: ClassVar[Effect] = Effect.LOSSY
@@ -36,32 +45,60 @@ class NmMask(Pass):
 
     n: int = 2
     m: int = 4
+    together: int = 1
+    """So many neighbours count as one of the m: 2 is 4:8 in pairs, which sparse INT4 products read."""
+    score: Literal["magnitude", "wanda", "sparsegpt", "cap"] = "magnitude"
+    refit: bool = False
+    """Fit what is kept, by least squares, to what the dense linear puts out."""
+    damp: float = 0.03
+    """Share of the mean diagonal that is added to second moments: how far kept weights are held to what they were."""
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
 
+    @property
+    def needs_images(self) -> bool:
+        """Every score but magnitude asks what the linears read."""
+        return self.score != "magnitude" or self.refit
+
     def run(self, program: Program, context: Context) -> None:
-        """Mask every chosen site that can take the pattern; `InputError` where none can."""
-        if not 0 < self.n < self.m:
-            raise InputError(
-                f"nm-mask: n={self.n} m={self.m}: a pattern keeps n of m weights, with 0 < n < m; write n=2 m=4"
-            )
+        """Mask every chosen site that can take the pattern; `InputError` where none can, or where images lack."""
+        self._check(context)
         sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
-        refusals = {site.node: self._refusal(site, context) for site in sites}
+        refusals = {site.node: self._refusal(site, program, context) for site in sites}
         done = any(_is_masked(site) for site in sites)
         if sites and all(refusals.values()) and not done:
             raise InputError(
-                f"nm-mask: no site of {program.name} can take {self.n}:{self.m}; {sites[0].path}: {refusals[sites[0].node]}"
+                f"nm-mask: no site of {program.name} can take {self._pattern}; {sites[0].path}: {refusals[sites[0].node]}"
                 " (choose another pattern, or another target)"
             )
+        taken = list[LinearSite]()
         for site in sites:
             why = refusals[site.node]
             if why is not None:
                 context.refuse(site.path, why)
             elif context.take(self.name, site.path):
-                _mask(program, site, self.n, self.m)
-                context.found.append({"masked": site.path, "n": self.n, "m": self.m})
+                taken.append(site)
+        self._mask(program, taken, context)
 
-    def _refusal(self, site: LinearSite, context: Context) -> str | None:
+    @property
+    def _pattern(self) -> Packing:
+        return Packing(self.n, self.m, self.together)
+
+    def _check(self, context: Context) -> None:
+        if not 0 < self.n < self.m or self.together < 1:
+            raise InputError(
+                f"nm-mask: n={self.n} m={self.m} together={self.together}: a pattern keeps n of m weights, with 0 < n < m"
+                " and together at least 1; write n=2 m=4"
+            )
+        if self.damp <= 0:
+            raise InputError(f"nm-mask: damp={self.damp}: a share over 0, such as 0.03")
+        if self.needs_images and context.calibration is None:
+            raise InputError(
+                "nm-mask: no calibration images, and only score=magnitude without refit does without;"
+                " name some with --calibration-data (or `random`)"
+            )
+
+    def _refusal(self, site: LinearSite, program: Program, context: Context) -> str | None:
         """Why this site cannot take the pattern, or None."""
         if _is_masked(site):
             return "it has a mask already"
@@ -69,11 +106,38 @@ class NmMask(Pass):
         if site.node.args[1] is not weight:
             return "its weight is computed or quantized; a mask goes on the weight itself, ahead of quantize"
         channels = weight.meta["type"].shape[1]
-        if channels % self.m:
-            return f"K = {channels} is no multiple of {self.m}"
-        if context.target is not None and not context.target.supports_nm(self.n, self.m):
-            return f"{context.target.name} runs no {self.n}:{self.m} pattern"
+        if channels % (self.m * self.together):
+            return f"K = {channels} is no multiple of {self.m * self.together}"
+        if context.target is not None and not context.target.supports_nm(self.n, self.m, self.together):
+            return f"{context.target.name} runs no {self._pattern} pattern"
+        if self.needs_images and site.is_conv:
+            return "it is a convolution, whose inputs are not looked at; score=magnitude masks it"
+        if self.needs_images and len(program.inputs) != 1:
+            return "the model has several inputs, and images run along one; score=magnitude needs none"
         return None
+
+    def _mask(self, program: Program, sites: list[LinearSite], context: Context) -> None:
+        if not self.needs_images:
+            for site in sites:
+                keep = nm_keep(program.tensor(str(weight_of(site.node).target)).detach().abs(), self._pattern)
+                _insert(program, site, keep)
+                context.found.append(self._entry(site))
+            return
+        with context.timed("calibration"):
+            choose = chooser(program, sites, self._pattern, self.score, self.refit, self.damp, context)
+            chosen = change_in_order(program, [site.node for site in sites], context, repr(self), choose)
+        for site in sites:
+            choice = chosen.get(site.node)
+            if choice is None:
+                context.refuse(site.path, "several values are alive around it, so images cannot run up to it in parts")
+                continue
+            moved = self.refit or self.score in ("sparsegpt", "cap")
+            _insert(program, site, choice.keep, choice.weight if moved else None)
+            context.found.append({**self._entry(site), "output_lost": round(float(choice.lost), 6)})
+
+    def _entry(self, site: LinearSite) -> dict[str, Any]:
+        together = {"together": self.together} if self.together > 1 else {}
+        return {"masked": site.path, "n": self.n, "m": self.m, **together}
 
 
 def _is_masked(site: LinearSite) -> bool:
@@ -81,18 +145,11 @@ def _is_masked(site: LinearSite) -> bool:
     return isinstance(weight, torch.fx.Node) and weight.target is dialect.mask
 
 
-def _mask(program: Program, site: LinearSite, n: int, m: int) -> None:
+def _insert(program: Program, site: LinearSite, keep: Tensor, values: Tensor | None = None) -> None:
+    """Put the mask between weight and linear, and `values` in the weight's place where there are some."""
     weight = weight_of(site.node)
-    keep = nm_keep(program.tensor(str(weight.target)), n, m)
+    plain: Any = site.node.args[1]
+    if values is not None:
+        plain = program.constant_node(site.node, f"{weight.target}_updated", values, trainable=True)
     constant = program.constant_node(site.node, f"{weight.target}_keep", keep)
-    masked = program.insert(site.node, dialect.mask, site.node.args[1], constant)
-    site.node.update_arg(1, masked)
-
-
-def nm_keep(weight: Tensor, n: int, m: int) -> Tensor:
-    """Which weights stay: bool, the shape of `weight` `[out, in, …]`; exactly `n` of each `m` along dimension 1."""
-    moved = weight.detach().abs().movedim(1, -1)
-    groups = moved.reshape(-1, m)
-    order = groups.argsort(dim=1, descending=True, stable=True)
-    keep = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, order[:, :n], True)
-    return keep.reshape(moved.shape).movedim(-1, 1).contiguous()
+    site.node.update_arg(1, program.insert(site.node, dialect.mask, plain, constant))

@@ -144,9 +144,13 @@ class Target(_Frozen):
     unknown: dict[str, str] = {}
     sources: dict[str, str]
 
-    def supports_nm(self, n: int, m: int) -> bool:
-        """Whether the device has sparse kernels for n non-zeros in each m weights along K."""
-        return self.sparse is not None and (n, m) in self.sparse.patterns
+    def supports_nm(self, n: int, m: int, together: int = 1) -> bool:
+        """Whether the device multiplies weights of which n in each m along K are kept, `together` neighbours as one.
+
+        Pairs are how sparse INT4 products read them, so those ask for such a rate.
+        """
+        pairs = together == 2 and "int4" in self.rates and self.rates["int4"].sparse is not None
+        return self.sparse is not None and (n, m) in self.sparse.patterns and (together == 1 or pairs)
 
     def supports_type(self, kind: str) -> bool:
         """Whether matrix products in `kind` (fp32, tf32, fp16, bf16, int8, fp8, fp4, int4) have hardware here."""

@@ -4,8 +4,9 @@ import torch
 
 from tests.harness import body, hold_to_effect, hold_to_text, run
 from vitgraph.contract import Context, Effect
+from vitgraph.packing import Packing
+from vitgraph.passes._nm import nm_keep
 from vitgraph.passes.materialize import Materialize
-from vitgraph.passes.nm_mask import nm_keep
 from vitgraph.text import parse, show
 
 BEFORE = """
@@ -47,7 +48,7 @@ def tensors() -> dict[str, torch.Tensor]:
     return {
         "x_scale": torch.tensor(0.02),
         "fc.weight": weight,
-        "fc.weight_keep": nm_keep(weight, 2, 4),
+        "fc.weight_keep": nm_keep(weight.abs(), Packing(2, 4)),
         "fc.weight_scale": weight.abs().amax(1) / 100,  # clips the largest nowhere
         "fc.bias": torch.randn(6),
     }

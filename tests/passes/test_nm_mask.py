@@ -1,14 +1,22 @@
 """N:M masks: valid for any shape and pattern, the largest stay, and what can't take the pattern is named."""
 
+from pathlib import Path
+from typing import Any, Literal
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import body, hold_to_text, run
+from tests.passes.test_quantize import Noise, block
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
-from vitgraph.passes.nm_mask import NmMask, nm_keep
+from vitgraph.packing import Packing
+from vitgraph.passes import _layers, pipeline
+from vitgraph.passes._nm import damped, nm_keep, refit
+from vitgraph.passes.nm_mask import NmMask
+from vitgraph.program import Program
 from vitgraph.target import get_target
 from vitgraph.text import parse, show
 
@@ -79,7 +87,7 @@ def weights(draw: st.DrawFn) -> tuple[torch.Tensor, int, int]:
 @given(weights())
 def test_every_mask_keeps_the_largest_n_of_each_m(case: tuple[torch.Tensor, int, int]) -> None:
     weight, n, m = case
-    keep = nm_keep(weight, n, m)
+    keep = nm_keep(weight.abs(), Packing(n, m))
     assert keep.shape == weight.shape
     assert keep.dtype == torch.bool
     groups = keep.movedim(1, -1).reshape(-1, m)
@@ -92,12 +100,14 @@ def test_every_mask_keeps_the_largest_n_of_each_m(case: tuple[torch.Tensor, int,
 
 def test_of_equal_magnitudes_the_first_stays() -> None:
     weight = torch.tensor([[1.0, -1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]])
-    assert torch.equal(nm_keep(weight, 2, 4), torch.tensor([[True, True, False, False, True, True, False, False]]))
+    assert torch.equal(
+        nm_keep(weight.abs(), Packing(2, 4)), torch.tensor([[True, True, False, False, True, True, False, False]])
+    )
 
 
 def test_groups_run_along_the_input_channels_of_a_convolution() -> None:
     weight = torch.tensor([1.0, 4.0, 3.0, 2.0]).reshape(1, 4, 1, 1).expand(1, 4, 3, 3)
-    assert torch.equal(nm_keep(weight, 2, 4)[0, :, 1, 2], torch.tensor([False, True, True, False]))
+    assert torch.equal(nm_keep(weight.abs(), Packing(2, 4))[0, :, 1, 2], torch.tensor([False, True, True, False]))
 
 
 @pytest.mark.parametrize(("n", "m"), [(4, 4), (5, 4), (0, 4), (-1, 4)])
@@ -168,3 +178,215 @@ def test_stops_when_the_fuel_is_used_up() -> None:
     result = run(NmMask(), parse(MLP), Context(fuel=2))  # one unit is the pipeline's
     assert "fc1.weight_keep" in result.tensors()
     assert "fc2.weight_keep" not in result.tensors()
+
+
+def test_pairs_for_a_target_with_sparse_int4() -> None:
+    text = MLP.replace("12", "16")
+    keep = run(NmMask(together=2), parse(text), Context(get_target("a100"))).tensor("fc2.weight_keep")
+    pairs = keep.reshape(8, -1, 4, 2)
+    assert bool((pairs.all(-1) == pairs.any(-1)).all())
+    assert bool((pairs.any(-1).sum(-1) == 2).all())
+    with pytest.raises(InputError, match="h200 runs no 4:8 in pairs"):
+        run(NmMask(together=2), parse(text), Context(get_target("h200")))
+    with pytest.raises(InputError, match="K = 12 is no multiple of 8"):
+        run(NmMask(together=2, only=("fc2",)), parse(MLP))
+
+
+Score = Literal["magnitude", "wanda", "sparsegpt", "cap"]
+SCORES: tuple[Score, ...] = ("magnitude", "wanda", "sparsegpt", "cap")
+UPDATED = (
+    MASKED.replace("fc1.weight\"", "fc1.weight_updated\"").replace("fc2.weight\"", "fc2.weight_updated\"")
+)  # fmt: skip
+
+
+class Mixed(Noise):
+    """Channels that depend on one another and differ in size, so that there is something to learn from images."""
+
+    def __init__(self, *shape: int, **options: Any) -> None:
+        super().__init__(shape, **options)
+        mixing = torch.randn(shape[-1], shape[-1], generator=torch.Generator().manual_seed(4))
+        self.pixels = self.pixels @ (mixing * torch.logspace(-1, 1, shape[-1]))
+
+
+def seen(count: int = 64, scratch: Path | None = None, **options: Any) -> Context:
+    return Context(calibration=Mixed(8, count=count, **options), scratch=scratch)
+
+
+@pytest.mark.parametrize("score", ["sparsegpt", "cap"])
+def test_updated_weights_stand_behind_the_mask(score: Score) -> None:
+    context = seen()
+    result = run(NmMask(score=score), parse(MLP), context)
+    assert body(show(result)) == body(show(parse(UPDATED)))
+    hold_to_text(result)
+    assert all(0 < entry["output_lost"] < 1 for entry in context.found)
+    assert isinstance(result.tensor("fc1.weight_updated"), torch.nn.Parameter)
+
+
+@pytest.mark.parametrize("score", ["magnitude", "wanda"])
+def test_without_an_update_the_weights_stay_and_only_the_mask_is_new(score: Score) -> None:
+    assert body(show(run(NmMask(score=score), parse(MLP), seen()))) == body(show(parse(MASKED)))
+
+
+def error(masked: Program, dense: Program) -> float:
+    """Of the output, on images that were not seen."""
+    x = Mixed(8, count=512).pixels[256:]
+    return float((masked.run(x) - dense.run(x)).norm() / dense.run(x).norm())
+
+
+def test_what_it_knows_of_the_inputs_makes_it_better() -> None:
+    dense = parse(MLP.replace("12", "32"))
+    errors = {
+        (score, fitted): error(run(NmMask(score=score, refit=fitted), dense, seen(256)), dense)
+        for score in SCORES
+        for fitted in (False, True)
+    }
+    assert errors["wanda", False] < errors["magnitude", False]
+    assert errors["sparsegpt", False] < 0.8 * errors["wanda", False]
+    for score in SCORES:
+        assert errors[score, True] < errors[score, False]
+
+
+def test_wanda_keeps_a_small_weight_on_a_large_input() -> None:
+    dense = parse(MLP)
+    images = Noise((8,), count=16)
+    images.pixels[:, 3] *= 1e4
+    masked = run(NmMask(score="wanda", only=("fc1",)), dense, Context(calibration=images))
+    assert bool(masked.tensor("fc1.weight_keep")[:, 3].all())
+    assert not bool(run(NmMask(only=("fc1",)), dense).tensor("fc1.weight_keep")[:, 3].all())
+
+
+def test_a_layer_is_judged_by_what_masked_layers_give_it() -> None:
+    """fc2 again by hand, on the output of the masked fc1; on that of the dense one it comes out otherwise."""
+    dense, images = parse(MLP), Mixed(8, count=64)
+    masked = run(NmMask(refit=True), dense, Context(calibration=images))
+    x, weight = images.pixels, dense.tensor("fc2.weight").detach().double()
+    bias = dense.tensor("fc1.bias")
+    before = masked.tensor("fc1.weight_updated") * masked.tensor("fc1.weight_keep")
+    fitted = list[torch.Tensor]()
+    for w1 in (before, dense.tensor("fc1.weight")):
+        hidden = torch.nn.functional.gelu(x @ w1.T + bias).double()
+        gram = damped(hidden.T @ hidden, NmMask().damp)
+        fitted.append(refit(masked.tensor("fc2.weight_keep"), gram, weight @ gram).float())
+    torch.testing.assert_close(masked.tensor("fc2.weight_updated"), fitted[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(masked.tensor("fc2.weight_updated"), fitted[1], rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("score", SCORES[:3])  # cap draws noise batch by batch
+def test_the_same_however_the_images_come(score: Score) -> None:
+    """In portions of any size; one at a time or in a fixed batch, whose last is filled up."""
+    step = NmMask(score=score, refit=True)
+    wanted = run(step, parse(MLP), seen(10))
+    for portion in (1, 3):
+        other = run(step, parse(MLP), seen(10, portion=portion))
+        for name, tensor in wanted.tensors().items():
+            assert torch.equal(tensor, other.tensor(name)), (portion, name)
+    fixed = run(step, parse(MLP.replace("[N", "[4")), seen(10))
+    for name, tensor in wanted.tensors().items():
+        torch.testing.assert_close(tensor, fixed.tensor(name), rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_an_attention_and_its_reshapes_run_in_parts() -> None:
+    images = Mixed(5, 32, count=24)
+    images.pixels /= images.pixels.std((0, 1))
+    text = block()
+    result = run(NmMask(score="sparsegpt", refit=True), parse(text), Context(calibration=images))
+    assert [name for name in result.tensors() if name.endswith("_keep")] == ["qkv.weight_keep", "proj.weight_keep"]
+    magnitude = run(NmMask(), parse(text))
+    x, dense = images.pixels, parse(text)
+    assert (result.run(x) - dense.run(x)).norm() < 0.7 * (magnitude.run(x) - dense.run(x)).norm()
+
+
+def test_started_again_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step, whole = NmMask(score="sparsegpt"), run(NmMask(score="sparsegpt"), parse(TWO_BRANCHES), seen())
+    chosen = list[str]()
+    before = _layers._chosen  # pyright: ignore[reportPrivateUsage]
+
+    def stops(stream: Any, segment: Any, *rest: Any) -> Any:
+        if chosen:
+            raise KeyboardInterrupt
+        chosen.append(segment.end.name)
+        return before(stream, segment, *rest)
+
+    monkeypatch.setattr(_layers, "_chosen", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(step, parse(TWO_BRANCHES), seen(scratch=tmp_path))
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(KeyboardInterrupt):  # other options are other work: nothing of it is there
+        run(NmMask(score="sparsegpt", damp=0.1), parse(TWO_BRANCHES), seen(scratch=tmp_path))
+    chosen.clear()
+    resumed = run(step, parse(TWO_BRANCHES), seen(scratch=tmp_path))
+    assert len(chosen) == 1
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, resumed.tensor(name)), name
+
+
+TWO_BRANCHES = """
+x: f32[N, 8] = input()
+w1: f32[8, 8] = weight("a.proj.weight")
+h1: f32[N, 8] = aten.gelu.default(x)
+y1: f32[N, 8] = aten.linear.default(h1, w1, None)  # a.proj
+r1: f32[N, 8] = aten.add.Tensor(x, y1)
+w2: f32[8, 8] = weight("b.proj.weight")
+h2: f32[N, 8] = aten.gelu.default(r1)
+y2: f32[N, 8] = aten.linear.default(h2, w2, None)  # b.proj
+r2: f32[N, 8] = aten.add.Tensor(r1, y2)
+return_(r2)
+"""
+
+
+def test_without_images() -> None:
+    for options in (NmMask(score="wanda"), NmMask(refit=True)):
+        assert options.needs_images
+        with pytest.raises(InputError, match=r"no calibration images.*--calibration-data"):
+            run(options, parse(MLP))
+    assert not NmMask().needs_images
+
+
+@pytest.mark.parametrize("options", [NmMask(damp=0.0), NmMask(damp=-1.0), NmMask(together=0)])
+def test_options_out_of_range(options: NmMask) -> None:
+    with pytest.raises(InputError, match=r"damp=|together=0"):
+        run(options, parse(MLP), seen())
+
+
+CONV = """
+x: f32[N, 8, 4, 4] = input()
+w: f32[8, 8, 1, 1] = weight("pw.weight")
+a: f32[N, 8, 4, 4] = aten.relu.default(x)
+y: f32[N, 8, 4, 4] = aten.conv2d.default(a, w, None, [1, 1], [0, 0], [1, 1], 1)  # pw
+z: f32[N, 8, 4, 4] = aten.relu.default(y)
+return_(z)
+"""
+
+
+def test_a_convolution_takes_a_mask_by_magnitude_alone() -> None:
+    with pytest.raises(InputError, match="it is a convolution"):
+        run(NmMask(score="sparsegpt", only=("pointwise",)), parse(CONV), Context(calibration=Noise((8, 4, 4))))
+    assert "pw.weight_keep" in run(NmMask(only=("pointwise",)), parse(CONV)).tensors()
+
+
+def test_several_inputs() -> None:
+    text = MLP.replace("return_(r)", "u: f32[N, 3] = input()\ns: f32[N, 3] = aten.add.Tensor(r, u)\nreturn_(s)")
+    with pytest.raises(InputError, match="several inputs"):
+        run(NmMask(score="wanda"), parse(text), seen())
+
+
+def test_a_linear_beside_a_second_value() -> None:
+    """Two outputs: both are alive to the end, so images can't be cut off behind the first."""
+    text = MLP.replace("return_(r)", "return_([r, g])")
+    context = seen()
+    result = run(NmMask(score="wanda"), parse(text), context)
+    assert {refusal.site for refusal in context.refusals} == {"blocks.0.fc1", "blocks.0.fc2"}
+    assert all("several values are alive" in refusal.why for refusal in context.refusals)
+    assert not [name for name in result.tensors() if name.endswith("_keep")]
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_the_pattern_holds_in_the_codes(score: Score) -> None:
+    """From the mask through INT8 rounding to the constants of the engine."""
+    steps = f"nm-mask{{score={score} refit=true}},quantize{{attention=false}},materialize"
+    result = pipeline(steps).run(parse(MLP), seen())
+    codes = [tensor for tensor in result.tensors().values() if tensor.dtype == torch.int8]
+    assert [list(each.shape) for each in codes] == [[12, 8], [8, 12]]
+    for each in codes:
+        assert bool(((each != 0).reshape(-1, 4).sum(1) <= 2).all())
+        assert bool(((each != 0).reshape(-1, 4).sum(1) == 2).any())
