@@ -23,6 +23,7 @@ ORDER: Mapping[str, str] = {
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
     "split-outliers": "split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
+    "permute-channels": "permute_channels:PermuteChannels",  # before masks: which channels stand together decides what they keep
     "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
     "balance-attention": "balance_attention:BalanceAttention",  # before smooth, which evens out what is left for it
     "smooth": "smooth:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row

@@ -50,7 +50,7 @@ class NmMask(Pass):
     score: Literal["magnitude", "wanda", "sparsegpt", "cap"] = "magnitude"
     refit: bool = False
     """Fit what is kept, by least squares, to what the dense linear puts out."""
-    damp: float = 0.03
+    damp: float = 0.1
     """Share of the mean diagonal that is added to second moments: how far kept weights are held to what they were."""
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class NmMask(Pass):
                 " and together at least 1; write n=2 m=4"
             )
         if self.damp <= 0:
-            raise InputError(f"nm-mask: damp={self.damp}: a share over 0, such as 0.03")
+            raise InputError(f"nm-mask: damp={self.damp}: a share over 0, such as 0.1")
         if self.needs_images and context.calibration is None:
             raise InputError(
                 "nm-mask: no calibration images, and only score=magnitude without refit does without;"

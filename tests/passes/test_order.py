@@ -154,6 +154,14 @@ def test_masks_before_scales_for_a_mask_goes_on_the_weight() -> None:
             run(wrong, block, context())
 
 
+def test_channels_before_masks_for_a_mask_is_made_of_groups() -> None:
+    block = BLOCK.format(t=5, d=16, c=32, c3=96)
+    right = run("permute-channels,nm-mask", block)
+    wrong = run("nm-mask,permute-channels", block)
+    assert "proj.weight_permuted" in right.tensors()
+    assert "proj.weight_permuted" not in wrong.tensors()
+
+
 def test_scales_before_types_for_calibration_runs_in_fp32() -> None:
     block = BLOCK.format(t=5, d=16, c=32, c3=96)
     right = run("quantize,assign-precision", block, context())

@@ -1,0 +1,141 @@
+"""One-shot N:M masks on one model: every score, alone and with kept weights refitted, on all block linears and on MLPs alone.
+
+One JSON object on standard output, the table on standard error. No labels are used but to evaluate; eager FP32. A row is a
+pipeline of its own, from the dense program; its seconds are those of the pipeline, decoding of images included.
+
+    python benchmarks/sparsity.py --model vit_small_patch16_224 --weights W --calibration-data C --evaluate-data E
+
+Without arguments it measures the ViT-Tiny of the data folder, where that is at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
+from vitgraph.accuracy import Predictions
+from vitgraph.compiler import parse_batch
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("VITGRAPH_DATA", ROOT.parent / "shared" / "data"))
+PREPARED = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
+SCORES = {
+    "magnitude": ("", "magnitude"),
+    "wanda": ("", "wanda"),
+    "sparsegpt": ("", "sparsegpt"),
+    "sparsegpt + permutation": ("permute-channels{{n={n} m={m} score=wanda}},", "sparsegpt"),
+    "cap": ("", "cap"),
+}
+SITES = {"all block linears": "", "MLPs alone": " only=[fc1,fc2]"}
+
+
+def rows(n: int, m: int) -> dict[tuple[str, str, bool], str]:
+    """The pipeline of each row: (which linears, which score, whether refitted)."""
+    found = dict[tuple[str, str, bool], str]()
+    for where, only in SITES.items():
+        for name, (before, score) in SCORES.items():
+            for refit in (False, True):
+                mask = f"nm-mask{{n={n} m={m} score={score} refit={str(refit).lower()}{only}}}"
+                found[where, name, refit] = before.format(n=n, m=m) + mask
+    return found
+
+
+def predict(
+    program: Program, images: list[torch.Tensor], labels: torch.Tensor | None
+) -> tuple[Predictions, torch.Tensor]:
+    """Classes and logits of every image."""
+    logits = torch.cat([program.run(pixels) for pixels in images])
+    return Predictions(logits.argmax(-1), labels), logits
+
+
+def divergence(wanted: torch.Tensor, found: torch.Tensor) -> float:
+    """Kullback–Leibler, from the dense model's answers, mean over images, in nats."""
+    p = wanted.double().log_softmax(-1)
+    return float((p.exp() * (p - found.double().log_softmax(-1))).sum(-1).mean())
+
+
+def compare(given: argparse.Namespace) -> dict[str, Any]:
+    """Every row of the table, each shown as soon as it is there."""
+    loaded = load_model(given.model, weights=given.weights)
+    calibration = open_images(given.calibration_data, loaded.preprocessing, limit=given.calibration_images)
+    evaluation = open_images(given.evaluate_data, loaded.preprocessing, limit=given.evaluate_images)
+    dense = read_pipeline(PREPARED).run(capture_model(loaded, parse_batch("1:8:64")))
+    images = [pixels for pixels, _ in evaluation.batches(25)]
+    labels = None if evaluation.labels is None else torch.tensor(list(evaluation.labels))
+    reference, wanted = predict(dense, images, labels)
+    table = list[dict[str, Any]]()
+    for (where, score, refit), steps in rows(given.n, given.m).items():
+        if given.only and f"{where}, {score}" not in given.only:
+            continue
+        start = time.perf_counter()
+        sparse = read_pipeline(steps).run(dense, Context(calibration=calibration))
+        seconds = time.perf_counter() - start
+        found, logits = predict(sparse, images, labels)
+        table.append(
+            {
+                "linears": where,
+                "masked": sum("masked" in each for each in sparse.ledger[-1]["found"]),
+                "score": score,
+                "refit": refit,
+                "top1": rounded(found.top1),
+                "agreement": rounded(reference.agreement(found)),
+                "divergence": round(divergence(wanted, logits), 4),
+                "seconds": round(seconds, 1),
+                "pipeline": steps,
+            }
+        )
+        print(show(table[-1]), file=sys.stderr, flush=True)
+    return {
+        "model": given.model,
+        "pattern": f"{given.n}:{given.m}",
+        "calibration_images": len(calibration),
+        "evaluation_images": len(evaluation),
+        "threads": torch.get_num_threads(),
+        "dense_top1": rounded(reference.top1),
+        "rows": table,
+    }
+
+
+def rounded(value: float | None) -> float | None:
+    """To two places."""
+    return None if value is None else round(value, 2)
+
+
+def show(row: dict[str, Any]) -> str:
+    """One line of the table."""
+    name = f"{row['linears']} ({row['masked']}), {row['score']}{', refitted' if row['refit'] else ''}"
+    top1 = "–" if row["top1"] is None else f"{row['top1']:.1f}"
+    return f"{name:<64}top-1 {top1:>5}  agreement {row['agreement']:5.1f}  KL {row['divergence']:6.3f}  {row['seconds']:6.1f} s"
+
+
+def main() -> None:
+    """Measure, or say why not."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vit_tiny_patch16_224")
+    parser.add_argument("--weights", default=str(DATA / "weights" / "vit_tiny_patch16_224_in1k.safetensors"))
+    parser.add_argument("--calibration-data", default=str(DATA / "imagenet" / "calibration500.zip"))
+    parser.add_argument("--calibration-images", type=int, default=500)
+    parser.add_argument("--evaluate-data", default=str(DATA / "imagenet" / "validation500.zip"))
+    parser.add_argument("--evaluate-images", type=int, default=None, help="as many as there are")
+    parser.add_argument("-n", type=int, default=2)
+    parser.add_argument("-m", type=int, default=4)
+    parser.add_argument("--only", nargs="*", default=[], help="rows such as 'MLPs alone, wanda'")
+    given = parser.parse_args()
+    absent = [path for path in (given.weights, given.calibration_data, given.evaluate_data) if _absent(path)]
+    print(json.dumps({"rows": None, "why": f"{', '.join(absent)}: not there"} if absent else compare(given), indent=2))
+
+
+def _absent(path: str) -> bool:
+    return path not in ("random", "pretrained") and not Path(path).exists()
+
+
+if __name__ == "__main__":
+    main()
