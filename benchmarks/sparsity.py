@@ -5,7 +5,8 @@ pipeline of its own, from the dense program; its seconds are those of the pipeli
 
     python benchmarks/sparsity.py --model vit_small_patch16_224 --weights W --calibration-data C --evaluate-data E
 
-Without arguments it measures the ViT-Tiny of the data folder, where that is at hand.
+Without arguments it measures the ViT-Tiny of the data folder, where that is at hand. Beside it Model Optimizer's SparseGPT, for timm models
+given by a file of weights, in an environment of its own (`python benchmarks/peers/environments.py modelopt`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
 from vitgraph.accuracy import Predictions
 from vitgraph.compiler import parse_batch
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = Path(os.environ.get("VITGRAPH_DATA", ROOT.parent / "shared" / "data"))
+HERE = Path(__file__).resolve().parent
+DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))
+PEER = "Model Optimizer"
 PREPARED = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
 SCORES = {
     "magnitude": ("", "magnitude"),
@@ -71,6 +77,12 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     images = [pixels for pixels, _ in evaluation.batches(25)]
     labels = None if evaluation.labels is None else torch.tensor(list(evaluation.labels))
     reference, wanted = predict(dense, images, labels)
+
+    def judge(program: Program) -> dict[str, Any]:
+        found, logits = predict(program, images, labels)
+        agreement = rounded(reference.agreement(found))
+        return {"top1": rounded(found.top1), "agreement": agreement, "divergence": round(divergence(wanted, logits), 4)}
+
     table = list[dict[str, Any]]()
     for (where, score, refit), steps in rows(given.n, given.m).items():
         if given.only and f"{where}, {score}" not in given.only:
@@ -78,20 +90,12 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         sparse = read_pipeline(steps).run(dense, Context(calibration=calibration))
         seconds = time.perf_counter() - start
-        found, logits = predict(sparse, images, labels)
-        table.append(
-            {
-                "linears": where,
-                "masked": sum("masked" in each for each in sparse.ledger[-1]["found"]),
-                "score": score,
-                "refit": refit,
-                "top1": rounded(found.top1),
-                "agreement": rounded(reference.agreement(found)),
-                "divergence": round(divergence(wanted, logits), 4),
-                "seconds": round(seconds, 1),
-                "pipeline": steps,
-            }
-        )
+        masked = sum("masked" in each for each in sparse.ledger[-1]["found"])
+        row = {"linears": where, "masked": masked, "score": score, "refit": refit}
+        table.append({**row, **judge(sparse), "seconds": round(seconds, 1), "pipeline": steps})
+        print(show(table[-1]), file=sys.stderr, flush=True)
+    if not given.only or PEER in given.only:
+        table.append(peer(given, calibration, judge))
         print(show(table[-1]), file=sys.stderr, flush=True)
     return {
         "model": given.model,
@@ -104,6 +108,29 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def peer(given: argparse.Namespace, calibration: Any, judge: Callable[[Program], dict[str, Any]]) -> dict[str, Any]:
+    """Model Optimizer's row, or why there is none."""
+    row: dict[str, Any] = {"linears": "all block linears", "score": "Model Optimizer's sparsegpt", "refit": False}
+    python = HERE.parent / ".peers" / "modelopt" / "bin" / "python"
+    if not python.exists():
+        return {**row, "why": "not installed; python benchmarks/peers/environments.py modelopt"}
+    if not Path(given.weights).is_file() or (given.n, given.m) != (2, 4):
+        return {**row, "why": "it takes weights from a file, and masks 2:4"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "calibration.npy", torch.cat([pixels for pixels, _ in calibration.batches(8)]).numpy())
+        job = {"model": given.model, "weights": str(Path(given.weights).resolve()), "setting": "sparsegpt"}
+        job |= {"calibration": str(folder / "calibration.npy"), "out": str(folder / "sparse.safetensors")}
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        command = [str(python), str(HERE / "peers" / "modelopt_sparsity.py"), str(folder / "job.json")]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+        if done.returncode:
+            return {**row, "why": (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]}
+        answer = json.loads(done.stdout.strip().splitlines()[-1])
+        sparse = capture_model(load_model(given.model, weights=job["out"]), parse_batch("1:8:64"))
+        return {**row, **judge(read_pipeline(PREPARED).run(sparse)), "seconds": answer["seconds"], "peer": answer}
+
+
 def rounded(value: float | None) -> float | None:
     """To two places."""
     return None if value is None else round(value, 2)
@@ -111,7 +138,9 @@ def rounded(value: float | None) -> float | None:
 
 def show(row: dict[str, Any]) -> str:
     """One line of the table."""
-    name = f"{row['linears']} ({row['masked']}), {row['score']}{', refitted' if row['refit'] else ''}"
+    name = f"{row['linears']}, {row['score']}{', refitted' if row['refit'] else ''}"
+    if "why" in row:
+        return f"{name:<64}{row['why']}"
     top1 = "–" if row["top1"] is None else f"{row['top1']:.1f}"
     return f"{name:<64}top-1 {top1:>5}  agreement {row['agreement']:5.1f}  KL {row['divergence']:6.3f}  {row['seconds']:6.1f} s"
 
@@ -127,14 +156,14 @@ def main() -> None:
     parser.add_argument("--evaluate-images", type=int, default=None, help="as many as there are")
     parser.add_argument("-n", type=int, default=2)
     parser.add_argument("-m", type=int, default=4)
-    parser.add_argument("--only", nargs="*", default=[], help="rows such as 'MLPs alone, wanda'")
+    parser.add_argument("--only", nargs="*", default=[], help="rows such as 'MLPs alone, wanda', or 'Model Optimizer'")
     given = parser.parse_args()
     absent = [path for path in (given.weights, given.calibration_data, given.evaluate_data) if _absent(path)]
     print(json.dumps({"rows": None, "why": f"{', '.join(absent)}: not there"} if absent else compare(given), indent=2))
 
 
 def _absent(path: str) -> bool:
-    return path not in ("random", "pretrained") and not Path(path).exists()
+    return path not in ("random", "pretrained") and not path.startswith("digits:") and not Path(path).exists()
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
             "sparse-int8",
             "nm-mask,balance-attention,smooth,even-outputs,quantize{outputs=true},fold-shifts,assign-precision,materialize,legalize",
         ),
+        (
+            "sparse-int8-best",
+            "permute-channels{score=wanda},nm-mask{score=sparsegpt refit=true},balance-attention,smooth,even-outputs,"
+            + "quantize{outputs=true},fold-shifts,assign-precision,materialize,legalize",
+        ),
     ],
 )
 def test_what_the_recipes_hold(name: str, rest: str) -> None:
@@ -92,7 +97,8 @@ def test_a_name_that_is_nearly_right() -> None:
     with pytest.raises(InputError, match="did you mean sparse-int8"):
         load_recipe("sparse-int", find_pass)
     with pytest.raises(
-        InputError, match="there are bf16, fp16, fp8, int8, int8-best, sparse-int8, trio, trio-dense, w4a4, w4a8"
+        InputError,
+        match="there are bf16, fp16, fp8, int8, int8-best, sparse-int8, sparse-int8-best, trio, trio-dense, w4a4, w4a8",
     ):
         load_recipe("zzz", find_pass)
 

@@ -39,5 +39,5 @@ def test_recipes(cli: Cli) -> None:
 
 def test_a_pipe_gets_whole_rows(cli: Cli) -> None:
     lines = cli("recipes").out.splitlines()
-    assert sum(line.strip().startswith("sparse-int8") and "legalize" in line for line in lines) == 1
+    assert sum(line.strip().startswith("sparse-int8 ") and "legalize" in line for line in lines) == 1
     assert all(line == line.rstrip() for line in lines)
