@@ -24,14 +24,14 @@ def kernels(text: str) -> list[tuple[str, float]]:
 @pytest.mark.parametrize("batch", ["N", "1", "4"])
 def test_what_acts_on_every_element_is_fused(batch: str) -> None:
     text = f"""
-x: f32[{batch}, 3, 8] = input()
+x: f32[{batch}, 1, 3, 8] = input()
 w: f32[6, 8] = weight("w")
 s: f32[] = weight("s")
-h: f32[{batch}, 3, 6] = aten.linear.default(x, w)
-g: f32[{batch}, 3, 6] = aten.gelu.default(h)
-y: f32[{batch}, 3, 6] = vitgraph.fake_quantize.default(g, s)
+h: f32[{batch}, 1, 3, 6] = aten.linear.default(x, w)
+g: f32[{batch}, 1, 3, 6] = aten.gelu.default(h)
+y: f32[{batch}, 1, 3, 6] = vitgraph.fake_quantize.default(g, s)
 v: f32[6, 8] = vitgraph.fake_quantize.default(w, s)
-z: f32[{batch}, 3, 6] = aten.layer_norm.default(y, [6])
+z: f32[{batch}, 1, 3, 6] = aten.layer_norm.default(y, [6])
 return_(z)
 """
     (first, read), (second, moved) = kernels(text)

@@ -9,7 +9,7 @@ from tests.test_roofline import line_of
 from vitgraph.kernel import Kernel, linear, refusal, total
 from vitgraph.packing import Packing
 from vitgraph.roofline import Estimate
-from vitgraph.workload import DENSE, Attention, Gemm, Zeros
+from vitgraph.workload import DENSE, Attention, Gemm, Zeros, two_of_four
 
 TWO_OF_FOUR = Zeros(Packing(2, 4))
 ATTENTION = Kernel("a", "attention", "fp16", Attention(12, 197, 197, 64, 64), 4 * 197 * 768 * 2)
@@ -38,6 +38,11 @@ def test_does_the_mask_buy_time_here() -> None:
     assert small.built(line) == small.estimate(line, zeros=DENSE)
     assert large.built(line) == large.estimate(line)
     assert large.estimate(line_of("rtx-turing")) == large.estimate(line_of("rtx-turing"), zeros=DENSE)
+
+
+def test_the_pattern_that_each_type_has() -> None:
+    assert str(two_of_four("fp16").packing) == str(two_of_four("int8").packing) == "2:4"
+    assert str(two_of_four("int4").packing) == "4:8 in pairs"
 
 
 def test_in_another_type() -> None:

@@ -10,8 +10,9 @@ import pytest
 
 from vitgraph.packing import SPARSE
 from vitgraph.program import Program
-from vitgraph.published import FORMS, Row, document, rows, summarize, zeros_of
-from vitgraph.roofline import FITTED, Shares
+from vitgraph.published import Row, document, rows, summarize
+from vitgraph.published_forms import FORMS, zeros_of
+from vitgraph.shares import FITTED, Shares
 from vitgraph.workload import Zeros
 
 CAPTURED = ("program_ms", "gigamacs")

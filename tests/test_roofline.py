@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitgraph.packing import SPARSE, Packing
-from vitgraph.roofline import BOUNDS, FITTED, Roofline, roofline
+from vitgraph.roofline import BOUNDS, Roofline, roofline
+from vitgraph.shares import FITTED
 from vitgraph.target import Target, all_targets, get_target
 from vitgraph.workload import BITS, DENSE, Attention, Gemm, Zeros
 

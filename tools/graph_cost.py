@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 PREPARED = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
 """What brings a captured graph to the form in which products and attentions are found."""
 
-
 _COST = "Cost"
 
 
@@ -66,17 +65,17 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
     path = Path(model)
     if (path / "report.json").is_file():
         data = _of_report(path, names)
-        return Answer(
-            data,
-            json.dumps(data, indent=2) if as_json else group(draw_facts(path.name, data), draw_estimates(data)),
-        )
+        drawn = group(draw_facts(path.name, data), draw_estimates(data))
+        return Answer(data, json.dumps(data, indent=2) if as_json else drawn)
     if path.suffix in (".onnx", ".json"):
         raise InputError(f"{model}: --cost counts a model, a saved program or a folder of `vitgraph compile`")
     from vitgraph.compiler import parse_batch
     from vitgraph.cost_report import describe_cost, project
+    from vitgraph.products import images_of
 
     captured = _open(model, settings)
-    program, batch = prepare(captured), parse_batch(settings.batch).best
+    program = prepare(captured)
+    batch = max(images_of(program), parse_batch(settings.batch).best)
     described = {**describe_cost(captured, program, batch, targets), **project(captured, program, batch, targets)}
     data = {"name": program.name, **described}
     data["weights"] = captured.provenance.get("weights", "as they stand in the program")

@@ -12,16 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitgraph.kernel import Kernel, refusal, total
-from vitgraph.packing import SPARSE
 from vitgraph.paper_counts import PRUNED_ROLES
 from vitgraph.roofline import Estimate, Roofline, roofline
 from vitgraph.target import Target, all_targets
-from vitgraph.workload import DENSE, Zeros
+from vitgraph.workload import DENSE, Zeros, two_of_four
 
 FORMS: Mapping[str, tuple[str, Zeros]] = {
     "fp16": ("fp16", DENSE),
     "int8": ("int8", DENSE),
-    "int8 2:4": ("int8", Zeros(SPARSE[8])),
+    "int8 2:4": ("int8", two_of_four("int8")),
 }
 """What a program is compared with: all its values in one type, and these zeros in every linear of a block."""
 

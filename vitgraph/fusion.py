@@ -19,7 +19,7 @@ from torch import fx
 
 from vitgraph import dialect
 from vitgraph.kernel import Kernel
-from vitgraph.products import Product, bits_of, find_products, sizes, volume
+from vitgraph.products import Product, bits_of, find_products, images_of, sizes, volume
 from vitgraph.program import Program
 from vitgraph.sites import path_of
 from vitgraph.tensor_type import TensorType
@@ -75,7 +75,7 @@ def _is_pointwise(target: Any) -> bool:
 
 def _moved(program: Program, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, float]:
     """Bytes for one image that each kernel reads of other kernels' values and inputs, and writes for others and outputs."""
-    images = max(1, sizes(program.inputs[0])[0]) if program.inputs else 1
+    images = images_of(program)
     moved = {head: 0.0 for head in heads.values() if head.op != "placeholder"}
     read, written = set[tuple[fx.Node, fx.Node]](), set[tuple[fx.Node, int]]()
     for value, reader in _crossings(program, heads):

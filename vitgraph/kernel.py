@@ -1,8 +1,10 @@
 """A kernel of a program or of a plain encoder: what it works on and moves, and what it would take on a target.
 
-kernel.estimate(line)                     as it is, with the zeros its weight has
-kernel.estimate(line, zeros=DENSE)        the same without them: does the mask buy time here?
-kernel.in_type("int8").estimate(line)     every value in another type
+A pass that wants to know whether a mask buys time asks twice:
+
+    kernel.estimate(line)                     as it is, with the zeros its weight has
+    kernel.estimate(line, zeros=DENSE)        the same without them
+    kernel.in_type("int8").estimate(line)     every value in another type
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Product:
 def find_products(program: Program) -> tuple[Product, ...]:
     """Every product of a canonical program, in graph order."""
     roles = {site.node: site.role for site in find_sites(program).linears} if program.form == "canonical" else {}
-    images = _images(program)
+    images = images_of(program)
     found = list[Product]()
     for node in program.calls():
         shape = _SHAPES.get(node.target)
@@ -74,7 +74,7 @@ def find_products(program: Program) -> tuple[Product, ...]:
     return tuple(found)
 
 
-def _images(program: Program) -> int:
+def images_of(program: Program) -> int:
     """How many images the sizes in the graph are for: the batch where it is fixed, else one."""
     shape: tuple[Size, ...] = program.input_types()[0].shape if program.inputs else ()
     return shape[0] if len(shape) == 4 and isinstance(shape[0], int) else 1

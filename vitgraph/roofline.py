@@ -8,9 +8,8 @@ then as long as a tile's arithmetic or as its operands' way from the second-leve
 taken, as a builder's timing would. Memory is what the kernel must read and write once, though caches may hold some of
 it from the kernel before. (Roofline: Williams, Waterman and Patterson, CACM 2009.)
 
-Peaks are not reached. What share of them is, is one constant for each kind of limit (`FITTED`), the same for all shapes,
-types and targets, fitted on some of the figures published for the A100; `vitgraph.published` holds it against all of them.
-Energy has next to no published figure to be held against: it spreads a target's power over its peak rates.
+Peaks are not reached: `vitgraph.shares` says what share of them is, and `vitgraph.published` how far that is from published
+figures. Energy has next to none to be held against: it spreads a target's power over its peak rates.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from itertools import product
 from math import ceil
 
 from vitgraph.packing import SPARSE, Packing
+from vitgraph.shares import FITTED, Shares
 from vitgraph.target import Chip, Target
 from vitgraph.workload import BITS, DENSE, Attention, Gemm, Zeros
 
@@ -39,36 +39,8 @@ WIDER = {
     "bf16": ("fp16", "fp32"), "fp16": ("fp32",), "tf32": ("fp32",), "fp32": (),
 }  # fmt: skip
 """In which types a product runs where a target has no units for its own, the first that there is."""
-
 BOUNDS: tuple[str, ...] = ("arithmetic", "memory", "launch")
 """What a kernel's time goes to."""
-
-
-@dataclass(frozen=True)
-class Shares:
-    """What share of each peak kernels reach, and what they cost besides."""
-
-    tensor: float
-    """Of the tensor cores' rate, once a wave is under way."""
-    simt: float
-    """Of the FP32 rate, where there are no tensor cores."""
-    bandwidth: float
-    """Of memory's."""
-    sparse: float
-    """Of the time that zeros of N:M leave out: 0 would be no gain, 1 the twofold rate of 2:4."""
-    launch_us: float
-    """From one kernel's end to the next one's first useful cycle."""
-    sparse_launch_us: float
-    """What a sparse kernel takes more."""
-    wave_us: float
-    """What a wave takes to fetch its first operands and to write its tiles."""
-    tile: float
-    """The side of a tile of zeros at which a block-sparse kernel reaches half of the dense rate."""
-
-
-FITTED = Shares(
-    tensor=0.75, simt=0.85, bandwidth=0.8, sparse=0.6, launch_us=4, sparse_launch_us=1, wave_us=1.5, tile=150
-)
 
 
 @dataclass(frozen=True)
@@ -122,12 +94,9 @@ class Roofline:
         if pattern is None:
             return zeros if zeros.side and zeros.kept < 1 else DENSE
         rate, rule = self.target.rates.get(self.runs_in(kind)), self.target.sparse
-        if (
-            rate is None
-            or rate.sparse is None
-            or rule is None
-            or pattern.together != SPARSE[min(16, BITS[kind])].together
-        ):
+        if rate is None or rate.sparse is None or rule is None:
+            return DENSE
+        if pattern.together != SPARSE[min(16, BITS[kind])].together:
             return DENSE
         fitting = [Packing(n, m, pattern.together) for n, m in rule.patterns if m == pattern.m and n >= pattern.n]
         return Zeros(min(fitting, key=lambda each: each.n)) if fitting else DENSE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vitgraph.packing import Packing
+from vitgraph.packing import SPARSE, Packing
 
 BITS = {"fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "int8": 8, "fp8": 8, "int4": 4, "fp4": 4}
 
@@ -67,3 +67,8 @@ class Zeros:
 
 
 DENSE = Zeros()
+
+
+def two_of_four(kind: str) -> Zeros:
+    """Half of the weights zero, as sparse products in this type have them: 2:4, or 4:8 in pairs at 4 bits."""
+    return Zeros(SPARSE[min(16, BITS[kind])])

@@ -111,6 +111,19 @@ def test_estimates_stand_beside_the_counts_and_say_so(cli: Cli) -> None:
     assert "h200" not in text
 
 
+def test_estimates_are_for_the_batch_that_a_program_has(cli: Cli) -> None:
+    assert (
+        cli("opt", "digits-vit", "--batch", "4", "--pipeline", "canonicalize,fuse-attention", "-o", "four").status == 0
+    )
+    saved = cli("inspect", "four", "--cost", "--json").json
+    assert "batch 4" in saved["estimated_by"]
+    ranged = cli("inspect", "digits-vit", "--batch", "1:4:8", "--cost", "--json").json
+    assert ranged["estimated_by"] == saved["estimated_by"]
+    assert (
+        ranged["estimated_ms"]["a100"] > cli("inspect", "digits-vit", "--cost", "--json").json["estimated_ms"]["a100"]
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
