@@ -20,6 +20,7 @@ and gives the same bytes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -34,7 +35,10 @@ from vitgraph.errors import InputError
 from vitgraph.fisher import weights_at
 from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point
 from vitgraph.program import Program
-from vitgraph.segments import Overrides, Segment, find_segments, run_all, run_segment
+from vitgraph.segments import Overrides, Segment, advance, find_segments, run_segment
+
+_PORTION = 8
+"""Units that are run at a time; of all images two values are held, the exact one and that of the quantized model."""
 
 
 @dataclass(frozen=True)
@@ -78,41 +82,51 @@ class Reconstruct(Pass):
         fisher = weights_at(clean, ends, context.calibration, len(context.calibration), context.progress)
         checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
         units = torch.cat([pixels for pixels, _ in filled_batches(program, context.calibration)])
-        exact = noisy = units.reshape(-1, *program.input_types()[0].at(1))
+        noisy = units.reshape(-1, *program.input_types()[0].at(1))
+        exact = noisy.clone()
+        del units
         for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
             context.progress("reconstruct", position, len(segments))
             if not context.take(self.name, _where(segment)):
                 break
-            exact, before = run_all(program, segment, exact, teacher), noisy
+            exact, quantized = advance(program, segment, exact, teacher), as_quantized(segment)
+            parts = (run_segment(program, segment, part, quantized) for part in _portions(noisy))
+            before = _error(parts, exact, importance)
             kept = checkpoint.read(position)
-            learned = Learned(kept) if kept else self._fit(program, segment, before, exact, importance, position)
+            learned = (
+                Learned(kept) if kept else self._fit(program, segment, (noisy, exact), importance, before, position)
+            )
             checkpoint.write(position, learned.tensors)
-            quantized = as_quantized(segment)
-            was = run_all(program, segment, before, quantized)
             learned.apply(program, segment)
-            noisy = run_all(program, segment, before, quantized)
-            errors = [round(float((importance * (each - exact).square()).mean()), 9) for each in (was, noisy)]
-            context.found.append({"segment": _where(segment), "error_before": errors[0], "error": errors[1]})
+            noisy = advance(program, segment, noisy, quantized)
+            after = _error(_portions(noisy), exact, importance)
+            context.found.append(
+                {"segment": _where(segment), "error_before": round(before, 9), "error": round(after, 9)}
+            )
         context.progress("reconstruct", len(segments), len(segments))
 
     def _fit(
-        self, program: Program, segment: Segment, x: Tensor, y: Tensor, importance: Tensor, position: int
+        self,
+        program: Program,
+        segment: Segment,
+        values: tuple[Tensor, Tensor],
+        importance: Tensor,
+        before: float,
+        position: int,
     ) -> Learned:
         """Steps on random images; the same seed gives the same steps."""
+        x, y = values
         fit = Fit(program, segment, self.weights, self.rate)
         if not fit.groups:
             return fit.harden()
         optimizer: torch.optim.Optimizer = torch.optim.Adam(fit.groups)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.iterations)
         overrides: Overrides = fit.overrides
-        with torch.no_grad():
-            nearest = run_all(program, segment, x, as_quantized(segment))
-            scale = (importance * (nearest - y).square()).mean().clamp(min=1e-20)
         generator = torch.Generator().manual_seed(self.seed + position)
         for step in range(self.iterations):
             some = torch.randperm(len(x), generator=generator)[: self.batch]
             error = run_segment(program, segment, x[some], overrides) - y[some]
-            loss = (importance * error.square()).mean() / scale + fit.penalty(step / self.iterations)
+            loss = (importance * error.square()).mean() / max(before, 1e-20) + fit.penalty(step / self.iterations)
             optimizer.zero_grad()
             torch.autograd.backward(loss)
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
@@ -127,6 +141,18 @@ def _is_weight_pair(program: Program, node: fx.Node) -> bool:
     source: Any = node.args[0]
     plain = source.args[0] if source.target is dialect.mask else source
     return program.constant(plain) is not None
+
+
+def _portions(units: Tensor) -> Iterator[Tensor]:
+    for start in range(0, len(units), _PORTION):
+        yield units[start : start + _PORTION]
+
+
+@torch.no_grad()
+def _error(parts: Iterable[Tensor], exact: Tensor, importance: Tensor) -> float:
+    """The mean weighted squared error of values that come in portions."""
+    pairs = zip(parts, _portions(exact), strict=True)
+    return sum(float((importance * (value - wanted).square()).sum()) for value, wanted in pairs) / exact.numel()
 
 
 def _where(segment: Segment) -> str:

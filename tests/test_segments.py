@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitgraph import dialect
-from vitgraph.segments import find_segments, run_all
+from vitgraph.segments import advance, find_segments, run_all
 from vitgraph.text import parse
 
 aten = torch.ops.aten
@@ -52,6 +52,17 @@ def test_no_cut_falls_inside_a_branch() -> None:
     program = parse(TWO_BRANCHES.format(n="N"))
     ends = {segment.end.name for segment in find_segments(program, lambda _: True)}
     assert not ends & {"linear_default", "linear_default_1", "gelu_default"}
+
+
+def test_advancing_takes_the_memory_of_what_it_leaves() -> None:
+    """The residual stream of many images is held once; a value of another shape gets memory of its own."""
+    program = parse(TWO_BRANCHES.format(n="N"))
+    units = torch.randn(6, 1, 5, 8)
+    (first, *_) = find_segments(program, is_linear)
+    wanted = run_all(program, first, units, {}, portion=2)
+    result = advance(program, first, units, {}, portion=4)
+    assert result is units
+    torch.testing.assert_close(result, wanted)
 
 
 def test_a_part_may_ask_for_the_batch() -> None:
