@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from vitgraph import dialect
+from vitgraph.dialect import UMAX
 from vitgraph.errors import InputError
 from vitgraph.formats import Format, number_format, spread
 from vitgraph.program import Program
@@ -27,15 +28,19 @@ _STRETCH, _OFFSET = 1.2, -0.1
 _PENALTY = 1.0
 
 
+_ROUNDS = (dialect.fake_quantize, dialect.log2_quantize)
+"""What rounds its first argument and can be read past."""
+
+
 def in_floating_point(program: Program) -> tuple[Program, Overrides]:
     """A copy without pairs, and the overrides that run the program itself as if it had none."""
     overrides = dict[fx.Node, Callable[..., Any]]()
-    for node in program.calls(dialect.fake_quantize):
+    for node in program.calls(*_ROUNDS):
         overrides[node] = _as_it_is
     for node in program.calls(dialect.attention):
         overrides[node] = _without_probability_scale
     clean = program.copy()
-    for node in clean.calls(dialect.fake_quantize):
+    for node in clean.calls(*_ROUNDS):
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
     for node in clean.calls(dialect.attention):
         node.args = (*node.args[:5], None)
@@ -53,7 +58,11 @@ def _without_probability_scale(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | N
 
 def as_quantized(segment: Segment) -> dict[fx.Node, Callable[..., Any]]:
     """Overrides that run quantizers with plain operators, which `torch.vmap` can run and which pass gradients."""
-    plain: dict[Any, Callable[..., Any]] = {dialect.fake_quantize: _fake_quantize, dialect.attention: _attention}
+    plain: dict[Any, Callable[..., Any]] = {
+        dialect.fake_quantize: _fake_quantize,
+        dialect.log2_quantize: _log2_quantize,
+        dialect.attention: _attention,
+    }
     return {node: plain[node.target] for node in segment.nodes if node.target in plain}
 
 
@@ -178,6 +187,16 @@ def _fake_quantize(
     """The pair with plain operators, which vmap can run."""
     step, centre = spread(scale, axis, x.shape), 0.0 if shift is None else shift
     return on_grid((x - centre) / step, number_format(format)) * step + centre
+
+
+def _log2_quantize(
+    x: Tensor, scale: Tensor | None = None, rule: str = "nearest", low: int = -6, high: int = 9
+) -> Tensor:
+    codes = x.detach() if scale is None else (x.detach() / scale).round().clamp(1, UMAX) * scale
+    steps = (codes.unsqueeze(-1) >= dialect.log2_thresholds(rule, low, high)).sum(-1)
+    inside = (steps > 0) & (steps < high - low)
+    kept = x * inside
+    return (torch.exp2((steps + low).to(x.dtype)) - kept).detach() + kept
 
 
 def _attention(

@@ -73,6 +73,11 @@ def test_what_the_recipes_hold(name: str, rest: str) -> None:
             + "materialize,legalize",
         ),
         (
+            "trio-best",
+            "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,reconstruct,"
+            + "fold-shifts,assign-precision,materialize,legalize",
+        ),
+        (
             "trio-dense",
             "reassociate-linear-attention,filter-shift,quantize{weights=mse dense=true only=[*]},fold-shifts,assign-precision,"
             + "materialize,legalize",
@@ -98,7 +103,7 @@ def test_a_name_that_is_nearly_right() -> None:
         load_recipe("sparse-int", find_pass)
     with pytest.raises(
         InputError,
-        match="there are bf16, fp16, fp8, int8, int8-best, sparse-int8, sparse-int8-best, trio, trio-dense, w4a4, w4a8",
+        match="there are bf16, fp16, fp8, int8, int8-best, sparse-int8, sparse-int8-best, trio, trio-best, trio-dense, w",
     ):
         load_recipe("zzz", find_pass)
 

@@ -12,8 +12,10 @@ from vitgraph import dialect
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes import pipeline
+from vitgraph.passes._fitting import as_quantized, in_floating_point
 from vitgraph.passes.reconstruct import Reconstruct
 from vitgraph.program import Program
+from vitgraph.segments import Segment, run_segment
 from vitgraph.text import parse
 
 BLOCK = block().replace("o: f32", 'b2: f32[32] = weight("proj.bias")\no: f32').replace("w2, None)", "w2, b2)")
@@ -190,3 +192,41 @@ def test_fp8_has_no_up_and_down() -> None:
     quantized = pipeline("quantize{weight_format=fp8 activation_format=fp8}").run(parse(BLOCK), context())
     with pytest.raises(InputError, match="weights=round: fp8 has no equal steps; take tune"):
         run(Reconstruct(weights="round", **STEPS), quantized, context())
+
+
+@pytest.mark.parametrize("rule", ["nearest", "bit"])
+@pytest.mark.parametrize("coded", [False, True])
+def test_divisors_are_rounded_with_plain_operators_alike(rule: str, coded: bool) -> None:
+    """`torch.vmap` has no rule for the operator; values and gradients are those it has."""
+    text = """
+x: f32[N, 6] = input()
+s: f32[] = constant("s")
+y: f32[N, 6] = vitgraph.log2_quantize.default(x, {scale}, '{rule}', -3, 4)
+return_(y)
+""".format(scale="s" if coded else "None", rule=rule)
+    program = parse(text, {"s": torch.tensor(0.05)})
+    (node,) = program.calls(dialect.log2_quantize)
+    segment = Segment(next(iter(program.graph.nodes)), node, (node,))
+    found, wanted = (torch.rand(4, 6).mul(20).requires_grad_() for _ in range(2))
+    with torch.no_grad():
+        wanted.copy_(found)
+    plain = run_segment(program, segment, found.unsqueeze(1), as_quantized(segment)).squeeze(1)
+    whole = dialect.log2_quantize(wanted, program.tensor("s") if coded else None, rule, -3, 4)
+    assert torch.equal(plain, whole)
+    for value in (plain, whole):
+        torch.autograd.backward(value.sum())
+    assert found.grad is not None
+    assert wanted.grad is not None
+    assert torch.equal(found.grad, wanted.grad)
+
+
+def test_the_teacher_has_no_divisors_of_powers_of_two() -> None:
+    text = """
+x: f32[N, 6] = input()
+y: f32[N, 6] = vitgraph.log2_quantize.default(x, None, 'nearest', -3, 4)
+return_(y)
+"""
+    clean, overrides = in_floating_point(parse(text))
+    x = torch.rand(2, 6) + 1
+    torch.testing.assert_close(clean.run(x), x)
+    assert len(overrides) == 1
