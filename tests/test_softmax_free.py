@@ -155,14 +155,15 @@ def test_the_ablation_has_a_row_for_every_choice_of_fixes() -> None:
 
 
 @pytest.mark.slow
-def test_trio_keeps_the_accuracy_of_a_trained_model(data: Path) -> None:
+@pytest.mark.parametrize("recipe", ["trio", "trio-best"])
+def test_trio_keeps_the_accuracy_of_a_trained_model(recipe: str, data: Path) -> None:
     if not ASSET.is_file():
         pytest.skip(f"no trained model at {ASSET.name}: train one with tools/train_efficientvit.py")
     loaded = load_model("vitgraph.tools.train_efficientvit:efficientvit_cifar10", weights=ASSET)
     calibration = open_images(str(data / "cifar10" / "train50000.zip"), loaded.preprocessing, limit=64)
     evaluation = open_images(str(data / "cifar10" / "test5000.zip"), loaded.preprocessing, limit=2000)
     program = capture_model(loaded, parse_batch("1:8:64"))
-    quantized = quantizing("trio").run(program, Context(calibration=calibration))
+    quantized = quantizing(recipe).run(program, Context(calibration=calibration))
     top1 = [predict(_Run(each), evaluation, None).top1 for each in (program, quantized)]
     assert top1[0] is not None
     assert top1[1] is not None
