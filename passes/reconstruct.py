@@ -51,8 +51,8 @@ class Reconstruct(Pass):
 
     weights: Literal["tune", "round", "keep"] = "tune"
     """tune: move the weights; round: choose up or down only; keep: leave them, fit the biases alone."""
-    iterations: int = 200
-    """Steps of Adam for each segment."""
+    iterations: int = 100
+    """Steps of Adam for each segment; 200 fit ViT-Tiny to 256 images no better, and images not seen worse (measured)."""
     batch: int = 8
     """Images a step."""
     rate: float = 1.0
