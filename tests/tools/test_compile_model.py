@@ -103,7 +103,7 @@ def test_a_broken_contract_is_exit_1_and_keeps_the_output(cli: Cli) -> None:
 def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cli: Cli) -> None:
     ran = cli(*DIGITS, "--recipe", "int8", "--float-sites", "1", "-o", "out", "--json")
     assert ran.status == 0, ran.err
-    assert "quantize,place{float_sites=1},assign-precision" in ran.json["pipeline"]
+    assert "quantize,place{float_sites=1},fold-shifts,assign-precision" in ran.json["pipeline"]
     assert "place{float_sites=1}" in Path("out/pipeline.txt").read_text()
     (entry,) = [each for each in ran.json["passes"] if each["name"] == "place"]
     whole, *rows = entry["found"]
