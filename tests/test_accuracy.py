@@ -1,6 +1,9 @@
 """Top-1 and agreement: counted over the images and nothing else."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,3 +77,35 @@ def test_a_model_that_does_not_classify() -> None:
 
     with pytest.raises(InputError, match=r"output is \[images, classes\]"):
         predict(Maps(), Labelled([0], [0]), None)
+
+
+_GROWTH = """
+from pathlib import Path
+
+from vitgraph.accuracy import predict
+from vitgraph.images import open_images
+from vitgraph.preprocess import Preprocessing
+
+
+class Mean:
+    def run(self, batch):
+        return batch.mean((2, 3))
+
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+images = open_images("digits:train", Preprocessing(image_size=(224, 224), resize=(256, 256)), 200)
+told = []
+predict(Mean(), images, 1, lambda what, done, total: told.append(resident()))
+print(told[-1] - told[30])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads its own memory from /proc")
+def test_memory_does_not_grow_with_the_images() -> None:
+    """A tensor kept of each image stands behind that image's pixels in the heap, and those are never given back."""
+    grown = subprocess.run([sys.executable, "-c", _GROWTH], capture_output=True, text=True, check=True).stdout
+    assert float(grown) < 40  # MB; 160 where predictions were kept as tensors

@@ -49,8 +49,7 @@ def predict(
 
     Raises `InputError` for a model that does not classify.
     """
-    classes, labels = list[Tensor](), list[Tensor]()
-    done = 0
+    classes, labels = list[int](), list[int]()  # a tensor kept of each image would pin the heap
     for pixels, truth in images.batches(batch or 8):
         count = pixels.shape[0]
         short = batch is not None and count < batch
@@ -59,9 +58,8 @@ def predict(
             raise InputError(
                 f"accuracy needs a model whose output is [images, classes]; this one gives {list(logits.shape)}"
             )
-        classes.append(logits.argmax(-1))
+        classes += map(int, logits.argmax(-1))
         if truth is not None:
-            labels.append(torch.as_tensor(truth))
-        done += count
-        progress(what, done, len(images))
-    return Predictions(torch.cat(classes), torch.cat(labels) if labels else None)
+            labels += map(int, truth)
+        progress(what, len(classes), len(images))
+    return Predictions(torch.tensor(classes), torch.tensor(labels) if labels else None)

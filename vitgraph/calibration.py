@@ -102,11 +102,36 @@ def observe_channels(
 
     The channels lie along dimension `axis`, the images (or windows of them) along dimension 0.
     """
-    rows: list[list[Tensor]] = [[] for _ in nodes]
+    seen = [_ChannelSums() for _ in nodes]
     for values in runs(program, [Point(node) for node in nodes], images, progress, "calibration: channels"):
-        for seen, value in zip(rows, values, strict=True):
-            seen.append(_channel_rows(value.detach().float(), axis))
-    return [_merge_rows(torch.cat(seen)) for seen in rows]
+        for sums, value in zip(seen, values, strict=True):
+            for image in _channel_rows(value.detach().float(), axis):
+                sums.add(*image)
+    return [sums.channels() for sums in seen]
+
+
+@dataclass
+class _ChannelSums:
+    """What `Channels` needs, image by image: the same sums in whatever portions the images come."""
+
+    least: Tensor | float = torch.inf
+    most: Tensor | float = -torch.inf
+    mean: Tensor | float = 0.0
+    typical: Tensor | float = 0.0
+    images: int = 0
+
+    def add(self, least: Tensor, most: Tensor, mean: Tensor) -> None:
+        """Take in one image, `[channels]` each."""
+        self.least, self.most = least.clamp(max=self.least), most.clamp(min=self.most)
+        self.mean = mean.double() + self.mean
+        self.typical = torch.maximum(least.abs(), most.abs()).double() + self.typical
+        self.images += 1
+
+    def channels(self) -> Channels:
+        """Over all images."""
+        sums = (torch.as_tensor(each) for each in (self.mean, self.typical))
+        mean, typical = ((each / self.images).float() for each in sums)
+        return Channels(torch.as_tensor(self.least), torch.as_tensor(self.most), mean, typical)
 
 
 def _channel_rows(value: Tensor, axis: int) -> Tensor:
@@ -115,12 +140,6 @@ def _channel_rows(value: Tensor, axis: int) -> Tensor:
     if not other:
         return torch.stack([value, value, value], 1)
     return torch.stack([value.amin(other), value.amax(other), value.mean(other)], 1)
-
-
-def _merge_rows(rows: Tensor) -> Channels:
-    least, most, mean = rows.unbind(1)
-    typical = torch.maximum(least.abs(), most.abs()).double().mean(0).float()
-    return Channels(least.amin(0), most.amax(0), mean.double().mean(0).float(), typical)
 
 
 class Tap(fx.Interpreter):
