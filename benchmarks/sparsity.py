@@ -27,7 +27,7 @@ import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
 from vitgraph.accuracy import Predictions
-from vitgraph.compiler import parse_batch
+from vitgraph.batch import parse_batch
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))

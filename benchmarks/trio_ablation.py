@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from vitgraph import Context, Program, capture_model, find_sites, load_model, open_images, read_pipeline
-from vitgraph.compiler import parse_batch
+from vitgraph.batch import parse_batch
 from vitgraph.numerics import measure
 
 ROOT = Path(__file__).resolve().parent.parent

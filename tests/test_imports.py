@@ -11,7 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("vitgraph", "passes", "backends", "tools")
 UPPER = ("vitgraph.passes", "vitgraph.backends", "vitgraph.tools")
-FRONT_DOORS = {"vitgraph/__init__.py", "vitgraph/compiler.py"}  # the only core files that may look upward
+FRONT_DOORS = {
+    "vitgraph/__init__.py",
+    "vitgraph/compiler.py",
+    "vitgraph/job.py",
+}  # the only core files that may look upward
 LATE_IMPORT = re.compile(r"vitgraph(\.\w+)+(:\w+)?")  # "vitgraph.passes.quantize:Quantize" in a registry
 PASSES_MAY_USE = {"torch", *sys.stdlib_module_names}
 

@@ -22,8 +22,8 @@ from vitgraph.backends._contract import check_contract
 from vitgraph.backends._onnx import lower
 from vitgraph.backends._planned import plan_engine
 from vitgraph.backends.trt import build_engine
-from vitgraph.capture import capture
-from vitgraph.compiler import capture_model, parse_batch
+from vitgraph.batch import parse_batch
+from vitgraph.capture import capture, capture_model
 from vitgraph.contract import Context
 from vitgraph.errors import CheckFailed
 from vitgraph.images import open_images

@@ -7,7 +7,7 @@ import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
 from vitgraph.accuracy import predict
-from vitgraph.compiler import parse_batch
+from vitgraph.batch import parse_batch
 from vitgraph.numerics import objection
 
 pytestmark = pytest.mark.slow

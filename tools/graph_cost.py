@@ -69,7 +69,7 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
         return Answer(data, json.dumps(data, indent=2) if as_json else drawn)
     if path.suffix in (".onnx", ".json"):
         raise InputError(f"{model}: --cost counts a model, a saved program or a folder of `vitgraph compile`")
-    from vitgraph.compiler import parse_batch
+    from vitgraph.batch import parse_batch
     from vitgraph.cost_report import describe_cost, project
     from vitgraph.products import images_of
 

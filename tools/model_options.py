@@ -133,7 +133,8 @@ def _read_text(path: Path, seed: int) -> Program:
 
 
 def _capture(spec: str, settings: ModelSettings, values: bool) -> Program:
-    from vitgraph.compiler import capture_model, parse_batch
+    from vitgraph.batch import parse_batch
+    from vitgraph.capture import capture_model
 
     batch = parse_batch(settings.batch)
     return capture_model(load_named(spec, settings, values), batch)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vitgraph.capture import capture as _capture
-    from vitgraph.compiler import capture_model as capture_model
+    from vitgraph.capture import capture_model as capture_model
     from vitgraph.compiler import compile_model as compile_model
     from vitgraph.contract import Context as Context
     from vitgraph.contract import Effect as Effect
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "capture_module": "capture:capture",
-    "capture_model": "compiler",
+    "capture_model": "capture",
     "compile_model": "compiler",
     "Context": "contract",
     "Effect": "contract",

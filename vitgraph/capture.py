@@ -7,15 +7,21 @@ assertions, fake values) is taken out here, so that the rest of vitgraph never s
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from vitgraph._functional import make_functional, may_be_made_functional
+from vitgraph.batch import ONE_IMAGE, Batch
 from vitgraph.errors import InputError
+from vitgraph.image_size import device_of
 from vitgraph.program import Program, fill_types
 from vitgraph.tensor_type import Dim, TensorType
+
+if TYPE_CHECKING:
+    from vitgraph.models import LoadedModel
 
 aten = torch.ops.aten
 
@@ -72,6 +78,20 @@ def capture(
     fill_types(program)
     program.clean()
     return program
+
+
+def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
+    """Capture a loaded model for these batch sizes; its provenance says where everything came from."""
+    provenance = {
+        "source": model.source,
+        "weights": str(model.weights),
+        "weights_sha256": model.weights_sha256,
+        "preprocessing": json.loads(model.preprocessing.to_json()),
+        "class_names": list(model.class_names) if model.class_names else None,
+        "notes": list(model.notes),
+    }
+    example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
+    return capture(model.module, example, name=model.name, dynamic_batch=batch.dynamic, provenance=provenance)
 
 
 def _first_line(error: Exception) -> str:

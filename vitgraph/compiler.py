@@ -5,18 +5,17 @@ Like `vitgraph/__init__.py`, this file may look upward: it is where the core mee
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import CheckFailed, InputError
+from vitgraph.job import Job, Progress, prepare
 from vitgraph.output_folder import check_output, unfinished, whole_folder
 
 if TYPE_CHECKING:
@@ -24,74 +23,10 @@ if TYPE_CHECKING:
 
     from vitgraph.backends._contract import EnginePlan
     from vitgraph.backends._onnx_model import OnnxModel
-    from vitgraph.images import ImageSet
-    from vitgraph.models import LoadedModel
     from vitgraph.pipeline import Pipeline
     from vitgraph.preprocess import PreprocessingOptions
     from vitgraph.program import Program
-    from vitgraph.recipe import Recipe
     from vitgraph.report import Report
-    from vitgraph.target import Target
-
-Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Batch sizes of the engine: one, or a range with the size to optimize for."""
-
-    least: int
-    best: int
-    most: int
-
-    @property
-    def dynamic(self) -> bool:
-        """Whether the batch is an unknown of the graph."""
-        return self.least != self.most
-
-    def __str__(self) -> str:
-        return f"{self.least}:{self.best}:{self.most}" if self.dynamic else str(self.best)
-
-
-def parse_batch(text: str) -> Batch:
-    """Read `8` or `1:8:64`; `InputError` for anything else."""
-    parts = text.split(":")
-    if len(parts) in (1, 3) and all(part.isdecimal() for part in parts):
-        sizes = [int(part) for part in parts]
-        least, best, most = sizes if len(sizes) == 3 else sizes * 3
-        if 0 < least <= best <= most:
-            return Batch(least, best, most)
-    raise InputError(f"--batch {text}: write one size (8), or MIN:OPT:MAX in growing order (1:8:64)")
-
-
-@dataclass
-class _Job:
-    """Everything a compilation was asked for, opened and checked before any work is done."""
-
-    target: Target
-    recipe: Recipe
-    pipeline: Pipeline
-    batch: Batch
-    model: LoadedModel
-    calibration: ImageSet | None
-    evaluation: ImageSet | None
-    progress: Progress
-    scratch: Path
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-    @contextmanager
-    def timed(self, what: str) -> Generator[None]:
-        """Add the time of a block to the report's `seconds`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
-
-    def let_go(self) -> None:
-        """Drop the model's weights: the builder needs the room (graphs are cyclic, so the collector is asked)."""
-        from torch import nn
-
-        self.model = replace(self.model, module=nn.Identity())
-        gc.collect()
 
 
 def compile_model(
@@ -125,7 +60,7 @@ def compile_model(
     start = time.perf_counter()
     check_output(out, force)
     bounds = {"max_drop": max_drop, "min_int8": min_int8, "float_sites": float_sites}
-    job = _prepare(
+    job = prepare(
         model, target, recipe, pipeline, bounds, batch, weights, model_args, preprocessing,
         (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
         unfinished(out),
@@ -141,73 +76,7 @@ def compile_model(
     return report
 
 
-def _prepare(
-    model: str | nn.Module,
-    target: str,
-    recipe: str,
-    pipeline: str | None,
-    bounds: Mapping[str, float | None],
-    batch: str,
-    weights: str | Path,
-    model_args: Mapping[str, Any] | None,
-    preprocessing: PreprocessingOptions | None,
-    calibration: tuple[str | None, int],
-    evaluation: tuple[str | None, int | None],
-    seed: int,
-    progress: Progress,
-    scratch: Path,
-) -> _Job:
-    """Open everything, the cheap things first, so that a mistake is told at once."""
-    from vitgraph.passes import find_pass
-    from vitgraph.pipeline import parse_pipeline
-    from vitgraph.recipe import load_recipe
-    from vitgraph.target import get_target
-
-    device, sizes, chosen = get_target(target), parse_batch(batch), load_recipe(recipe, find_pass)
-    steps = chosen.pipeline if pipeline is None else parse_pipeline(pipeline, find_pass)
-    steps = _bounded(steps, {name: value for name, value in bounds.items() if value is not None}, chosen.name)
-    steps.check(device)
-    needs_images = any(step.needs_images for step in steps.passes)
-    if needs_images and calibration[0] is None:
-        raise InputError(
-            f"recipe {chosen.name} quantizes, which needs calibration images: give --calibration-data a folder, "
-            "a .zip, or `random` for noise"
-        )
-    from vitgraph.images import open_images
-    from vitgraph.models import load_model
-
-    loaded = load_model(model, weights=weights, model_args=model_args, preprocessing=preprocessing, seed=seed)
-    calibrate = evaluate = None
-    if calibration[0] is not None:
-        calibrate = open_images(calibration[0], loaded.preprocessing, limit=calibration[1], seed=seed)
-    if evaluation[0] is not None:
-        evaluate = open_images(evaluation[0], loaded.preprocessing, limit=evaluation[1], seed=seed)
-        evaluate.check_labels(loaded.classes or 1_000_000)
-    return _Job(device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch)
-
-
-def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:
-    """The pipeline with `place` under these bounds: a `place` it has gets them, else one goes behind what quantizes, ahead of `reconstruct`."""
-    from vitgraph.passes.place import Place
-    from vitgraph.pipeline import Pipeline
-
-    if not bounds:
-        return steps
-    names = [step.name for step in steps.passes]
-    if "quantize" not in names:
-        asked = ", ".join(f"{name}={value:g}" for name, value in bounds.items())
-        raise InputError(
-            f"{asked}: recipe {recipe} quantizes nothing, so there is nothing to place; take one such as int8"
-        )
-    if "place" in names:
-        bounded = [replace(step, **bounds) if step.name == "place" else step for step in steps.passes]
-        return Pipeline(tuple(bounded))
-    behind = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
-    placed: Any = Place(**bounds)  # type: ignore[arg-type]
-    return Pipeline((*steps.passes[:behind], placed, *steps.passes[behind:]))
-
-
-def _compile(job: _Job, folder: Path) -> Report:
+def _compile(job: Job, folder: Path) -> Report:
     from vitgraph.backends.trt import unbuildable_why
     from vitgraph.instruments import peak_rss_mb
 
@@ -224,10 +93,11 @@ def _compile(job: _Job, folder: Path) -> Report:
     return report
 
 
-def _rewrite(job: _Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
+def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     """Everything that needs the weights in memory: capture, passes, `program/`, `model.onnx` and its accuracy."""
     from vitgraph.backends._onnx import lower
     from vitgraph.backends._planned import plan_engine
+    from vitgraph.capture import capture_model
     from vitgraph.contract import Context
     from vitgraph.instruments import Compare, Verify
     from vitgraph.program import save
@@ -255,26 +125,7 @@ def _rewrite(job: _Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     return report, model, plan_engine(program, model, job.target)
 
 
-def capture_model(model: LoadedModel, batch: Batch = Batch(1, 1, 1)) -> Program:
-    """Capture a loaded model for these batch sizes; its provenance says where everything came from."""
-    import torch
-
-    from vitgraph.capture import capture
-    from vitgraph.image_size import device_of
-
-    provenance = {
-        "source": model.source,
-        "weights": str(model.weights),
-        "weights_sha256": model.weights_sha256,
-        "preprocessing": json.loads(model.preprocessing.to_json()),
-        "class_names": list(model.class_names) if model.class_names else None,
-        "notes": list(model.notes),
-    }
-    example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
-    return capture(model.module, example, name=model.name, dynamic_batch=batch.dynamic, provenance=provenance)
-
-
-def _probe(job: _Job) -> Tensor:
+def _probe(job: Job) -> Tensor:
     """A batch to compare numbers on: calibration images, or noise where there are none."""
     import torch
 
@@ -286,7 +137,7 @@ def _probe(job: _Job) -> Tensor:
     return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
 
 
-def _describe(job: _Job, captured: Program, program: Program) -> Report:
+def _describe(job: Job, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
     from vitgraph.cost_report import describe_cost
     from vitgraph.report import ModelPart, Report
@@ -340,7 +191,7 @@ def _write_report(report: Report, folder: Path) -> None:
     write_html(report, folder / "report.html")
 
 
-def _write_recipe(job: _Job, folder: Path) -> None:
+def _write_recipe(job: Job, folder: Path) -> None:
     """What makes the same bytes again."""
     from vitgraph.recipe import Recipe
 
@@ -379,7 +230,7 @@ def _broken(report: Report, out: Path) -> str:
     )
 
 
-def _evaluate(job: _Job, captured: Program, folder: Path, report: Report) -> None:
+def _evaluate(job: Job, captured: Program, folder: Path, report: Report) -> None:
     """Top-1 of the captured model in torch and of `model.onnx` in ONNX Runtime, on the same images."""
     if job.evaluation is None:
         return
@@ -421,7 +272,7 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _build(job: _Job, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report) -> None:
+def _build(job: Job, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report) -> None:
     """`engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
     from vitgraph.backends._contract import check_contract
     from vitgraph.backends.trt import build_engine
@@ -439,7 +290,7 @@ def _build(job: _Job, model: OnnxModel, planned: EnginePlan, folder: Path, repor
     report.complaints = [asdict(complaint) for complaint in verdict.complaints]
 
 
-def _write_device_build(job: _Job, folder: Path) -> None:
+def _write_device_build(job: Job, folder: Path) -> None:
     """The command that builds the engine on the device itself, for targets that no builder here serves."""
     if job.target.compute_capability is None:
         return
