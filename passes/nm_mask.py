@@ -119,9 +119,11 @@ class NmMask(Pass):
     def _mask(self, program: Program, sites: list[LinearSite], context: Context) -> None:
         if not self.needs_images:
             for site in sites:
-                keep = nm_keep(program.tensor(str(weight_of(site.node).target)).detach().abs(), self._pattern)
+                weight = program.tensor(str(weight_of(site.node).target)).detach()
+                keep = nm_keep(weight.abs(), self._pattern)
                 _insert(program, site, keep)
-                context.found.append(self._entry(site))
+                lost = (weight * ~keep).double().square().sum() / weight.double().square().sum().clamp(min=1e-30)
+                context.found.append({**self._entry(site), "weights_lost": round(float(lost), 6)})
             return
         with context.timed("calibration"):
             choose = chooser(program, sites, self._pattern, self.score, self.refit, self.damp, context)

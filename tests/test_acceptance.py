@@ -97,7 +97,7 @@ OTHERS = {
         (16, 4),
     ),
     "vit_tiny_patch16_224_tinyimagenet200": (
-        ("vit_tiny_patch16_224", *TINY_IMAGENET, "--calibration-images", "256"),
+        ("vit_tiny_patch16_224", *TINY_IMAGENET, "--recipe", "int8-best", "--calibration-images", "256"),
         ("tiny_imagenet/train20000.zip", "tiny_imagenet/validation4000.zip", 4000),
         (48, 12),
     ),
@@ -109,7 +109,7 @@ def test_other_real_models_keep_their_accuracy(weights: str, data: Path, tmp_pat
     words, (calibration, evaluation, images), (linears, attentions) = OTHERS[weights]
     report = compiled(
         tmp_path / "out",
-        *(*words, "--recipe", "int8"),
+        *(words if "--recipe" in words else (*words, "--recipe", "int8")),
         *("--weights", data / "weights" / f"{weights}.safetensors", "--target", "a100"),
         *("--calibration-data", data / calibration, "--evaluate-data", data / evaluation),
         *("--evaluate-images", str(images)),
@@ -118,7 +118,7 @@ def test_other_real_models_keep_their_accuracy(weights: str, data: Path, tmp_pat
     accuracy = report["accuracy"]
     assert accuracy["images"] == images
     assert accuracy["top1_reference"] - accuracy["top1"] <= 0.5
-    assert accuracy["agreement"] >= 93  # Tiny-ImageNet 93.8 when this was written
+    assert accuracy["agreement"] >= 94  # Tiny-ImageNet 94.8 when this was written
 
 
 def test_the_same_recipe_gives_the_same_bytes(real: Path, data: Path, tmp_path: Path) -> None:

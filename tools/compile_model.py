@@ -55,6 +55,17 @@ def compile_model(
     float_sites: Annotated[
         int | None, typer.Option(min=0, help="How many sites may leave INT8 at most.", show_default=False)
     ] = None,
+    keep_only_paying: Annotated[
+        bool, typer.Option("--keep-only-paying", help="Take back N:M masks that buy no time on the target.")
+    ] = False,
+    evidence: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|OUT",
+            help="Judge that by the kernels of an engine built on the device (engine.json, or trtexec's layers.json).",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a compilation's folder.")] = False,
 ) -> Answer:
     """Compile a model for a device and write engine, ONNX, program and report."""
@@ -79,6 +90,8 @@ def compile_model(
                 max_drop=max_drop,
                 min_int8=min_int8,
                 float_sites=float_sites,
+                keep_only_paying=keep_only_paying,
+                evidence=evidence,
                 batch=settings.batch,
                 force=force,
                 seed=settings.seed,
@@ -122,6 +135,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
     facts += [("recipe to take", f"{each['recipe']}: {each['why']}") for each in _found(report) if "recipe" in each]
     facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
+    if report.paying is not None:
+        facts.append(("masks", _paying(report.paying)))
     stored = cost.get("weight_bytes")
     if stored:
         facts.append(("weights", f"{stored['stored']:,} bytes packed, of {stored['dense_fp32']:,} in FP32"))
@@ -147,6 +162,12 @@ def _placement(found: dict[str, Any]) -> str:
         f"{found['int8_linears']} linears INT8, {found['float_sites']} site(s) taken back; {found['expected_drop']:.2f} points"
         f"{bound} expected to be lost ({found['expected_drop_all_int8']:.2f} with all in INT8)"
     )
+
+
+def _paying(found: dict[str, Any]) -> str:
+    regained = found["top1_regained"]
+    gain = f"top-1 {found['top1_all_masks']:.2f} % with all" if regained is not None else f"{found['top1_why']}"
+    return f"{found['kept']} kept, {found['taken_back']} taken back that buy no time; {gain}"
 
 
 def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import CheckFailed, InputError
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from vitgraph.backends._contract import EnginePlan
     from vitgraph.backends._onnx_model import OnnxModel
+    from vitgraph.paying import Paying
     from vitgraph.pipeline import Pipeline
     from vitgraph.preprocess import PreprocessingOptions
     from vitgraph.program import Program
-    from vitgraph.report import Report
+    from vitgraph.report import AccuracyPart, Report
 
 
 def compile_model(
@@ -46,6 +48,8 @@ def compile_model(
     max_drop: float | None = None,
     min_int8: int | None = None,
     float_sites: int | None = None,
+    keep_only_paying: bool = False,
+    evidence: Path | None = None,
     batch: str = "1",
     force: bool = False,
     seed: int = 0,
@@ -54,7 +58,8 @@ def compile_model(
     """Compile a model into the folder `out`, which appears whole or not at all, and give back its report.
 
     `pipeline` (text) replaces the recipe's. `max_drop` (points of top-1), `min_int8` (linears) and `float_sites` put the
-    pass `place` with these bounds into it. Raises `InputError` before any work where something asked for can't be had, and
+    pass `place` with these bounds into it. `keep_only_paying` takes back N:M masks that buy no time on the target, by the cost
+    model's estimate or by `evidence` (the layers of an engine built on the device). Raises `InputError` before any work where something asked for can't be had, and
     `CheckFailed` when the engine does not keep its contract or the drop is over `max_drop`; then `out` is there and says so.
     """
     start = time.perf_counter()
@@ -63,7 +68,7 @@ def compile_model(
     job = prepare(
         model, target, recipe, pipeline, bounds, batch, weights, model_args, preprocessing,
         (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
-        unfinished(out),
+        unfinished(out), keep_only_paying, evidence,
     )  # fmt: skip
     with whole_folder(out, force) as folder:
         report = _compile(job, folder)
@@ -98,13 +103,30 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     from vitgraph.backends._onnx import lower
     from vitgraph.backends._planned import plan_engine
     from vitgraph.capture import capture_model
-    from vitgraph.contract import Context
-    from vitgraph.instruments import Compare, Verify
     from vitgraph.program import save
     from vitgraph.text import show
 
     with job.timed("capture"):
         captured = capture_model(job.model, job.batch)
+    program, paying = _run_passes(job, captured), None
+    if job.only_paying:
+        program, paying = _only_paying(job, captured, program, folder)
+    save(program, folder / "program" / "program.safetensors")
+    (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
+    with job.timed("lower"):
+        model = lower(program, folder / "model.onnx")
+    report = _describe(job, captured, program)
+    report.accuracy, report.accuracy_why = _evaluate(job, captured, model.path, "model.onnx")
+    if paying is not None:
+        report.paying = paying.against(report.accuracy)
+    return report, model, plan_engine(program, model, job.target)
+
+
+def _run_passes(job: Job, captured: Program) -> Program:
+    """The pipeline's program; its times go to the report's `seconds`."""
+    from vitgraph.contract import Context
+    from vitgraph.instruments import Compare, Verify
+
     context = Context(
         target=job.target,
         probe=[_probe(job)],
@@ -114,15 +136,29 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     )
     with job.timed("passes"):
         program = job.pipeline.run(captured, context, [Verify(), Compare()])
-    job.seconds["calibration"] = context.timings.get("calibration", 0.0)
-    job.seconds["passes"] -= job.seconds["calibration"]
-    save(program, folder / "program" / "program.safetensors")
-    (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
-    with job.timed("lower"):
-        model = lower(program, folder / "model.onnx")
-    report = _describe(job, captured, program)
-    _evaluate(job, captured, folder, report)
-    return report, model, plan_engine(program, model, job.target)
+    spent = context.timings.get("calibration", 0.0)
+    job.seconds["calibration"] = job.seconds.get("calibration", 0.0) + spent
+    job.seconds["passes"] -= spent
+    return program
+
+
+def _only_paying(job: Job, captured: Program, program: Program, folder: Path) -> tuple[Program, Paying]:
+    """The program without the masks that buy no time: the pipeline again, with their sites left dense.
+
+    Masks are not cut out of the program that has them: weights, scales and fits of later layers followed from them.
+    """
+    from vitgraph.backends._onnx import lower
+    from vitgraph.paying import Paying, judge_masks, without_masks
+
+    verdicts = judge_masks(program, job.target, job.batch.best, job.evidence)
+    idle = [verdict.site for verdict in verdicts if not verdict.pays]
+    if not idle:
+        return program, Paying(verdicts, None, "every mask pays")
+    with TemporaryDirectory(dir=folder) as scratch:
+        model = lower(program, Path(scratch) / "model.onnx")
+        accuracy, why = _evaluate(job, captured, model.path, "all masks")
+    job.pipeline = without_masks(job.pipeline, idle)
+    return _run_passes(job, captured), Paying(verdicts, accuracy, why)
 
 
 def _probe(job: Job) -> Tensor:
@@ -177,7 +213,6 @@ def _describe(job: Job, captured: Program, program: Program) -> Report:
         passes=program.ledger,
         sites={"linear": len(linears), "attention": kinds},
         cost=cost,
-        accuracy_why="no images to evaluate on; give --evaluate-data",
         latency_why="no GPU was asked; `vitgraph bench` measures ONNX Runtime on a CPU",
         seconds={},
         peak_rss_mb=0,
@@ -230,10 +265,10 @@ def _broken(report: Report, out: Path) -> str:
     )
 
 
-def _evaluate(job: Job, captured: Program, folder: Path, report: Report) -> None:
-    """Top-1 of the captured model in torch and of `model.onnx` in ONNX Runtime, on the same images."""
+def _evaluate(job: Job, captured: Program, model: Path, what: str) -> tuple[AccuracyPart | None, str | None]:
+    """Top-1 of the captured model in torch and of an ONNX file in ONNX Runtime on the same images, or why there is none."""
     if job.evaluation is None:
-        return
+        return None, "no images to evaluate on; give --evaluate-data"
     from vitgraph.accuracy import predict
     from vitgraph.backends import find_backend
     from vitgraph.report import AccuracyPart
@@ -241,22 +276,22 @@ def _evaluate(job: Job, captured: Program, folder: Path, report: Report) -> None
     fixed = None if job.batch.dynamic else job.batch.best
     with job.timed("evaluation"):
         try:
-            runner = find_backend("ort").load(folder / "model.onnx", job.target)
+            runner = find_backend("ort").load(model, job.target)
         except InputError as error:  # BF16 on a CPU
-            report.accuracy_why = str(error)
-            return
+            return None, str(error)
         with runner:
-            found = predict(runner, job.evaluation, fixed, job.progress, "evaluation: model.onnx")
-        reference = predict(_Eager(captured), job.evaluation, fixed, job.progress, "evaluation: reference")
-    report.accuracy = AccuracyPart(
+            found = predict(runner, job.evaluation, fixed, job.progress, f"evaluation: {what}")
+        if job.reference is None:
+            job.reference = predict(_Eager(captured), job.evaluation, fixed, job.progress, "evaluation: reference")
+    accuracy = AccuracyPart(
         images=len(job.evaluation),
-        top1_reference=_rounded(reference.top1),
+        top1_reference=_rounded(job.reference.top1),
         top1=_rounded(found.top1),
-        agreement=round(reference.agreement(found), 3),
+        agreement=round(job.reference.agreement(found), 3),
         measured_on="onnxruntime model.onnx",
         data_sha256=job.evaluation.sha256,
     )
-    report.accuracy_why = None
+    return accuracy, None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What a compilation was asked for, opened and checked before any work is done.
 
-Like `vitgraph/compiler.py`, this file may look upward: it finds passes by name.
+Like `vitgraph/compiler.py`, this file may look upward: it finds passes by name and reads engines' layers.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from vitgraph.errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
+    from vitgraph.accuracy import Predictions
     from vitgraph.images import ImageSet
     from vitgraph.models import LoadedModel
     from vitgraph.pipeline import Pipeline
@@ -42,6 +43,12 @@ class Job:
     evaluation: ImageSet | None
     progress: Progress
     scratch: Path
+    only_paying: bool = False
+    """Whether masks that buy no time are taken back."""
+    evidence: Mapping[str, str | None] | None = None
+    """See `vitgraph.paying`."""
+    reference: Predictions | None = None
+    """Of the captured model, once it has been evaluated."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @contextmanager
@@ -74,9 +81,13 @@ def prepare(
     seed: int,
     progress: Progress,
     scratch: Path,
+    only_paying: bool,
+    evidence: Path | None,
 ) -> Job:
     """Open everything, the cheap things first, so that a mistake is told at once."""
+    from vitgraph.backends._evidence import read_evidence
     from vitgraph.passes import find_pass
+    from vitgraph.paying import check_paying
     from vitgraph.pipeline import parse_pipeline
     from vitgraph.recipe import load_recipe
     from vitgraph.target import get_target
@@ -85,6 +96,9 @@ def prepare(
     steps = chosen.pipeline if pipeline is None else parse_pipeline(pipeline, find_pass)
     steps = _bounded(steps, {name: value for name, value in bounds.items() if value is not None}, chosen.name)
     steps.check(device)
+    layers = None if evidence is None else read_evidence(evidence)
+    if only_paying or evidence is not None:
+        check_paying(steps, device, layers)
     needs_images = any(step.needs_images for step in steps.passes)
     if needs_images and calibration[0] is None:
         raise InputError(
@@ -101,7 +115,10 @@ def prepare(
     if evaluation[0] is not None:
         evaluate = open_images(evaluation[0], loaded.preprocessing, limit=evaluation[1], seed=seed)
         evaluate.check_labels(loaded.classes or 1_000_000)
-    return Job(device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch)
+    return Job(
+        device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch,
+        only_paying or evidence is not None, layers,
+    )  # fmt: skip
 
 
 def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:

@@ -1,5 +1,6 @@
 """`vitgraph compile` and what reads its folder: `inspect`, `evaluate`, `bench`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -184,7 +185,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o", "--weights", "random", "--model-args", "depth=1 x=a",
         "--model-args", "y=2.5", "--image-size", "32x48", "--calibration-data", "c", "--calibration-images", "7",
         "--evaluate-data", "e", "--evaluate-images", "9", "--pipeline", "nm-mask{n=2 m=4}", "--batch", "1:2:4", "--seed", "5", "--force",
-        "--max-drop", "0.3", "--min-int8", "4", "--float-sites", "2",
+        "--max-drop", "0.3", "--min-int8", "4", "--float-sites", "2", "--keep-only-paying", "--evidence", "engine.json",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     options = called.pop("preprocessing")
@@ -194,7 +195,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "model": "m", "target": "a100", "recipe": "int8", "out": Path("o"), "weights": "random",
         "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
         "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask", "batch": "1:2:4", "seed": 5, "force": True,
-        "max_drop": 0.3, "min_int8": 4, "float_sites": 2,
+        "max_drop": 0.3, "min_int8": 4, "float_sites": 2, "keep_only_paying": True, "evidence": Path("engine.json"),
     }  # fmt: skip
 
 
@@ -234,3 +235,69 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
     assert "interrupted" in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_masks_that_buy_no_time_are_taken_back(cli: Cli) -> None:
+    words = ["--recipe", "sparse-int8", "--evaluate-data", "digits:test", "--evaluate-images", "100"]
+    ran = cli(*DIGITS, *words, "--keep-only-paying", "-o", "out", "--json")
+    assert ran.status == 0, ran.err
+    paying = ran.json["paying"]
+    assert (paying["kept"], paying["taken_back"], len(paying["sites"])) == (0, 16, 16)
+    assert ran.json["engine"]["sparse"]["masked"] == 0
+    assert paying["top1_regained"] == pytest.approx(ran.json["accuracy"]["top1"] - paying["top1_all_masks"], abs=1e-3)
+    assert all(0 < row["saliency_lost"] < 0.5 and "a100 at batch 1" in row["why"] for row in paying["sites"])
+    assert "blocks.0.attn.qkv" in Path("out/recipe.yaml").read_text()
+    page = Path("out/report.html").read_text()
+    assert "<h2>Masks that pay</h2>" in page
+    assert "taken back" in page
+    assert "16 taken back that buy no time" in cli("inspect", "out").out
+
+    again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")
+    assert again.status == 0, again.err
+    assert Path("again/model.onnx").read_bytes() == Path("out/model.onnx").read_bytes()
+
+
+def engine_json(flavour: str, tactics: dict[str, str]) -> str:
+    layer = {"type": "int8", "fused_attention": False}
+    return json.dumps(
+        {"flavour": flavour, "layers": [{**layer, "modules": [site], "tactic": each} for site, each in tactics.items()]}
+    )
+
+
+@pytest.mark.slow
+def test_evidence_decides_where_it_speaks(cli: Cli) -> None:
+    sparse, dense = "sm80_xmma_sparse_gemm_i8i8_i8i32_f32", "sm80_xmma_gemm_i8i8_i8i32_f32"
+    Path("engine.json").write_text(engine_json("tensorrt", {"blocks.0.mlp.fc1": sparse, "blocks.0.mlp.fc2": dense}))
+    ran = cli(*DIGITS, "--recipe", "sparse-int8", "--evidence", "engine.json", "-o", "out", "--json")
+    assert ran.status == 0, ran.err
+    rows = {row["site"]: row for row in ran.json["paying"]["sites"]}
+    assert [site for site, row in rows.items() if row["pays"]] == ["blocks.0.mlp.fc1"]
+    assert rows["blocks.0.mlp.fc1"]["why"] == f"the builder took {sparse}"
+    assert rows["blocks.0.mlp.fc2"]["why"] == "the builder took a dense kernel"
+    assert ran.json["engine"]["sparse"]["masked"] == 1
+    assert ran.json["paying"]["top1_regained"] is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "target", "evidence", "says"),
+    [
+        ("canonicalize", "a100", None, "the pipeline has no nm-mask"),
+        ("nm-mask", "cpu", None, "no time can be estimated for cpu"),
+        ("nm-mask", "a100", engine_json("tensorrt_rtx", {"a": "b"}), "picks sparse kernels when the engine first runs"),
+        ("nm-mask", "a100", engine_json("tensorrt", {}), "none of its layers names a kernel"),
+        ("nm-mask", "a100", "{", "no engine's layers in it"),
+    ],
+)
+def test_what_cannot_be_judged_is_told_before_any_work(
+    cli: Cli, steps: str, target: str, evidence: str | None, says: str
+) -> None:
+    words = ["--keep-only-paying"]
+    if evidence is not None:
+        Path("engine.json").write_text(evidence)
+        words = ["--evidence", "engine.json"]
+    words += ["--recipe", "fp16", "--pipeline", steps]
+    ran = cli("compile", "digits-vit", "--target", target, *words, "-o", "out")
+    assert ran.status == 2
+    assert says in " ".join(ran.err.split())
+    assert not Path("out").exists()
