@@ -22,6 +22,8 @@ ORDER: Mapping[str, str] = {
     "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
+    "block-prune": "block_prune:BlockPrune",  # before all that chooses among channels, of which it may leave fewer
+    "remove-empty": "remove_empty:RemoveEmpty",  # after tiles are masked; before N:M, which counts in the K that is left
     "split-outliers": "split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
     "permute-channels": "permute_channels:PermuteChannels",  # before masks: which channels stand together decides what they keep
     "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay

@@ -50,6 +50,15 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
             "split-outliers,balance-attention,smooth,quantize,reconstruct,fold-shifts,assign-precision,materialize,legalize",
         ),
         (
+            "lpvit",
+            "block-prune{budget=0.9 rows=16 cols=16 refit=true},remove-empty,assign-precision,materialize,legalize",
+        ),
+        (
+            "lpvit-int8",
+            "block-prune{budget=0.9 of=units refit=true},remove-empty,balance-attention,smooth,quantize,fold-shifts,"
+            + "assign-precision,materialize,legalize",
+        ),
+        (
             "sparse-int8",
             "nm-mask,balance-attention,smooth,even-outputs,quantize{outputs=true},fold-shifts,assign-precision,materialize,legalize",
         ),
@@ -103,7 +112,7 @@ def test_a_name_that_is_nearly_right() -> None:
         load_recipe("sparse-int", find_pass)
     with pytest.raises(
         InputError,
-        match="there are bf16, fp16, fp8, int8, int8-best, sparse-int8, sparse-int8-best, trio, trio-best, trio-dense, w",
+        match="there are bf16, fp16, fp8, int8, int8-best, lpvit, lpvit-int8, sparse-int8, sparse-int8-best, trio, trio-best, trio-dense, w",
     ):
         load_recipe("zzz", find_pass)
 

@@ -52,7 +52,8 @@ def count(program: Program, weights: Program | None = None, products: Sequence[P
     `products` are the program's, where they are at hand already.
     """
     found = find_products(program) if products is None else products
-    parameters = count_parameters(program, found) if weights is None else count_parameters(weights)
+    trained = count_parameters(program, found) if weights is None else count_parameters(weights)
+    parameters = trained if weights is None else trained - removed_parameters(program)
     held = _held_bytes(program)
     weighted = {product.weight: product for product in found if product.weight is not None}.values()
     return Cost(
@@ -61,7 +62,7 @@ def count(program: Program, weights: Program | None = None, products: Sequence[P
         macs=sum(product.macs for product in found),
         nonzero_macs=sum(product.nonzero_macs for product in found),
         bit_operations=sum(product.bit_operations for product in found),
-        dense_fp32_bytes=4 * parameters,
+        dense_fp32_bytes=4 * trained,
         stored_bytes=sum(held.values()) - sum(_saved(program, product, held) for product in weighted),
         unpacked_bytes=sum(held.values()),
     )
@@ -72,6 +73,12 @@ def count_parameters(program: Program, products: Sequence[Product] = ()) -> int:
     weights = {product.weight for product in products}
     held = program.tensors().items()
     return sum(t.numel() for name, t in held if isinstance(t, torch.nn.Parameter) or name in weights)
+
+
+def removed_parameters(program: Program) -> int:
+    """How many trained numbers left with hidden units and heads that were empty: what `remove-empty` says of itself."""
+    found = [found for entry in program.ledger for found in entry.get("found", []) if "removed" in found]
+    return sum(int(each["parameters"]) for each in found)
 
 
 def _zeros(program: Program, product: Product) -> int:

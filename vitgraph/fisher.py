@@ -22,6 +22,27 @@ from vitgraph.contract import Images
 from vitgraph.program import Program
 
 SEED = 0
+Loss = Callable[[Any, torch.Generator], Tensor]
+"""From a model's output to a sum over images, each of which counts for itself."""
+
+
+def answer(output: Any, generator: torch.Generator) -> Tensor:
+    """Logits times noise of covariance diag(p) - p pᵀ, p the model's own answer; other outputs times plain noise."""
+    tensors = _floating(output)
+    noise = [torch.randn(t.shape, generator=generator) for t in tensors]
+    if len(tensors) == 1 and tensors[0].dim() == 2:
+        p = tensors[0].detach().softmax(-1)
+        noise = [p.sqrt() * noise[0] - p * (p.sqrt() * noise[0]).sum(-1, keepdim=True)]
+    return sum((t * n).sum() for t, n in zip(tensors, noise, strict=True))  # type: ignore[return-value]
+
+
+def energy(output: Any, generator: torch.Generator) -> Tensor:
+    """The mean square of what an image gives, which LPViT differentiates (arXiv 2407.02068); nothing is drawn."""
+    return sum(t.square().flatten(1).mean(1).sum() for t in _floating(output))  # type: ignore[return-value]
+
+
+def _floating(output: Any) -> list[Tensor]:
+    return [leaf for leaf in _pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
 def gradients(
@@ -30,10 +51,11 @@ def gradients(
     images: Images,
     count: int,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    loss: Loss = answer,
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Values of `nodes` and the gradients that reach them, batch by batch, for the first `count` images.
 
-    Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
+    They are those of the summed `loss`. Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
     """
     generator = torch.Generator().manual_seed(SEED)
     points = [Point(node) for node in nodes]
@@ -43,23 +65,13 @@ def gradients(
         with torch.enable_grad():
             output = tap.run(pixels.requires_grad_())
             values = [tap.kept[point] for point in points]
-            untyped: Any = torch.autograd.grad(_loss(output, generator), values, allow_unused=True)  # None where unused
+            untyped: Any = torch.autograd.grad(loss(output, generator), values, allow_unused=True)  # None where unused
         pairs = zip(untyped, values, strict=True)
         yield [v.detach() for v in values], [torch.zeros_like(v) if g is None else g for g, v in pairs]
         done += seen
         progress("calibration: gradients", min(done, count), min(count, len(images)))
         if done >= count:
             return
-
-
-def _loss(output: Any, generator: torch.Generator) -> Tensor:
-    """The product of the logits with noise of covariance diag(p) - p pᵀ; of other outputs with plain noise."""
-    tensors = [leaf for leaf in _pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
-    noise = [torch.randn(t.shape, generator=generator) for t in tensors]
-    if len(tensors) == 1 and tensors[0].dim() == 2:
-        p = tensors[0].detach().softmax(-1)
-        noise = [p.sqrt() * noise[0] - p * (p.sqrt() * noise[0]).sum(-1, keepdim=True)]
-    return sum((t * n).sum() for t, n in zip(tensors, noise, strict=True))  # type: ignore[return-value]
 
 
 def weights_at(

@@ -154,6 +154,25 @@ def test_masks_before_scales_for_a_mask_goes_on_the_weight() -> None:
             run(wrong, block, context())
 
 
+PRUNED = "block-prune{of=units score=magnitude budget=0.6}"
+WIDE = BLOCK.format(t=5, d=16, c=32, c3=96)
+
+
+def test_units_before_masks_for_a_mask_counts_in_what_is_left() -> None:
+    right = run(f"{PRUNED},remove-empty,nm-mask", WIDE)
+    assert right.tensor("proj.weight_narrow_keep").shape == (32, 16)
+    wrong = run(f"nm-mask,{PRUNED},remove-empty", WIDE)  # what has a mask takes no other
+    assert [entry["why"] for entry in wrong.ledger[1]["refused"]] == ["it has a mask already"]
+    assert wrong.tensor("proj.weight_keep").shape == (32, 32)
+
+
+def test_units_leave_before_scales_for_scales_stand_in_their_way() -> None:
+    right = run(f"{PRUNED},remove-empty,quantize", WIDE, context())
+    wrong = run(f"{PRUNED},quantize,remove-empty", WIDE, context())
+    assert right.tensor("proj.weight_narrow").shape == (32, 16)
+    assert "proj.weight_narrow" not in wrong.tensors()
+
+
 def test_channels_before_masks_for_a_mask_is_made_of_groups() -> None:
     block = BLOCK.format(t=5, d=16, c=32, c3=96)
     right = run("permute-channels,nm-mask", block)
