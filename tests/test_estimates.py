@@ -46,5 +46,5 @@ def test_golden_numbers_of_a_small_model() -> None:
     }
     assert found == {
         "a100": 0.125, "cpu": None, "h200": 0.091, "orin-agx": 0.494, "rtx-ada": 0.155, "rtx-ampere": 0.226,
-        "rtx-blackwell": 0.13, "rtx-turing": 0.248,
+        "rtx-blackwell": 0.13, "rtx-turing": 0.248, "vegeta": None,
     }  # fmt: skip

@@ -16,7 +16,7 @@ import typer
 from vitgraph.tools.command import report_error
 
 COMMANDS = (
-    "compile_model", "optimize", "graph_inspect", "evaluate", "bench", "graph_bisect", "listings", "doctor", "demo",
+    "compile_model", "optimize", "graph_inspect", "evaluate", "bench", "search", "graph_bisect", "listings", "doctor", "demo",
 )  # fmt: skip
 """The files that declare commands, in the order of `vitgraph --help`; each has `declare(app)`."""
 

@@ -44,5 +44,11 @@ class Checkpoint:
         if file is not None and not file.exists():
             write_whole(file, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
+    def drop(self, part: int) -> None:
+        """Forget a part that a later one makes superfluous."""
+        file = self._file(part)
+        if file is not None:
+            file.unlink(missing_ok=True)
+
     def _file(self, part: int) -> Path | None:
         return None if self.folder is None else self.folder / f"{self.key}-{part}.safetensors"

@@ -14,8 +14,8 @@ Every image's header is read when a set is opened, so a bad file is found before
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -72,14 +72,23 @@ class ImageSet:
             images = torch.stack([self._reader.tensor(name, self.preprocessing) for name in names])
             yield images, None if self.labels is None else torch.tensor(self.labels[start : start + size])
 
+    def take(self, rows: Sequence[int]) -> ImageSet:
+        """The images of these rows, in their order."""
+        labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
+        return replace(self, names=tuple(self.names[row] for row in rows), labels=labels)
+
+    def digests(self) -> list[bytes]:
+        """SHA-256 of each image's content."""
+        return [hashlib.sha256(self._reader.content(name)).digest() for name in self.names]
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 over the pre-processing, and each image's name, label and content, in order."""
         digest = hashlib.sha256(self.preprocessing.to_json().encode())
-        for position, name in enumerate(self.names):
+        for position, (name, content) in enumerate(zip(self.names, self.digests(), strict=True)):
             label = None if self.labels is None else self.labels[position]
             digest.update(f"\n{name}\0{label}\0".encode())
-            digest.update(hashlib.sha256(self._reader.content(name)).digest())
+            digest.update(content)
         return digest.hexdigest()
 
     def check_labels(self, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""The folder that a compilation leaves: checked before the work, and there whole or not at all."""
+"""The folder that a compilation or a search leaves: checked before the work, and there whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ def check_output(out: Path, force: bool) -> None:
     """Can `out` be written? `InputError` if it exists (without `force`) or its folder can't be written to."""
     if out.exists() and not force:
         raise InputError(f"output {out} exists; name another with -o, or replace it with --force")
-    if out.exists() and not (out / "report.json").exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"output {out} exists and was not written by vitgraph compile; --force replaces only what was")
+    written = any((out / name).exists() for name in ("report.json", "search.json"))
+    if out.exists() and not written and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"output {out} exists and was not written by vitgraph; --force replaces only what was")
     parent = out.absolute().parent
     try:
         parent.mkdir(parents=True, exist_ok=True)

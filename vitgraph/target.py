@@ -174,9 +174,7 @@ class Target(_Frozen):
         what = f"{weights} weights{' in groups' if grouped else ''} with {activations} activations"
         own = ", ".join(getattr(self.quantized, kind))
         having = ", ".join(t.name for t in all_targets() if t.quantized.refusal(weights, activations, kind) is None)
-        return (
-            f"{self.name} has no product of {what}: {why}; take one it has ({own}), or a target that has it ({having})"
-        )
+        return f"{self.name} has no product of {what}: {why}; take one it has ({own or 'none'}), or a target that has it ({having})"
 
     def convolution_refusal(self, weights: str, activations: str) -> str | None:
         """Why a convolution can't be built of these number formats, or None where it can."""

@@ -1,0 +1,143 @@
+"""`vitgraph search`: what it refuses at once, and what it leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.levels_model import SPACE
+from tests.tools.conftest import Cli
+from vitgraph.passes import find_pass
+from vitgraph.recipe import load_recipe
+from vitgraph.tools.search_job import leveled
+
+WORDS = (
+    "search", "digits-vit", "--method", "elsa", "--target", "vegeta", "--budget", "1.7x", "--train-data", "digits:train",
+    "--train-images", "240", "--held-out", "60", "--epochs", "1", "--rounds", "2", "--judged", "3",
+    "--population", "4", "--generations", "2", "-o", "out",
+)  # fmt: skip
+
+
+def changed(option: str, value: str) -> tuple[str, ...]:
+    if option not in WORDS:
+        return (*WORDS, option, value)
+    place = WORDS.index(option) + 1
+    return (*WORDS[:place], value, *WORDS[place + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--budget", "2.9", "write how many times fewer FLOPs"),
+        ("--budget", "3.5x", "times less than dense can be had"),
+        ("--budget", "1ms", "vegeta has none"),
+        ("--target", "rtx-turing", "multiplies no N:M zeros"),
+        ("--target", "vegetable", "vegeta"),
+        ("--method", "elsewhere", "elsa"),
+        ("--recipe", "fp61", "fp16"),
+        ("--recipe", "int8", "vegeta"),
+        ("--train-data", "gone.zip", "gone.zip"),
+        ("--held-out", "239", "hold out fewer"),
+        ("--only", "fc3", "fc3"),
+        ("--evaluate-data", "digits:train", "are among the images"),
+        ("--population", "1", "--population"),
+    ],
+)
+def test_what_cannot_be_had_is_told_at_once(option: str, value: str, told: str, cli: Cli) -> None:
+    ran = cli(*changed(option, value))
+    assert ran.status == 2
+    assert told in ran.err
+    assert not any(Path.cwd().iterdir())
+
+
+def test_a_folder_of_somebody_else_stays(cli: Cli) -> None:
+    Path("out").mkdir()
+    Path("out/mine.txt").write_text("mine")
+    ran = cli(*WORDS, "--force")
+    assert ran.status == 2
+    assert "was not written by vitgraph" in ran.err
+    assert Path("out/mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["fp16", "sparse-int8", "sparse-int8-best"])
+def test_one_mask_for_each_level_where_masks_belong(name: str) -> None:
+    base = load_recipe(name, find_pass)
+    found = leveled(base, SPACE, (0, 1, 2, 0), "a test")
+    steps = [step.name for step in found.pipeline.passes]
+    assert steps.count("nm-mask") == 2
+    place = steps.index("nm-mask")
+    assert place > steps.index("softmax-check")
+    assert place < steps.index("assign-precision")
+    assert "permute-channels" not in steps
+    masks: Any = found.pipeline.passes[place : place + 2]
+    assert [(mask.n, mask.m, mask.only, mask.score) for mask in masks] == [
+        (1, 4, ("a", "d"), "magnitude"),
+        (2, 4, ("b",), "magnitude"),
+    ]
+    rest = [step for step in base.pipeline.passes if step.name not in ("nm-mask", "permute-channels")]
+    assert [step for step in found.pipeline.passes if step.name != "nm-mask"] == rest
+
+
+@pytest.mark.slow
+def test_leaves_weights_and_a_recipe_that_compile_takes(cli: Cli) -> None:
+    ran = cli(*WORDS, "--evaluate-data", "digits:test", "--json")
+    assert ran.status == 0
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["out"]
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "recipe.yaml", "search.html", "search.json", "weights.safetensors",
+    ]  # fmt: skip
+    found = json.loads(Path("out/search.json").read_text())
+    assert found == ran.json
+    assert found["chosen"]["cost"] <= found["budget"]["limit"]
+    assert set(found["baselines"]) == {"uniform", "ERK", "dense"}
+    assert found["evaluation"]["images"] == 500
+    assert found["chosen"]["levels"]["blocks.0.attn.qkv"] in Path("out/search.html").read_text()
+    words = ("compile", "digits-vit", "--weights", "out/weights.safetensors", "--recipe", "out/recipe.yaml", "--target", "vegeta")  # fmt: skip
+    done = cli(*words, "--evaluate-data", "digits:test", "-o", "compiled", "--json")
+    assert done.status == 0
+    assert "compile stops at ONNX" in done.json["engine_why"] or "no compiler" in done.json["engine_why"]
+    assert done.json["accuracy"]["top1"] == pytest.approx(found["chosen"]["top1"], abs=0.41)  # FP16: two images of 500
+    masked = {each["masked"]: f"{each['n']}:{each['m']}" for step in done.json["passes"] for each in step.get("found", []) if "masked" in each}  # fmt: skip
+    dense = dict.fromkeys(found["chosen"]["levels"], "4:4")
+    assert {**dense, **masked} == found["chosen"]["levels"]
+    assert cli(*WORDS).status == 2  # out is there
+    assert "exists" in cli(*WORDS).err
+    again = cli(*WORDS, "--force", "--evaluate-data", "digits:test")
+    assert again.status == 0
+    assert "chosen" in again.out
+    timeless = [{**each, "seconds": 0} for each in (found, json.loads(Path("out/search.json").read_text()))]
+    assert timeless[0] == timeless[1]
+
+
+@cache
+def launched() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("accelerate") is not None
+
+
+@pytest.mark.slow
+def test_two_processes_search_as_one_does(cli: Cli, tmp_path: Path) -> None:
+    if not launched():
+        pytest.skip("accelerate is not installed")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    one = cli(*WORDS, "--json").json
+    words = [str(tmp_path / "two") if word == "out" else word for word in (*WORDS, "--accelerate")]
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, *launch, "-m", "vitgraph.tools.cli", *words],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    two = json.loads((tmp_path / "two" / "search.json").read_text())
+    # images vary by process, so that losses differ a little, as those of another seed would; without it they'd be equal
+    assert two["training"]["losses"] == pytest.approx(one["training"]["losses"], rel=0.1)
+    assert two["chosen"]["cost"] <= two["budget"]["limit"]
