@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitgraph.packing import Packing
+from vitgraph.packing import GATHERED, Packing
 
 _ROOM = 1 << 24
 """Numbers that a batch of linear systems may hold at once: 128 MiB."""
@@ -22,16 +22,22 @@ _ROOM = 1 << 24
 def nm_keep(scores: Tensor, pattern: Packing) -> Tensor:
     """Which weights stay: bool, the shape of `scores` `[out, in, …]`; of equal scores (none negative) the first stays.
 
-    Along dimension 1 exactly `n` of each `m` units stay, a unit being `together` neighbours, which count by their sum.
+    Along dimension 1 exactly `n` of each `m` units stay, a unit being `together` neighbours, which count by their sum; with
+    `v` rows to a tile, `n` of the four columns of the m whose sums over these rows are largest (V:N:M, arXiv 2410.16135).
     """
     moved = scores.movedim(1, -1)
-    groups = moved.reshape(-1, pattern.m, pattern.together)
-    order = groups.sum(-1).argsort(dim=1, descending=True, stable=True)
-    units = torch.zeros(groups.shape[:2], dtype=torch.bool, device=scores.device).scatter_(
-        1, order[:, : pattern.n], True
-    )
-    keep = units.unsqueeze(-1).expand(groups.shape)
+    units = moved.reshape(len(moved), -1, pattern.m, pattern.together).sum(-1)
+    if pattern.v > 1:
+        columns = units.reshape(-1, pattern.v, *units.shape[1:]).sum(1)
+        units = units.masked_fill(~_largest(columns, GATHERED).repeat_interleave(pattern.v, 0), -1.0)
+    keep = _largest(units, pattern.n).repeat_interleave(pattern.together, -1)
     return keep.reshape(moved.shape).movedim(-1, 1).contiguous()
+
+
+def _largest(scores: Tensor, count: int) -> Tensor:
+    """Which are the `count` largest of the last dimension: bool, the shape of `scores`; of equal ones the first."""
+    order = scores.argsort(dim=-1, descending=True, stable=True)
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(-1, order[..., :count], True)
 
 
 def damped(hessian: Tensor, share: float) -> Tensor:
@@ -48,7 +54,7 @@ def sweep(weight: Tensor, hessian: Tensor, pattern: Packing) -> tuple[Tensor, Te
     surgeon). The choice for a group is made when the sweep reaches it, among w² / [H⁻¹]ᵢᵢ of the columns that are left.
     """
     upper = _cholesky(torch.cholesky_inverse(_cholesky(hessian))).transpose(-2, -1)
-    values, width = weight.double().clone(), pattern.m * pattern.together
+    values, width = weight.double().clone(), pattern.width
     keep = torch.ones_like(values, dtype=torch.bool)
     for start in range(0, values.shape[-1], width):
         group = slice(start, start + width)

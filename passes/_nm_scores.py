@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
+from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context
 from vitgraph.packing import Packing
 from vitgraph.passes._layers import Choice, Choose
@@ -34,7 +35,7 @@ def chooser(
         if score == "sparsegpt":
             values, keep = (each[0] for each in sweep(weight[None], hessian[None], pattern))
         elif score == "cap":
-            values, keep = by_loss[linear]
+            values, keep = by_loss[linear][0].double(), by_loss[linear][1]
         else:
             norms = gram.diagonal().sqrt() if score == "wanda" else torch.ones(())
             keep = nm_keep(weight.abs() * norms, pattern)
@@ -51,11 +52,25 @@ def _by_loss(
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """New weights and which stay, by the Fisher information of the dense model's loss: a sweep in every block."""
     assert context.calibration is not None
+    checkpoint = Checkpoint.of(context.scratch, program, f"cap {pattern} {damp}", context.calibration)
+    numbers = {node: number for number, node in enumerate(program.calls())}
     found = dict[fx.Node, tuple[Tensor, Tensor]]()
-    width = pattern.m * pattern.together
-    for site, blocks in weight_fisher(program, sites, width, context.calibration, context.progress):
+    for site in sites:
+        part = checkpoint.read(numbers[site.node])
+        if part is not None:
+            found[site.node] = part["values"], part["keep"]
+    missing = [site for site in sites if site.node not in found]
+    for site, blocks in weight_fisher(program, missing, pattern.width, context.calibration, context.progress):
         weight = program.tensor(str(weight_of(site.node).target)).detach()
-        rows = weight.reshape(-1, 1, blocks.shape[-1])
-        values, keep = sweep(rows, damped(blocks.flatten(0, 1).double(), damp), pattern)
-        found[site.node] = values.view_as(weight).float().double(), keep.view_as(weight)
+        values, keep = found[site.node] = _sweep_blocks(weight, blocks, pattern, damp)
+        checkpoint.write(numbers[site.node], {"values": values, "keep": keep})
     return found
+
+
+def _sweep_blocks(weight: Tensor, blocks: Tensor, pattern: Packing, damp: float) -> tuple[Tensor, Tensor]:
+    """New weights and which stay `[out, K]`, for `blocks` `[out, K / width, width, width]`; rows of one block come together."""
+    by_block = weight.reshape(len(weight), -1, blocks.shape[-1]).transpose(0, 1)
+    hessian = damped(blocks.transpose(0, 1).flatten(0, 1).double(), damp)
+    swept = sweep(by_block.flatten(0, 1).unsqueeze(1), hessian, pattern)
+    values, keep = (each.view(by_block.shape).transpose(0, 1).reshape(weight.shape) for each in swept)
+    return values.float(), keep

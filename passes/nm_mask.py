@@ -7,6 +7,9 @@ After:
     masked = vitgraph.mask.default(weight, weight_keep)       # weight_keep: bool, the weight's shape
     y = aten.linear.default(x, masked, bias)                  # weight_updated where kept weights changed
 
+In V:N:M (arXiv 2410.16135), `v` rows share four columns of each `m`, chosen by the sum of what the rows score, and each row keeps
+`n` of these: 2:4 on gathered columns, with fewer weights than 2:4 has. TensorRT has no kernel that gathers.
+
 The mask is a node until `materialize`, so the program still trains with it. Which weights stay, and what they become:
 - `magnitude` (ASP, Mishra et al., arXiv 2104.08378): the largest; needs no images;
 - `wanda` (Sun et al., arXiv 2306.11695): |w| times the norm of the input it multiplies;
@@ -27,7 +30,7 @@ from torch import Tensor
 from vitgraph import dialect
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
-from vitgraph.packing import Packing
+from vitgraph.packing import GATHERED, Packing
 from vitgraph.passes._layers import change_in_order
 from vitgraph.passes._nm import nm_keep
 from vitgraph.passes._nm_scores import chooser
@@ -47,6 +50,8 @@ class NmMask(Pass):
     m: int = 4
     together: int = 1
     """So many neighbours count as one of the m: 2 is 4:8 in pairs, which sparse INT4 products read."""
+    v: int = 1
+    """So many rows keep weights in the same four columns of each m (V:N:M): `v=64 n=2 m=8` is 2:4 on half of the columns."""
     score: Literal["magnitude", "wanda", "sparsegpt", "cap"] = "magnitude"
     refit: bool = False
     """Fit what is kept, by least squares, to what the dense linear puts out."""
@@ -82,13 +87,18 @@ class NmMask(Pass):
 
     @property
     def _pattern(self) -> Packing:
-        return Packing(self.n, self.m, self.together)
+        return Packing(self.n, self.m, self.together, self.v)
 
     def _check(self, context: Context) -> None:
         if not 0 < self.n < self.m or self.together < 1:
             raise InputError(
                 f"nm-mask: n={self.n} m={self.m} together={self.together}: a pattern keeps n of m weights, with 0 < n < m"
                 " and together at least 1; write n=2 m=4"
+            )
+        if self.v < 1 or (self.v > 1 and not self.n < GATHERED < self.m):
+            raise InputError(
+                f"nm-mask: v={self.v} n={self.n} m={self.m}: v rows share four columns of each m, of which n stay: with v"
+                " over 1, n is under 4 and m over 4; write v=64 n=2 m=8"
             )
         if self.damp <= 0:
             raise InputError(f"nm-mask: damp={self.damp}: a share over 0, such as 0.1")
@@ -105,10 +115,12 @@ class NmMask(Pass):
         weight = weight_of(site.node)
         if site.node.args[1] is not weight:
             return "its weight is computed or quantized; a mask goes on the weight itself, ahead of quantize"
-        channels = weight.meta["type"].shape[1]
-        if channels % (self.m * self.together):
-            return f"K = {channels} is no multiple of {self.m * self.together}"
-        if context.target is not None and not context.target.supports_nm(self.n, self.m, self.together):
+        rows, channels = weight.meta["type"].shape[:2]
+        if channels % self._pattern.width:
+            return f"K = {channels} is no multiple of {self._pattern.width}"
+        if rows % self.v:
+            return f"N = {rows} is no multiple of {self.v}"
+        if context.target is not None and not context.target.supports_nm(self.n, self.m, self.together, self.v):
             return f"{context.target.name} runs no {self._pattern} pattern"
         if self.needs_images and site.is_conv:
             return "it is a convolution, whose inputs are not looked at; score=magnitude masks it"
@@ -138,8 +150,8 @@ class NmMask(Pass):
             context.found.append({**self._entry(site), "output_lost": round(float(choice.lost), 6)})
 
     def _entry(self, site: LinearSite) -> dict[str, Any]:
-        together = {"together": self.together} if self.together > 1 else {}
-        return {"masked": site.path, "n": self.n, "m": self.m, **together}
+        rest = {name: each for name, each in (("together", self.together), ("v", self.v)) if each > 1}
+        return {"masked": site.path, "n": self.n, "m": self.m, **rest}
 
 
 def _is_masked(site: LinearSite) -> bool:

@@ -26,6 +26,7 @@ from torch import Tensor, fx
 
 from vitgraph import dialect
 from vitgraph.calibration import Point, runs
+from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
@@ -76,14 +77,17 @@ class PermuteChannels(Pass):
                 context.refuse(site.path, channels)
             elif context.take(self.name, site.path):
                 found[site] = channels
-        norms = self._norms(program, list(found), context)
+        checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
+        known = {site: part for number, site in enumerate(found) if (part := checkpoint.read(number)) is not None}
+        norms = self._norms(program, [site for site in found if site not in known], context)
         for done, (site, channels) in enumerate(found.items()):
             context.progress("permutation", done, len(found))
-            saliency = _affine.weight(program, site.node).abs() * norms.get(site.node, torch.ones(()))
-            order = find_order(saliency, self.n, self.m, channels.parts, self.rounds)
-            permute(program, site.node, channels, order)
-            before, after = (kept_share(each, self.n, self.m) for each in (saliency, saliency[:, order]))
-            context.found.append({"permuted": site.path, "kept_before": round(before, 6), "kept": round(after, 6)})
+            part = known.get(site) or self._order(program, site, channels, norms)
+            checkpoint.write(done, part)
+            permute(program, site.node, channels, part["order"])
+            before, after = (round(float(share), 6) for share in part["kept"])
+            context.found.append({"permuted": site.path, "kept_before": before, "kept": after})
+        context.progress("permutation", len(found), len(found))
 
     def _channels(self, program: Program, site: LinearSite) -> Channels | str:
         """The channels that a site reads, or why they stay as they are."""
@@ -97,6 +101,15 @@ class PermuteChannels(Pass):
         if any(_is_masked(node) for node in (site.node, channels.source)):
             return "a mask is on it, whose groups would fall apart; permute ahead of nm-mask"
         return channels
+
+    def _order(
+        self, program: Program, site: LinearSite, channels: Channels, norms: Mapping[fx.Node, Tensor]
+    ) -> dict[str, Tensor]:
+        """The `order` of a site's channels, and which share is `kept` before and after."""
+        saliency = _affine.weight(program, site.node).abs() * norms.get(site.node, torch.ones(()))
+        order = find_order(saliency, self.n, self.m, channels.parts, self.rounds)
+        shares = [kept_share(each, self.n, self.m) for each in (saliency, saliency[:, order])]
+        return {"order": order, "kept": torch.tensor(shares, dtype=torch.float64)}
 
     def _norms(self, program: Program, sites: list[LinearSite], context: Context) -> Mapping[fx.Node, Tensor]:
         """Root mean squares of the inputs of these sites, `[K]` each; none where they are not asked for."""

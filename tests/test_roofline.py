@@ -107,6 +107,7 @@ def test_what_bounds() -> None:
         ("a100", "int8", Zeros(Packing(1, 4)), Zeros(Packing(2, 4))),  # a sparser pattern obeys 2:4 too
         ("a100", "int8", Zeros(Packing(3, 4)), DENSE),
         ("a100", "int8", Zeros(Packing(4, 8)), DENSE),
+        ("a100", "int8", Zeros(Packing(2, 8, v=64)), DENSE),  # no kernel here gathers columns
         ("a100", "int4", Zeros(SPARSE[4]), Zeros(SPARSE[4])),
         ("a100", "int4", Zeros(Packing(2, 4)), DENSE),  # the hardware wants pairs
         ("a100", "int8", Zeros(SPARSE[4]), DENSE),

@@ -72,6 +72,9 @@ def test_abilities_of_the_a100() -> None:
     target = get_target("a100")
     assert target.supports_nm(2, 4)
     assert not target.supports_nm(1, 4)
+    assert target.supports_nm(2, 8, v=64)
+    assert not target.supports_nm(2, 8)
+    assert not target.supports_nm(1, 8, v=64)
     assert target.builders["tensorrt_rtx"].role == "structural proxy"
     assert target.builders["tensorrt"].role == "deployable"
     kernel = target.int8_attention

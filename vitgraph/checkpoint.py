@@ -21,9 +21,12 @@ class Checkpoint:
     key: str
 
     @classmethod
-    def of(cls, folder: Path | None, program: Program, options: str, images: Images) -> Checkpoint:
+    def of(cls, folder: Path | None, program: Program, options: str, images: Images | None) -> Checkpoint:
         """The place for work on this program, with these options and images; without a folder nothing is kept."""
-        digest = hashlib.sha256(f"{program}\n{options}\n{len(images)} {getattr(images, 'sha256', '')}".encode())
+        if folder is None:
+            return cls(None, "")
+        seen = "" if images is None else f"{len(images)} {getattr(images, 'sha256', '')}"
+        digest = hashlib.sha256(f"{program}\n{options}\n{seen}".encode())
         for name, tensor in program.tensors().items():
             digest.update(name.encode())
             digest.update(tensor.detach().contiguous().numpy().tobytes())

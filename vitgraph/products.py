@@ -114,7 +114,7 @@ def _weighted(program: Program, node: fx.Node, role: str, images: int) -> Iterat
         return
     keep = kept(program, source)
     density = 1.0 if keep is None else int(keep.sum()) / max(1, keep.numel())
-    packing = None if keep is None or density > 1 - MIN_ZEROS else find_packing(keep, bits[1])
+    packing = None if keep is None else packing_of(keep, bits[1])
     yield Product(node, path_of(node), role, m, n, k, groups, bits, str(source.target), density, packing)
 
 
@@ -125,6 +125,11 @@ def _groups(node: fx.Node) -> int:
     return node.args[6]  # type: ignore[return-value]
 
 
+def packing_of(keep: Tensor, bits: int) -> Packing | None:
+    """How a `[N, K, …]` pattern of kept weights is packed at so many bits; None where there are few zeros, or no pattern."""
+    return find_packing(keep, bits) if int(keep.sum()) <= (1 - MIN_ZEROS) * keep.numel() else None
+
+
 def kept(program: Program, weight: fx.Node) -> Tensor | None:
     """Which elements of a weight are not zero; None where that is not known, as of a weight without values."""
     masks = [user for user in weight.users if user.target is dialect.mask]
@@ -132,8 +137,9 @@ def kept(program: Program, weight: fx.Node) -> Tensor | None:
     tensor = program.tensor(str(held.target))
     if tensor.is_meta:
         return None
-    codes = tensor.view(torch.uint8) if tensor.dtype == torch.float8_e4m3fn else tensor  # FP8 has no comparison
-    return codes != 0
+    if tensor.dtype == torch.float8_e4m3fn:  # has no comparison, and two zeros
+        return (tensor.view(torch.uint8) & 127) != 0
+    return tensor != 0
 
 
 def _matmul(program: Program, node: fx.Node, role: str, images: int) -> Iterator[Product]:

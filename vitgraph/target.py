@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitgraph.errors import InputError
+from vitgraph.packing import GATHERED
 
 Flavour = Literal["tensorrt_rtx", "tensorrt"]
 Role = Literal["deployable", "structural proxy"]
@@ -144,13 +145,15 @@ class Target(_Frozen):
     unknown: dict[str, str] = {}
     sources: dict[str, str]
 
-    def supports_nm(self, n: int, m: int, together: int = 1) -> bool:
+    def supports_nm(self, n: int, m: int, together: int = 1, v: int = 1) -> bool:
         """Whether the device multiplies weights of which n in each m along K are kept, `together` neighbours as one.
 
-        Pairs are how sparse INT4 products read them, so those ask for such a rate.
+        Pairs are how sparse INT4 products read them, so those ask for such a rate. Where `v` rows share their columns, the
+        device multiplies n of the four columns that are gathered.
         """
         pairs = together == 2 and "int4" in self.rates and self.rates["int4"].sparse is not None
-        return self.sparse is not None and (n, m) in self.sparse.patterns and (together == 1 or pairs)
+        pattern = (n, m if v == 1 else GATHERED)
+        return self.sparse is not None and pattern in self.sparse.patterns and (together == 1 or pairs)
 
     def supports_type(self, kind: str) -> bool:
         """Whether matrix products in `kind` (fp32, tf32, fp16, bf16, int8, fp8, fp4, int4) have hardware here."""

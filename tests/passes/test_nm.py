@@ -58,7 +58,28 @@ def test_a_sweep_by_the_wrong_moments_is_not() -> None:
     assert not torch.allclose(values, least_squares(x, w, keep), rtol=1e-4)
 
 
-@pytest.mark.parametrize("pattern", [Packing(2, 4), Packing(1, 4), Packing(2, 4, 2), Packing(4, 8)])
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(1, 3),
+    st.sampled_from([Packing(2, 4), Packing(1, 4), Packing(2, 4, 2), Packing(2, 8)]),
+    st.integers(0, 99),
+)
+def test_each_dropped_weight_is_made_good_by_the_least_squares_of_those_to_its_right(
+    n: int, pattern: Packing, seed: int
+) -> None:
+    """The whole update again by dense solutions, one for each dropped weight, from the data itself."""
+    x, w = inputs(40, 16, seed), weights(n, 16, seed)
+    values, keep = (each[0] for each in sweep(w[None], (x.T @ x)[None], pattern))
+    for row in range(n):
+        again = w[row].clone()
+        for column in map(int, (~keep[row]).nonzero()):
+            right = x[:, column + 1 :]
+            again[column + 1 :] += torch.pinverse(right) @ x[:, column] * again[column]
+            again[column] = 0
+        torch.testing.assert_close(values[row], again, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("pattern", [Packing(2, 4), Packing(1, 4), Packing(2, 4, 2), Packing(4, 8), Packing(2, 8, v=8)])
 def test_each_step_loses_less(pattern: Packing) -> None:
     """Magnitude, then least squares on it; a sweep, then least squares on that."""
     x, w = inputs(256, 32), weights(16, 32)
@@ -74,18 +95,35 @@ def test_each_step_loses_less(pattern: Packing) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(2, 5), st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.data())
-def test_every_mask_of_a_sweep_is_valid(m: int, together: int, groups: int, n_out: int, data: st.DataObject) -> None:
-    pattern = Packing(data.draw(st.integers(1, m - 1)), m, together)
-    k = groups * m * together
+@given(st.integers(2, 6), st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.data())
+def test_every_mask_of_a_sweep_is_valid(m: int, together: int, groups: int, tiles: int, data: st.DataObject) -> None:
+    v = data.draw(st.integers(1, 4)) if m > 4 else 1
+    pattern = Packing(data.draw(st.integers(1, m - 1 if v == 1 else 3)), m, together, v)
+    k, n_out = groups * m * together, tiles * v
     x = inputs(data.draw(st.integers(1, 2 * k)), k)  # fewer samples than inputs as well
     hessian = damped(x.T @ x, 0.01)
     values, keep = (each[0] for each in sweep(weights(n_out, k)[None], hessian[None], pattern))
     units = keep.reshape(n_out, groups, m, together)
     assert bool((units.all(-1) == units.any(-1)).all())
     assert bool((units.any(-1).sum(-1) == pattern.n).all())
+    assert pattern.holds(keep)
     assert bool((values[~keep] == 0).all())
     assert bool(values.isfinite().all())
+
+
+def test_rows_of_a_tile_share_the_columns_with_the_largest_sums() -> None:
+    """Column 0 has one row's largest weight and the smallest sum: with two rows to a tile it goes."""
+    scores = torch.tensor([[9.0, 8.0, 7.0, 6.0, 5.0], [0.0, 5.0, 6.0, 7.0, 8.0]])
+    assert [int(at) for _, at in nm_keep(scores, Packing(2, 5)).nonzero()] == [0, 1, 3, 4]
+    assert [int(at) for _, at in nm_keep(scores, Packing(2, 5, v=2)).nonzero()] == [1, 2, 3, 4]
+
+
+def test_tiles_do_not_see_one_another() -> None:
+    scores = weights(12, 16).abs()
+    whole = nm_keep(scores, Packing(2, 8, v=4))
+    for at in range(0, 12, 4):
+        assert torch.equal(whole[at : at + 4], nm_keep(scores[at : at + 4], Packing(2, 8, v=4)))
+    assert not torch.equal(whole, nm_keep(scores, Packing(2, 8, v=12)))
 
 
 def test_pairs_are_kept_by_their_sum() -> None:

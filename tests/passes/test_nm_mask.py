@@ -1,5 +1,6 @@
 """N:M masks: valid for any shape and pattern, the largest stay, and what can't take the pattern is named."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,8 +14,9 @@ from tests.passes.test_quantize import Noise, block
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.packing import Packing
-from vitgraph.passes import _layers, pipeline
+from vitgraph.passes import _layers, _nm_scores, pipeline
 from vitgraph.passes._nm import damped, nm_keep, refit
+from vitgraph.passes._weight_fisher import weight_fisher
 from vitgraph.passes.nm_mask import NmMask
 from vitgraph.program import Program
 from vitgraph.target import get_target
@@ -50,6 +52,11 @@ head: f32[3, 8] = weight("head.weight")
 r: f32[N, 3] = aten.linear.default(z, head, None)
 return_(r)
 """
+
+
+def sized(text: str, inputs: int, hidden: int) -> str:
+    """The MLP with other widths than 8 and 12."""
+    return re.sub(r"\b(8|12)\b", lambda found: str({"8": inputs, "12": hidden}[found[0]]), text)
 
 
 def test_masks_the_linears_of_the_blocks() -> None:
@@ -190,6 +197,46 @@ def test_pairs_for_a_target_with_sparse_int4() -> None:
         run(NmMask(together=2), parse(text), Context(get_target("h200")))
     with pytest.raises(InputError, match="K = 12 is no multiple of 8"):
         run(NmMask(together=2, only=("fc2",)), parse(MLP))
+
+
+WIDE = sized(MLP, 16, 32)
+
+
+def test_rows_of_a_tile_share_their_columns() -> None:
+    context = Context(get_target("a100"))
+    result = run(NmMask(v=16, n=2, m=8), parse(WIDE), context)
+    assert body(show(result)) == body(show(parse(sized(MASKED, 16, 32))))
+    hold_to_text(result)
+    for entry, fc in zip(context.found, ("fc1", "fc2"), strict=True):
+        assert entry == {"masked": f"blocks.0.{fc}", "n": 2, "m": 8, "v": 16, "weights_lost": entry["weights_lost"]}
+    keep = result.tensor("fc1.weight_keep").reshape(2, 16, 2, 8)
+    assert bool((keep.sum(-1) == 2).all())
+    assert bool((keep.any(1).sum(-1) == 4).all())
+    plain = run(NmMask(n=2, m=8), parse(WIDE)).tensor("fc1.weight_keep").reshape(2, 16, 2, 8)
+    assert bool((plain.any(1).sum(-1) > 4).any()), "without v the rows choose for themselves"
+
+
+def test_a_target_that_multiplies_2_of_4_takes_tiles_of_it_and_no_other() -> None:
+    with pytest.raises(InputError, match="rtx-turing runs no 16:2:8 pattern"):
+        run(NmMask(v=16, n=2, m=8), parse(WIDE), Context(get_target("rtx-turing")))
+    with pytest.raises(InputError, match="a100 runs no 16:1:8 pattern"):
+        run(NmMask(v=16, n=1, m=8), parse(WIDE), Context(get_target("a100")))
+    with pytest.raises(InputError, match="a100 runs no 2:8 pattern"):
+        run(NmMask(n=2, m=8), parse(WIDE), Context(get_target("a100")))
+
+
+def test_rows_that_are_no_whole_tiles_are_named() -> None:
+    context = Context()
+    run(NmMask(v=32, n=2, m=8), parse(WIDE), context)
+    assert [(refusal.site, refusal.why) for refusal in context.refusals] == [
+        ("blocks.0.fc2", "N = 16 is no multiple of 32")
+    ]
+
+
+@pytest.mark.parametrize("options", [NmMask(v=0), NmMask(v=16), NmMask(v=16, n=4, m=8), NmMask(v=-1, n=2, m=8)])
+def test_a_tile_that_is_none(options: NmMask) -> None:
+    with pytest.raises(InputError, match=r"v=-?\d+ n=\d m=\d: .*write v=64 n=2 m=8"):
+        run(options, parse(WIDE))
 
 
 Score = Literal["magnitude", "wanda", "sparsegpt", "cap"]
@@ -378,6 +425,48 @@ def test_a_linear_beside_a_second_value() -> None:
     assert {refusal.site for refusal in context.refusals} == {"blocks.0.fc1", "blocks.0.fc2"}
     assert all("several values are alive" in refusal.why for refusal in context.refusals)
     assert not [name for name in result.tensors() if name.endswith("_keep")]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(SCORES), st.booleans(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.data())
+def test_every_score_gives_a_valid_pattern(
+    score: Score, fitted: bool, tiles: int, groups: int, together: int, data: st.DataObject
+) -> None:
+    m = data.draw(st.sampled_from([2, 4, 6, 8]))
+    v = data.draw(st.sampled_from([1, 2, 4])) if m > 4 else 1
+    pattern = Packing(data.draw(st.integers(1, m - 1 if v == 1 else 3)), m, together, v)
+    text = sized(MLP, groups * pattern.width, v * tiles)
+    options = NmMask(n=pattern.n, m=m, together=together, v=v, score=score, refit=fitted, only=("fc1",))
+    images = Context(calibration=Mixed(groups * pattern.width, count=16))
+    result = run(options, parse(text), images)
+    keep = result.tensor("fc1.weight_keep")
+    assert pattern.holds(keep)
+    assert bool((keep.sum(1) == groups * together * pattern.n).all()), "no fewer either"
+    again = run(options, parse(text), images)
+    assert all(torch.equal(each, again.tensor(name)) for name, each in result.tensors().items())
+
+
+def test_killed_between_fisher_and_masks_it_need_not_look_at_the_loss_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, whole = NmMask(score="cap"), run(NmMask(score="cap"), parse(MLP), seen())
+    asked = list[int]()
+    before = weight_fisher
+
+    def counted(program: Program, sites: Any, *rest: Any) -> Any:
+        asked.append(len(sites))
+        for position, found in enumerate(before(program, sites, *rest)):
+            yield found
+            if len(asked) == 1 and position == 0:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(_nm_scores, "weight_fisher", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(step, parse(MLP), seen(scratch=tmp_path))
+    resumed = run(step, parse(MLP), seen(scratch=tmp_path))
+    assert asked == [2, 1]
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, resumed.tensor(name)), name
 
 
 @pytest.mark.parametrize("score", SCORES)

@@ -1,5 +1,8 @@
 """Channels change places where that is legal, nothing else does, and a mask keeps more for it."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,9 +11,10 @@ from hypothesis import strategies as st
 from tests.harness import body, hold_to_effect, hold_to_text, run
 from tests.passes.test_nm_mask import MLP
 from tests.passes.test_quantize import Noise, block
+from vitgraph.calibration import runs
 from vitgraph.contract import Context, PassError
 from vitgraph.errors import InputError
-from vitgraph.passes import pipeline
+from vitgraph.passes import permute_channels, pipeline
 from vitgraph.passes._permutation import Channels, find_channels, find_order, kept_share
 from vitgraph.passes.permute_channels import PermuteChannels, permute
 from vitgraph.program import Program
@@ -137,6 +141,92 @@ def test_an_order_that_leaves_a_head_is_no_order() -> None:
     after.clean()
     with pytest.raises(AssertionError):
         hold_to_effect(PermuteChannels(), before, after)
+
+
+RESIDUAL = """
+x: f32[N, 8] = input()
+w: f32[16, 8] = weight("embed.weight")
+e: f32[N, 16] = aten.linear.default(x, w, None)  # embed
+w1: f32[32, 16] = weight("fc1.weight")
+h: f32[N, 32] = aten.linear.default(e, w1, None)  # blocks.0.fc1
+g: f32[N, 32] = aten.gelu.default(h)
+w2: f32[16, 32] = weight("fc2.weight")
+y: f32[N, 16] = aten.linear.default(g, w2, None)  # blocks.0.fc2
+z: f32[N, 16] = aten.add.Tensor(e, y)
+return_(z)
+"""
+
+
+def test_the_residual_stream_is_never_permuted() -> None:
+    """fc1 reads what the embedding writes, and so does the addition: forced through, the numbers change."""
+    before, context = parse(RESIDUAL), Context()
+    permuted = run(PermuteChannels(), before, context)
+    assert [(each.site, each.why) for each in context.refusals] == [
+        ("blocks.0.fc1", "what it reads is read elsewhere too")
+    ]
+    assert "embed.weight_permuted" not in permuted.tensors()
+    after = before.copy()
+    embed, reader = (
+        node for node in after.calls(torch.ops.aten.linear.default) if node.meta["path"] in ("embed", "blocks.0.fc1")
+    )
+    forced = Channels(embed, torch.arange(16), torch.zeros(16, dtype=torch.long))
+    permute(after, reader, forced, torch.arange(16).roll(1))
+    after.clean()
+    with pytest.raises(AssertionError):
+        hold_to_effect(PermuteChannels(), before, after)
+
+
+def test_started_again_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders that were found are not looked for again, and the images are asked only about the others."""
+    text = TWO_MLPS
+    images = Noise((8,), count=16)
+    step = PermuteChannels(score="wanda")
+    whole = run(step, parse(text), Context(calibration=images))
+    asked, looked = list[int](), list[int]()
+    search, watch = find_order, runs
+
+    def stops(saliency: torch.Tensor, *rest: Any) -> torch.Tensor:
+        if len(asked) == 1:
+            asked.append(0)
+            raise KeyboardInterrupt
+        asked.append(len(saliency))
+        return search(saliency, *rest)
+
+    def counted(program: Program, points: Any, *rest: Any) -> Any:
+        looked.append(len(points))
+        return watch(program, points, *rest)
+
+    monkeypatch.setattr(permute_channels, "find_order", stops)
+    monkeypatch.setattr(permute_channels, "runs", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(step, parse(text), Context(calibration=images, scratch=tmp_path))
+    context = Context(calibration=images, scratch=tmp_path)
+    told = list[tuple[str, int, int]]()
+    context.progress = lambda what, done, total: told.append((what, done, total))
+    resumed = run(step, parse(text), context)
+    assert (len(asked), looked) == (3, [2, 1])
+    assert [each for each in told if each[0] == "permutation"] == [("permutation", n, 2) for n in range(3)]
+    assert len(context.found) == 2
+    for name, tensor in whole.tensors().items():
+        assert torch.equal(tensor, resumed.tensor(name)), name
+
+
+TWO_MLPS = """
+x: f32[N, 8] = input()
+w1: f32[32, 8] = weight("a.fc1.weight")
+h1: f32[N, 32] = aten.linear.default(x, w1, None)  # a.fc1
+g1: f32[N, 32] = aten.gelu.default(h1)
+w2: f32[8, 32] = weight("a.fc2.weight")
+y1: f32[N, 8] = aten.linear.default(g1, w2, None)  # a.fc2
+r1: f32[N, 8] = aten.add.Tensor(x, y1)
+w3: f32[32, 8] = weight("b.fc1.weight")
+h2: f32[N, 32] = aten.linear.default(r1, w3, None)  # b.fc1
+g2: f32[N, 32] = aten.gelu.default(h2)
+w4: f32[8, 32] = weight("b.fc2.weight")
+y2: f32[N, 8] = aten.linear.default(g2, w4, None)  # b.fc2
+r2: f32[N, 8] = aten.add.Tensor(r1, y2)
+return_(r2)
+"""
 
 
 @settings(max_examples=40, deadline=None)
