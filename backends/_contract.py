@@ -6,6 +6,7 @@ may fall apart into products and a softmax, and neither is an error to it. Here 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from vitgraph.backends._engine import Engine
 from vitgraph.backends._layers import EngineLayer
 from vitgraph.backends._weights import StoredWeight
 from vitgraph.errors import CheckFailed
+from vitgraph.packing import Packing
 
 QUANTIZED = ("int8", "fp8")
 """What a quantized product may be planned in; INT4 weights are multiplied as INT8."""
@@ -23,14 +25,14 @@ QUANTIZED = ("int8", "fp8")
 
 @dataclass(frozen=True)
 class PlannedLinear:
-    """A linear site: its ONNX node, the type planned (int8, fp8, or floating point), and for a quantized one the weight in
-    the ONNX file (`masked`: its N:M)."""
+    """A linear site: its ONNX node, the type planned (int8, fp8, or floating point), the weight in the ONNX file where it is
+    quantized or masked, and its mask's pattern."""
 
     module: str
     node: str
     type: str
     weight: StoredWeight | None = None
-    masked: tuple[int, int] | None = None
+    masked: Packing | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
     """Hold `engine` against `plan`; the report's `engine` has every key but those of a missing measurement."""
     fallback = [complaint for linear in plan.linears for complaint in _judge_linear(engine, linear)]
     attention = [complaint for site in plan.attentions for complaint in _judge_attention(engine, site)]
-    weights = _judge_weights(engine, plan.linears)
+    weights, patterns = _judge_weights(engine, plan.linears), judge_patterns(plan)
     fallen = {complaint.site for complaint in fallback}
     fused = [site for site in plan.attentions if _fused(engine, site)]
     report = {
@@ -106,19 +108,43 @@ def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
             },
         },
         "sparse": {
-            "masked": sum(linear.masked is not None for linear in plan.linears),
+            **_count_masks(plan, patterns),
             "eligible": engine.sparse.eligible,
             "chosen": engine.sparse.chosen,
             "why": engine.sparse.why,
         },
     }
-    return ContractReport((*fallback, *attention, *weights), report)
+    return ContractReport((*fallback, *attention, *weights, *patterns), report)
 
 
 def _kinds(sites: Iterable[PlannedLinear | PlannedAttention]) -> list[str]:
     """INT8, and what else of `QUANTIZED` was planned."""
     planned = {site.type for site in sites}
     return [kind for kind in QUANTIZED if kind == "int8" or kind in planned]
+
+
+def judge_patterns(plan: EnginePlan) -> tuple[Complaint, ...]:
+    """The masked linears whose weight in the ONNX file is denser than their pattern; no engine is asked."""
+    return tuple(
+        Complaint(linear.module, f"{linear.masked} along K in the ONNX file", found, "the mask was lost on the way")
+        for linear in plan.linears
+        if linear.masked is not None
+        for found in (["no constant"] if linear.weight is None else ["denser"])
+        if linear.weight is None or not linear.weight.follows(linear.masked)
+    )
+
+
+def _count_masks(plan: EnginePlan, broken: Iterable[Complaint]) -> dict[str, Any]:
+    """How many linears are masked, how many of them keep their pattern in the ONNX file, and which patterns there are."""
+    patterns = [linear.masked for linear in plan.linears if linear.masked is not None]
+    gathering = sorted({str(pattern) for pattern in patterns if pattern.v > 1})
+    why = f"no kernel of TensorRT gathers columns: {', '.join(gathering)} runs dense" if gathering else None
+    return {
+        "masked": len(patterns),
+        "held": len(patterns) - len(list(broken)),
+        "patterns": dict(Counter(map(str, patterns))),
+        "dense_why": why,
+    }
 
 
 def _count_linears(linears: Iterable[PlannedLinear], fallen: set[str]) -> dict[str, Any]:
@@ -218,15 +244,10 @@ def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[C
     for linear in linears:
         if linear.type not in QUANTIZED:
             continue
-        if linear.weight is None:
+        if linear.weight is None or not linear.weight.quantized:
             planned = f"an {linear.type.upper()} constant in the ONNX file"
             complaints.append(Complaint(linear.module, planned, "none", "not materialized"))
             continue
-        if linear.masked is not None and not linear.weight.follows(*linear.masked):
-            n, m = linear.masked
-            complaints.append(
-                Complaint(linear.module, f"{n}:{m} along K in the ONNX file", "denser", "the mask was lost on the way")
-            )
         if linear.weight.convolution:
             continue
         stored = _stored(linear, merged.get(linear.node, [linear]))

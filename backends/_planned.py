@@ -6,6 +6,7 @@ from vitgraph import dialect
 from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear
 from vitgraph.backends._onnx_model import AttentionNode, OnnxModel
 from vitgraph.backends._weights import read_weights
+from vitgraph.masks import declared
 from vitgraph.program import Program
 from vitgraph.sites import find_sites
 from vitgraph.softmax import find_attentions
@@ -17,10 +18,8 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
 
     An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
     """
-    weights = read_weights(model.path)
-    masks = {
-        f["masked"]: (int(f["n"]), int(f["m"])) for e in program.ledger for f in e.get("found", []) if "masked" in f
-    }
+    masks = declared(program)
+    weights = read_weights(model.path, floats=bool(masks))
     linears = tuple(
         PlannedLinear(
             linear.path,

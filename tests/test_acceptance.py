@@ -223,6 +223,44 @@ def test_sparse_int8_is_two_of_four_down_to_the_plan(model: str, linears: int, t
         assert weight.values.tobytes() in plan, name
 
 
+INT4_PAIRS = "balance-attention,smooth,quantize{weights=mse weight_format=int4},fold-shifts"
+INT8_TILES = "balance-attention,smooth,even-outputs,quantize{outputs=true},fold-shifts"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "mask", "rest", "kind", "density"),
+    [
+        ("w4a8", "nm-mask{together=2}", INT4_PAIRS, "4:8 in pairs", 0.625),
+        ("sparse-int8", "nm-mask{v=32 n=2 m=8}", INT8_TILES, "32:2:8", 0.3125 + 12 / (32 * 8 * 8)),
+    ],
+    ids=["pairs", "tiles"],
+)
+def test_other_patterns_hold_down_to_the_plan(
+    recipe: str, mask: str, rest: str, kind: str, density: float, tmp_path: Path
+) -> None:
+    prepared = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
+    steps = f"{prepared},{mask},{rest},assign-precision,materialize,legalize"
+    words = [
+        "--recipe",
+        recipe,
+        "--pipeline",
+        steps,
+        "--calibration-data",
+        "digits:train",
+        "--calibration-images",
+        "16",
+    ]
+    report = compiled(tmp_path / "out", "digits-vit", *words, "--evaluate-data", "digits:test")
+    hold(report, 16, 4)
+    assert report["engine"]["sparse"]["patterns"] == {kind: 16}
+    assert report["engine"]["sparse"]["held"] == 16
+    assert (report["engine"]["sparse"]["dense_why"] is not None) == (kind == "32:2:8")
+    stored = report["cost"]["weight_bytes"]
+    codes = sum(weight.values.size for weight in read_weights(tmp_path / "out" / "model.onnx").values())
+    codes //= 2 if recipe == "w4a8" else 1
+    assert stored["unpacked"] - stored["stored"] == pytest.approx(codes * (1 - density), abs=16)
+
+
 @pytest.mark.parametrize("recipe", ["fp16", "bf16"])
 def test_half_precision_fuses_every_attention(recipe: str, tmp_path: Path) -> None:
     report = compiled(tmp_path / "out", "deit_tiny_patch16_224", "--weights", "random", "--recipe", recipe)

@@ -182,8 +182,20 @@ def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
         ("attention", f"{attention['fused']} of {attention['sites']} fused, {_kept_attentions(attention)}"),
     ]
     if sparse.get("masked"):
-        facts.append(("sparse", f"{sparse['masked']} masked, {sparse.get('chosen')} chosen: {sparse.get('why')}"))
+        facts.append(("sparse", f"{_held(sparse)}, {sparse.get('chosen')} chosen: {_why_sparse(sparse)}"))
     return facts
+
+
+def _held(sparse: dict[str, Any]) -> str:
+    """How many masks there are, and whether the file still has them; an earlier version did not say."""
+    if "held" not in sparse:
+        return f"{sparse['masked']} masked"
+    kinds = ", ".join(f"{count} {pattern}" for pattern, count in sparse["patterns"].items())
+    return f"{sparse['masked']} masked ({kinds}), {sparse['held']} of them held in model.onnx"
+
+
+def _why_sparse(sparse: dict[str, Any]) -> str:
+    return "; ".join(why for why in (sparse.get("why"), sparse.get("dense_why")) if why)
 
 
 def _kept_linears(linears: dict[str, Any]) -> str:

@@ -126,6 +126,8 @@ def view_program(program: Program) -> View:
     """A program, with the sites passes work on where it is canonical."""
     from torch import Tensor
 
+    from vitgraph.masks import lost
+    from vitgraph.sites import path_of
     from vitgraph.text import node_lines
 
     lines = list(node_lines(program))
@@ -148,6 +150,8 @@ def view_program(program: Program) -> View:
         "weight_bytes": sum(tensor.numel() * tensor.element_size() for tensor in weights),
         "operators": dict(Counter(str(node.target) for node in program.calls()).most_common()),
         "sites": _sites(program),
+        "sparse": _patterns_of(program),
+        "masks_lost": [path_of(node) for node, _ in lost(program)],
         "passes": [entry["name"] for entry in program.ledger],
     }
     return View(program.name, facts, nodes, [line for _, line in lines])
@@ -168,14 +172,35 @@ def _sites(program: Program) -> dict[str, Any] | None:
     }
 
 
+def _patterns_of(program: Program) -> dict[str, int] | None:
+    """How many weights obey which N:M; None for a graph as captured."""
+    if program.form != "canonical":
+        return None
+    from vitgraph.products import find_products
+
+    weights = {product.weight: product.packing for product in find_products(program) if product.packing is not None}
+    return dict(Counter(str(packing) for packing in weights.values()))
+
+
+def _patterns_in(path: Path) -> dict[str, int]:
+    """The same for the weights of an ONNX file."""
+    from vitgraph.backends._weights import read_weights
+    from vitgraph.products import packing_of
+    from vitgraph.workload import BITS
+
+    found = [packing_of(each.kept, BITS[each.format]) for each in read_weights(path, floats=True).values()]
+    return dict(Counter(str(packing) for packing in found if packing is not None))
+
+
 def read_onnx(path: Path) -> View:
-    """An ONNX file; `InputError` where it is none. Weights outside the file are not read."""
+    """An ONNX file; `InputError` where it is none. Weights outside the file are read for their zeros alone."""
     import onnx
 
     untyped: Any = onnx  # some of its functions lack annotations
     try:
         model: onnx.ModelProto = untyped.load(str(path), load_external_data=False)
         untyped.checker.check_model(model) if model.ByteSize() < 2**31 - 1 else None
+        sparse = _patterns_in(path)
     except Exception as error:  # protobuf, the file system and the checker each have exceptions of their own
         raise InputError(
             f"{path}: can't be read as ONNX: {str(error).splitlines()[0] if str(error) else error!r}"
@@ -198,6 +223,7 @@ def read_onnx(path: Path) -> View:
         "inputs": [f"{value.name}: {_onnx_type(value)}" for value in graph.input],
         "weights": sum(_product(list(each.dims)) for each in graph.initializer),
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+        "sparse": sparse,
     }
     return View(path.name, facts, nodes)
 

@@ -82,6 +82,7 @@ def compile_model(
 
 
 def _compile(job: Job, folder: Path) -> Report:
+    from vitgraph.backends._contract import judge_patterns
     from vitgraph.backends.trt import unbuildable_why
     from vitgraph.instruments import peak_rss_mb
 
@@ -92,6 +93,7 @@ def _compile(job: Job, folder: Path) -> Report:
         _build(job, model, planned, folder, report)
     else:
         _write_device_build(job, folder)
+        report.complaints = [asdict(complaint) for complaint in judge_patterns(planned)]
     report.complaints += _judge_drop(job.pipeline, report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)

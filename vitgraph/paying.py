@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from vitgraph.errors import InputError
 from vitgraph.fusion import find_kernels
 from vitgraph.kernel import Kernel
-from vitgraph.packing import Packing
+from vitgraph.masks import pattern_of
 from vitgraph.pipeline import Pipeline
 from vitgraph.program import Program
 from vitgraph.roofline import Roofline, roofline
@@ -114,16 +114,15 @@ def _estimated(entry: Mapping[str, Any], kernel: Kernel, line: Roofline, batch: 
     masked, dense = kernel.estimate(line, batch), kernel.estimate(line, batch, DENSE)
     where = f"on {line.target.name} at batch {batch}"
     if line.usable(kernel.kind, kernel.zeros) == DENSE:
-        why = f"no product in {kernel.kind} {where} skips {entry['n']}:{entry['m']}"
+        why = f"no product in {kernel.kind} {where} skips {pattern_of(entry)}"
     else:
         why = f"estimated {where}, bound by {masked.bound}"
     return _verdict(entry, 1e3 * dense.ms, 1e3 * masked.ms, masked.ms < dense.ms, why)
 
 
 def _verdict(entry: Mapping[str, Any], dense: float | None, masked: float | None, pays: bool, why: str) -> Verdict:
-    pattern = str(Packing(entry["n"], entry["m"], entry.get("together", 1)))
     lost = entry.get("output_lost", entry.get("weights_lost"))
-    return Verdict(str(entry["masked"]), pattern, lost, _rounded(dense), _rounded(masked), pays, why)
+    return Verdict(str(entry["masked"]), str(pattern_of(entry)), lost, _rounded(dense), _rounded(masked), pays, why)
 
 
 def _rounded(us: float | None) -> float | None:

@@ -2,7 +2,7 @@
 
 Checked: every operator is one the form allows; every weight is there and finite; the type each node carries is the
 type its operator gives for its arguments; values stand before their uses; scales are positive, codes are ones of their
-format; there is one output.
+format; masked weights still have their pattern; there is one output.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import fx
 
 from vitgraph.contract import PassError
 from vitgraph.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, format_of, log2_quantize
+from vitgraph.masks import lost
 from vitgraph.operator_schema import schema_of, writes
 from vitgraph.program import Program, infer_node
 from vitgraph.tensor_type import TensorType
@@ -29,6 +30,8 @@ def verify(program: Program) -> Complaints:
         if complaints:
             found[node] = complaints
         seen.add(node)
+    for node, pattern in () if found else lost(program):
+        found[node] = [f"its weight was masked {pattern} and is denser now"]
     nodes = list(program.graph.nodes)
     outputs = [node for node in nodes if node.op == "output"]
     if len(outputs) != 1 and nodes:

@@ -80,6 +80,9 @@ class _Writer:
 
     def linear(self, x: str, path: str, n_in: int, n_out: int, *, quantize_output: bool = False) -> str:
         values = self.random.standard_normal((n_in, n_out)) * 0.05
+        if self.vit.masked:
+            groups = values.reshape(-1, 4, n_out)
+            np.put_along_axis(groups, np.argsort(np.abs(groups), axis=1)[:, :2], 0.0, axis=1)
         if self.vit.quantization == "none":
             weight = self.constant(path + ".weight", values, self.types[x])
         else:
@@ -92,9 +95,6 @@ class _Writer:
         return self.cast(y, self.vit.stream, path)
 
     def int8_weight(self, path: str, values: NDArray[np.float64]) -> str:
-        if self.vit.masked:
-            groups = values.reshape(-1, 4, values.shape[1])
-            np.put_along_axis(groups, np.argsort(np.abs(groups), axis=1)[:, :2], 0.0, axis=1)
         scales = np.abs(values).max(axis=0) / 127
         codes = self.constant(path + ".weight", np.asarray(np.rint(values / scales), np.int8))
         zeros = self.constant(path + ".zeros", np.zeros(values.shape[1], np.int8))

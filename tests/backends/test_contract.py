@@ -7,14 +7,15 @@ import pytest
 
 from tests.backends.test_engine import ATTENTION, HALF, INT8, engine
 from tests.backends.test_layers import layer
-from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear, check_contract
+from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear, check_contract, judge_patterns
 from vitgraph.backends._layers import EngineLayer
 from vitgraph.backends._weights import StoredWeight
 from vitgraph.errors import CheckFailed
+from vitgraph.packing import Packing
 
 VALUES = np.tile(np.array([[5], [0], [-3], [0]], np.int8), (2, 8))
 WEIGHT = StoredWeight(VALUES, 0, False)
-LINEAR = PlannedLinear("a", "a/MatMul", "int8", WEIGHT, (2, 4))
+LINEAR = PlannedLinear("a", "a/MatMul", "int8", WEIGHT, Packing(2, 4))
 SITE = PlannedAttention("attn", "attn/Softmax", "int8")
 PLAN = b"..." + VALUES.tobytes() + b"..."
 
@@ -25,7 +26,9 @@ def test_a_kept_contract_has_no_complaint() -> None:
     report.require()
     assert report.engine["linears"] == {"planned_int8": 1, "int8": 1, "fallback": []}
     assert report.engine["attention"] == {"sites": 1, "fused": 1, "fused_int8": 1}
-    assert report.engine["sparse"]["masked"] == 1
+    assert report.engine["sparse"]["masked"] == report.engine["sparse"]["held"] == 1
+    assert report.engine["sparse"]["patterns"] == {"2:4": 1}
+    assert report.engine["sparse"]["dense_why"] is None
     assert report.engine["sparse"]["chosen"] is None
     assert report.engine["sparse"]["why"]
     assert report.engine["layers"] == 3
@@ -101,8 +104,35 @@ def test_a_mask_that_was_lost_is_named() -> None:
     made = engine(INT8, plan=dense.values.tobytes())
     report = check_contract(made, EnginePlan((replace(LINEAR, weight=dense),)))
     assert [complaint.planned for complaint in report.complaints] == ["2:4 along K in the ONNX file"]
+    assert (report.engine["sparse"]["masked"], report.engine["sparse"]["held"]) == (1, 0)
     unmasked = replace(LINEAR, weight=dense, masked=None)
     assert check_contract(made, EnginePlan((unmasked,))).complaints == ()
+
+
+@pytest.mark.parametrize("pattern", [Packing(2, 4), Packing(2, 4, 2), Packing(2, 8, v=8)])
+def test_one_weight_more_is_one_complaint_whatever_the_pattern(pattern: Packing) -> None:
+    """In floating point too, and without an engine."""
+    keep = np.zeros((16, 8), np.int8)
+    keep[: pattern.n * pattern.together] = keep[8 : 8 + pattern.n * pattern.together] = 1
+    held = PlannedLinear("a", "a/MatMul", "float", StoredWeight(keep, 0, False, "fp16"), pattern)
+    assert judge_patterns(EnginePlan((held,))) == ()
+    broken = keep.copy()
+    broken[pattern.n * pattern.together] = 1
+    for weight in (StoredWeight(broken, 0, False, "fp16"), None):
+        (complaint,) = judge_patterns(EnginePlan((held, replace(held, module="b", weight=weight))))
+        assert (complaint.site, complaint.planned) == ("b", f"{pattern} along K in the ONNX file")
+
+
+def test_a_pattern_that_no_kernel_reads_is_named() -> None:
+    linear = PlannedLinear("a", "a/MatMul", "float", StoredWeight(VALUES, 0, False, "fp16"), Packing(2, 8, v=8))
+    report = check_contract(engine(), EnginePlan((linear,)))
+    assert "no kernel of TensorRT gathers columns: 8:2:8" in report.engine["sparse"]["dense_why"]
+
+
+def test_a_quantized_linear_with_a_weight_in_floating_point_is_named() -> None:
+    linear = replace(LINEAR, weight=StoredWeight((VALUES != 0).astype(np.int8), 0, False, "fp16"))
+    report = check_contract(engine(INT8), EnginePlan((linear,)))
+    assert [complaint.why for complaint in report.complaints] == ["not materialized"]
 
 
 def test_an_int8_linear_without_a_constant_is_named() -> None:

@@ -15,6 +15,7 @@ from vitgraph.backends._engine import Engine
 from vitgraph.backends._weights import read_weights
 from vitgraph.backends.trt import build_engine, unbuildable_why
 from vitgraph.errors import InputError, VitgraphError
+from vitgraph.packing import Packing
 from vitgraph.target import Target, get_target
 
 A100 = get_target("a100")
@@ -29,7 +30,7 @@ def build(vit: Vit, folder: Path, **options: Any) -> Engine:
 def hold(engine: Engine, vit: Vit, folder: Path, attention: str) -> ContractReport:
     """The contract of `vit` with all its linears INT8 where it is quantized."""
     weights = read_weights(folder / "m.onnx")
-    masked = (2, 4) if vit.masked else None
+    masked = Packing(2, 4) if vit.masked else None
     linears = tuple(
         PlannedLinear(node.rpartition("/")[0], node, "int8", weights[node], masked)
         for node in linear_nodes(vit)

@@ -6,7 +6,10 @@ from pathlib import Path
 
 from onnx import TensorProto, helper
 
+from tests.backends.onnx_vit import Vit, make_vit, onnx
 from tests.tools.conftest import Cli
+from vitgraph.backends._onnx import lower
+from vitgraph.program import load, save
 
 
 def test_text_shows_facts_sites_and_every_node(cli: Cli, mlp: Path) -> None:
@@ -70,6 +73,35 @@ def test_onnx(cli: Cli) -> None:
     ]
     assert "blocks.0.act: float[N, 4] = Relu(blocks.0.fc1)" in cli("inspect", "m.onnx").out
     assert cli("inspect", "m.onnx", "--node", "*.fc1").out.count("\n") == 1
+
+
+def test_masks_and_what_became_of_them(cli: Cli, mlp: Path) -> None:
+    """Of a program and of an ONNX file: which patterns the weights have, and which masks were lost."""
+    steps = "nm-mask{only=[fc1]},nm-mask{n=2 m=8 v=8 only=[fc2]}"
+    assert cli("opt", mlp, "--pipeline", steps, "-o", "p.safetensors").status == 0
+    found = cli("inspect", "p.safetensors", "--json").json
+    assert (found["sparse"], found["masks_lost"]) == ({"2:4": 1, "2:8": 1}, [])  # 8 rows: no tile that packs better
+    program = load(Path("p.safetensors"))
+    lower(program, Path("m.onnx"))
+    assert cli("inspect", "m.onnx", "--json").json["sparse"] == {"2:4": 1, "2:8": 1}
+    assert "# sparse: 2:4 1, 2:8 1" in cli("inspect", "m.onnx").out
+    program.tensor("fc1.weight_keep")[0, :4] = True
+    save(program, Path("q.safetensors"))
+    found = cli("inspect", "q.safetensors", "--json").json
+    assert "2:4" not in found["sparse"]
+    assert found["masks_lost"] == ["fc1"]
+    assert "# masks_lost: fc1" in cli("inspect", "q.safetensors").out
+    lower(program, Path("n.onnx"))
+    assert "2:4" not in cli("inspect", "n.onnx", "--json").json["sparse"]
+
+
+def test_weights_in_a_file_that_is_not_there_are_an_input_error(cli: Cli) -> None:
+    onnx.save(make_vit(Vit(masked=True)), "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    assert cli("inspect", "m.onnx", "--json").json["sparse"] == {"2:4": 4}
+    Path("m.data").unlink()
+    ran = cli("inspect", "m.onnx")
+    assert ran.status == 2
+    assert "m.data" in ran.err
 
 
 def test_engine_report(cli: Cli) -> None:
