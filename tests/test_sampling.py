@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.levels_model import SPACE
-from vitgraph.sampling import VISITS, Policy, lean, threshold
+from vitgraph.sampling import VISITS, Policy, lean, tolerance
 
 
 def shares(policy: Policy, epsilon: float, draws: int = 400) -> torch.Tensor:
@@ -32,36 +32,39 @@ def test_draws_by_density_and_fitness() -> None:
 
 @pytest.mark.parametrize(
     ("accuracies", "wanted"),
-    [([70, 50, 30], 30), ([60, 58, 56, 50], 53.5), ([60, 59], 57), ([5, 30], 5), ([10, 10.5], 7.75)],
+    [([90, 50, 40, 20], 20), ([70, 50, 30], 20), ([60, 50], 5), ([60, 59], 2.5), ([9, 30], 10.5)],
 )
-def test_thresholds(accuracies: list[float], wanted: float) -> None:
-    assert threshold(accuracies) == pytest.approx(wanted)
+def test_tolerance(accuracies: list[float], wanted: float) -> None:
+    assert tolerance(accuracies) == pytest.approx(wanted)
 
 
 def test_closes_what_does_worse_and_only_after_some_visits() -> None:
     policy = Policy(SPACE)
-    choices = [(0, 1, 2, 1), (2, 1, 2, 1)]
+    choices = [(0, 1, 2, 1), (2, 1, 2, 1), (1, 1, 2, 1)]
     for _ in range(VISITS - 1):
-        policy.learn(choices, [40.0, 80.0])
+        policy.learn(choices, [70.0, 75.0, 75.0])
     assert bool(policy.open.all())
-    policy.learn(choices, [40.0, 80.0])
-    assert bool(policy.open[0].all())  # 40 is the threshold itself
-    policy.learn([*choices, (2, 2, 2, 2)], [30.0, 80.0, 82.0])
+    policy.learn(choices, [70.0, 75.0, 75.0])
     assert [bool(each) for each in policy.open[0]] == [False, True, True]
+    assert bool(policy.open[1:].all())
     generator = torch.Generator().manual_seed(0)
     assert all(policy.draw(1, generator)[0] != 0 for _ in range(50))
 
 
-def test_a_layer_never_closes_altogether() -> None:
+def test_what_was_judged_while_all_did_worse_stays_open() -> None:
     policy = Policy(SPACE)
-    bad = [(place,) * 4 for place in range(3)]
     for _ in range(VISITS):
-        policy.learn(bad, [10.0, 10.0, 10.0])
-    policy.learn([(2, 2, 2, 2)] * 99, [90.0] * 99)
-    policy.sums[:] = 0
-    policy.learn([(2, 2, 2, 2)], [90.0])
-    assert policy.open.any(1).all()
-    assert policy.open[:, 2].all()
+        policy.learn([(0, 0, 0, 0), (0, 0, 0, 0)], [40.0, 41.0])
+    for _ in range(VISITS):
+        policy.learn([(1, 1, 1, 1), (1, 1, 1, 1)], [70.0, 71.0])
+    assert bool(policy.open.all())
+
+
+def test_dense_is_never_closed() -> None:
+    policy = Policy(SPACE)
+    for _ in range(2 * VISITS):
+        policy.learn([(2, 2, 2, 2), (1, 1, 1, 1)], [10.0, 90.0])
+    assert bool(policy.open[:, 2].all())
 
 
 def test_its_state_restores_it() -> None:

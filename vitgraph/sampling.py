@@ -6,9 +6,11 @@ Each layer keeps a fitness for each level: the mean accuracy of the sub-networks
     (M/N)^ε · fitness · open
 
 ε goes from -1 (leans to dense) to +1 (leans to sparse) while training goes on. Now and then a number of sub-networks are
-drawn and judged; a level that was in at least five and does clearly worse than the average is closed from then on. The code
-tells neither what becomes of a first fitness once there is a mean (here the mean alone counts) nor what is left where
-every level of a layer is under the threshold (here the densest).
+drawn and judged; a level that was in at least five and does clearly worse than the average is closed from then on.
+
+Three things are other than in the code, or not told by it. Once there is a mean it alone is the fitness. A sub-network is held against the
+average of its own round: the code holds a mean over all of training against the average of now, and so closes what was
+judged while everything did worse. And dense is never closed.
 """
 
 from __future__ import annotations
@@ -31,12 +33,12 @@ def lean(done: float) -> float:
     return max(-1.0, min(1.0, 2 * (done - ENDS) / (1 - 2 * ENDS) - 1))
 
 
-def threshold(accuracies: Sequence[float]) -> float:
-    """The accuracy in percent under which a level is closed, from those of the sub-networks that were just judged."""
+def tolerance(accuracies: Sequence[float]) -> float:
+    """How many points under the average a level is closed, from the sub-networks that were just judged."""
     average, best = sum(accuracies) / len(accuracies), max(accuracies)
     if average > 20 and best - average >= 20:
-        return average - 20
-    return average - (best - average) if best - average >= 5 else average - 2.5
+        return 20.0
+    return best - average if best - average >= 5 else 2.5
 
 
 class Policy:
@@ -47,9 +49,8 @@ class Policy:
         kept = [[each.kept for each in layer.levels] for layer in space.layers]
         self.kept = torch.tensor([row + [1.0] * (most - len(row)) for row in kept], dtype=torch.float64)
         self.open = torch.tensor([[place < len(row) for place in range(most)] for row in kept])
-        self.sums = torch.zeros_like(self.kept)
-        self.visits = torch.zeros_like(self.kept)
-        self.last = torch.tensor([len(row) - 1 for row in kept])
+        self.sums, self.gaps, self.visits = (torch.zeros_like(self.kept) for _ in range(3))
+        self.dense = torch.tensor([[place == len(row) - 1 for place in range(most)] for row in kept])
 
     def weights(self, epsilon: float) -> Tensor:
         """The weight of each level, `[layers, levels]`; those of a layer need not sum to one."""
@@ -62,21 +63,24 @@ class Policy:
         return tuple(int(place) for place in torch.multinomial(self.weights(epsilon), 1, generator=generator))
 
     def learn(self, choices: Sequence[Choice], accuracies: Sequence[float]) -> None:
-        """Take over the accuracies, in percent, of judged sub-networks, and close levels that do worse than the threshold."""
-        rows = torch.arange(len(self.kept))
+        """Take over the accuracies, in percent, of a round of judged sub-networks, and close levels that do clearly worse."""
+        rows, average = torch.arange(len(self.kept)), sum(accuracies) / len(accuracies)
         for choice, accuracy in zip(choices, accuracies, strict=True):
             places = torch.tensor(choice)
             self.sums[rows, places] += accuracy
+            self.gaps[rows, places] += accuracy - average
             self.visits[rows, places] += 1
-        worse = self.sums / self.visits.clamp(min=1) < threshold(accuracies)
-        self.open &= ~(worse & (self.visits >= VISITS))
-        shut = ~self.open.any(1)
-        self.open[rows[shut], self.last[shut]] = True
+        worse = self.gaps / self.visits.clamp(min=1) < -tolerance(accuracies)
+        self.open &= ~(worse & (self.visits >= VISITS)) | self.dense
 
     def state(self) -> dict[str, Tensor]:
         """What it has learned, as tensors."""
-        return {"policy.sums": self.sums, "policy.visits": self.visits, "policy.open": self.open}
+        return {f"policy.{name}": getattr(self, name) for name in _LEARNED}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` gave."""
-        self.sums, self.visits, self.open = (state[f"policy.{name}"].clone() for name in ("sums", "visits", "open"))
+        for name in _LEARNED:
+            setattr(self, name, state[f"policy.{name}"].clone())
+
+
+_LEARNED = ("sums", "gaps", "visits", "open")
