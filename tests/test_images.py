@@ -62,6 +62,19 @@ def test_labels_csv_folder_and_zip_are_the_same_set(tmp_path: Path) -> None:
     assert torch.equal(torch.cat([label for label in labels if label is not None]), torch.tensor([3, 0, 1]))
 
 
+def test_some_rows_in_another_order_keep_their_labels(tmp_path: Path) -> None:
+    images = open_images(fill(tmp_path / "set", LABELLED), PLAN)
+    some = images.take([2, 0])
+    assert (some.names, some.labels) == (("c.png", "b.png"), (1, 3))
+    ((pixels, labels),) = some.batches(2)
+    assert torch.equal(pixels[:, 0, 0, 0], torch.tensor([0.2, 1.0]))
+    assert labels is not None
+    assert torch.equal(labels, torch.tensor([1, 3]))
+    assert some.digests() == [images.digests()[2], images.digests()[0]]
+    assert len(set(images.digests())) == 3
+    assert some.sha256 != images.sha256
+
+
 def test_hash_sees_content_label_order_and_preprocessing(tmp_path: Path) -> None:
     plan = PLAN.model_copy(update={"mean": (0.5,)})
     changes: list[dict[str, bytes]] = [
