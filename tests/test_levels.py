@@ -106,6 +106,36 @@ def test_whole_groups_and_weights_of_their_own() -> None:
     assert "no linear" in str(told.value)
 
 
+ONE_MODULE = """
+# form: canonical
+x: f32[1, 5, 8] = input()
+w: f32[16, 8] = weight("w")
+h: f32[1, 5, 16] = aten.linear.default(x, w)  # mlp
+a: f32[1, 5, 16] = aten.gelu.default(h)  # mlp
+v: f32[8, 16] = weight("v")
+y: f32[1, 5, 8] = aten.linear.default(a, v)  # mlp
+t: f32[1, 5, 8] = aten.relu.default(y)  # mlp
+return_(t)
+"""
+
+
+def test_linears_of_one_module_are_told_apart_by_their_role() -> None:
+    program = parse(ONE_MODULE, {name: torch.nn.Parameter(torch.ones(shape)) for name, shape in (("w", (16, 8)), ("v", (8, 16)))})  # fmt: skip
+    space, refused = find_space(program, get_target("a100"))
+    assert [layer.path for layer in space.layers] == ["mlp:fc1", "mlp:fc2"]
+    assert refused == []
+    cost = milliseconds(program, space, get_target("a100"), 1, "fp16")
+    assert cost.of(space.dense) > cost.fixed
+
+
+def test_linears_that_no_selector_tells_apart_are_refused() -> None:
+    twins = ONE_MODULE.replace("return_(t)", 'u: f32[8, 8] = weight("u")\nz: f32[1, 5, 8] = aten.linear.default(t, u)  # mlp\ns: f32[1, 5, 8] = aten.relu.default(z)\nreturn_(s)')  # fmt: skip
+    shapes = (("w", (16, 8)), ("v", (8, 16)), ("u", (8, 8)))
+    program = parse(twins, {name: torch.nn.Parameter(torch.ones(shape)) for name, shape in shapes})
+    with pytest.raises(InputError, match="no selector tells it from another linear of its module"):
+        find_space(program, get_target("a100"), only=["fc2"])
+
+
 @pytest.mark.parametrize("text", ["2.9", "x2", "0x", "-1x", "3 ms", "6T", ""])
 def test_a_budget_that_cannot_be_read(text: str) -> None:
     with pytest.raises(InputError, match="write how many times"):

@@ -179,6 +179,7 @@ def paths(*only: str, skip: tuple[str, ...] = ()) -> list[str]:
 def test_selectors() -> None:
     assert paths("fc1") == ["blocks.0.mlp.fc1", "blocks.1.mlp.fc1"]
     assert paths("blocks.1.*") == [f"blocks.1.{part}" for part in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+    assert paths("blocks.*:fc1", "blocks.1.*:qkv") == ["blocks.0.mlp.fc1", "blocks.1.attn.qkv", "blocks.1.mlp.fc1"]
     assert paths("n>=1000") == ["head"]
     assert paths("k=768") == ["patch_embed.proj", "blocks.0.mlp.fc2", "blocks.1.mlp.fc2"]
     assert paths("fc1", "head", skip=("blocks.0.*",)) == ["blocks.1.mlp.fc1", "head"]
@@ -191,6 +192,7 @@ def test_selectors() -> None:
     [
         (("fc3",), (), "fc1"),
         (("blocks.7.mlp.fc1",), (), "blocks.1.mlp.fc1"),
+        (("blocks.1.mlp.fc1:fc2",), (), "blocks.1.mlp.fc1"),
         ((), ("qvk",), "qkv"),
         (("fc1", "k>9999"), (), "roles here: fc1, fc2, head, patch-embed, proj, qkv"),
     ],

@@ -99,7 +99,8 @@ def _prepare(asked: Asked, processes: Processes, progress: Progress) -> _Job:
     model = load_named(asked.model, asked.settings)
     program = prepare(capture_model(model))
     space, refused = find_space(program, target, asked.searching.only, asked.searching.skip)
-    cost = flops(program, space) if unit == "FLOPs" else milliseconds(program, space, target, batch.best, "fp16")
+    kind = "int8" if any(step.name == "quantize" for step in recipe.pipeline.passes) else "fp16"
+    cost = flops(program, space) if unit == "FLOPs" else milliseconds(program, space, target, batch.best, kind)
     budget = read_budget(asked.budget, space, cost)
     images = open_images(asked.train[0], model.preprocessing, limit=asked.train[1], seed=asked.settings.seed)
     if images.labels is not None:

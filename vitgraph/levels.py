@@ -36,6 +36,7 @@ class Layer:
     """A linear that gets a level."""
 
     path: str
+    """A selector that means this linear alone: its module path, with its role where that module has several."""
     role: str
     weight: str
     """The weight's name in the model."""
@@ -107,15 +108,17 @@ def find_space(
     patterns = _patterns(target)
     macs = {product.node: product.macs for product in find_products(program)}
     layers, refused = list[Layer](), list[Refusal]()
-    for site in select(find_sites(program).linears, only, skip, PRUNED_ROLES):
+    sites = find_sites(program).linears
+    for site in select(sites, only, skip, PRUNED_ROLES):
         levels = tuple(each for each in patterns if site.k % each.m == 0)
+        selector = _selector(site, sites)
         why = _refusal(site, program, levels, target)
-        if why is not None:
-            refused.append(Refusal(site.path, why))
+        if why is not None or selector is None:
+            refused.append(Refusal(site.path, why or "no selector tells it from another linear of its module"))
             continue
         dense = Packing(levels[-1].m, levels[-1].m)
         name = str(weight_of(site.node).target)
-        layers.append(Layer(site.path, site.role, name, site.n, site.k, macs[site.node], (*levels, dense)))
+        layers.append(Layer(selector, site.role, name, site.n, site.k, macs[site.node], (*levels, dense)))
     if not layers:
         raise InputError(f"{program.name}: no linear can take a level of {target.name}; {_first(refused)}")
     return Space(tuple(layers)), refused
@@ -127,6 +130,12 @@ def _patterns(target: Target) -> tuple[Packing, ...]:
     if not found:
         raise InputError(f"target {target.name} multiplies no N:M zeros; `vitgraph targets` lists what each one does")
     return tuple(sorted(found, key=lambda each: (each.kept, each.m)))
+
+
+def _selector(site: LinearSite, sites: Sequence[LinearSite]) -> str | None:
+    """The shortest selector that selects this linear alone; None where none does."""
+    candidates = (site.path, f"{site.path}:{site.role}")
+    return next((each for each in candidates if select(sites, [each]) == [site]), None)
 
 
 def _refusal(site: LinearSite, program: Program, levels: tuple[Packing, ...], target: Target) -> str | None:
@@ -164,8 +173,8 @@ def milliseconds(program: Program, space: Space, target: Target, batch: int, kin
         raise InputError(
             f"a budget in ms needs an estimate, and {target.name} has none: {why}; give it in FLOPs (2.9x)"
         )
-    own = {(each.path, each.weights): each for each in kernels if each.weights}
-    chosen = [own[layer.path, layer.n * layer.k] for layer in space.layers]
+    own = {(each.path, each.role, each.weights): each for each in kernels if each.weights}
+    chosen = [own[layer.path.partition(":")[0], layer.role, layer.n * layer.k] for layer in space.layers]
     rest = [each for each in kernels if not any(each is other for other in chosen)]
 
     def at(kernel: Kernel, level: Packing) -> float:

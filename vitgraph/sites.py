@@ -302,7 +302,8 @@ def select(
 ) -> list[Site]:
     """The sites that `only` names (all, or those of the roles `within`, where it is empty) and `skip` does not.
 
-    A selector is a role (`fc1`), a glob over module paths (`blocks.3.*`) or a bound on the shape (`k>=64`, `n<1000`).
+    A selector is a role (`fc1`), a glob over module paths (`blocks.3.*`), both (`blocks.3.*:fc1`, where one module has
+    several linears) or a bound on the shape (`k>=64`, `n<1000`).
     One that matches nothing raises `InputError` with near misses.
     """
     for selector in [*only, *skip]:
@@ -331,4 +332,5 @@ def _matches(site: Selectable, selector: str) -> bool:
     bound = _BOUND.fullmatch(selector)
     if bound is not None:
         return _COMPARE[bound[2]](site.k if bound[1] == "k" else site.n, int(bound[3]))
-    return site.role == selector or fnmatch.fnmatchcase(site.path, selector)
+    path, _, role = selector.partition(":")
+    return site.role == selector or (fnmatch.fnmatchcase(site.path, path) and role in ("", site.role))

@@ -26,8 +26,7 @@ WORDS = (
 def changed(option: str, value: str) -> tuple[str, ...]:
     if option not in WORDS:
         return (*WORDS, option, value)
-    place = WORDS.index(option) + 1
-    return (*WORDS[:place], value, *WORDS[place + 1 :])
+    return changed_in(WORDS, option, value)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +80,18 @@ def test_one_mask_for_each_level_where_masks_belong(name: str) -> None:
     ]
     rest = [step for step in base.pipeline.passes if step.name not in ("nm-mask", "permute-channels")]
     assert [step for step in found.pipeline.passes if step.name != "nm-mask"] == rest
+
+
+def test_milliseconds_are_those_of_the_recipes_type(cli: Cli) -> None:
+    words = (*changed("--target", "a100"), "--batch", "256")
+    told = [cli(*(changed_in(words, "--budget", "0.0001ms")), "--recipe", name).err for name in ("fp16", "sparse-int8")]
+    assert all("what every layer at its sparsest level costs" in each for each in told)
+    assert told[0] != told[1]
+
+
+def changed_in(words: tuple[str, ...], option: str, value: str) -> tuple[str, ...]:
+    place = words.index(option) + 1
+    return (*words[:place], value, *words[place + 1 :])
 
 
 @pytest.mark.slow
