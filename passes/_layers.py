@@ -16,11 +16,11 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from vitgraph import dialect
-from vitgraph.calibration import filled_batches
+from vitgraph.calibration import all_units
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Images
 from vitgraph.program import Program
-from vitgraph.segments import Segment, find_segments, run_all, run_segment
+from vitgraph.segments import Segment, advance, find_segments, run_segment
 
 PORTION = 8
 """Images that run together."""
@@ -88,8 +88,7 @@ class _Stream:
 
     def __init__(self, program: Program, images: Images) -> None:
         self.program, self.images = program, len(images)
-        batches = torch.cat([pixels for pixels, _ in filled_batches(program, images)])
-        self.units = batches.reshape(-1, *program.input_types()[0].at(1))
+        self.units = all_units(program, images)
         self.per_unit = self.units.shape[1]
         self.portion = max(1, PORTION // self.per_unit)
 
@@ -108,7 +107,7 @@ class _Stream:
 
     def advance(self, segment: Segment, chosen: dict[fx.Node, Choice]) -> None:
         """On to the segment's end."""
-        self.units = run_all(self.program, segment, self.units, _overrides(segment, chosen), self.portion)
+        self.units = advance(self.program, segment, self.units, _overrides(segment, chosen), self.portion)
 
 
 def _overrides(segment: Segment, chosen: dict[fx.Node, Choice]) -> dict[fx.Node, Callable[..., Any]]:

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph import dialect
-from vitgraph.calibration import filled_batches
+from vitgraph.calibration import all_units
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
@@ -81,15 +81,13 @@ class Reconstruct(Pass):
         ends = [node for node in clean.graph.nodes if node.name in {s.end.name for s in segments}]
         fisher = weights_at(clean, ends, context.calibration, len(context.calibration), context.progress)
         checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
-        units = torch.cat([pixels for pixels, _ in filled_batches(program, context.calibration)])
-        noisy = units.reshape(-1, *program.input_types()[0].at(1))
-        exact = noisy.clone()
-        del units
+        noisy = exact = all_units(program, context.calibration)
         for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
             context.progress("reconstruct", position, len(segments))
             if not context.take(self.name, _where(segment)):
                 break
-            exact, quantized = advance(program, segment, exact, teacher), as_quantized(segment)
+            exact = advance(program, segment, exact, teacher, keep=exact is noisy)
+            quantized = as_quantized(segment)
             parts = (run_segment(program, segment, part, quantized) for part in _portions(noisy))
             before = _error(parts, exact, importance)
             kept = checkpoint.read(position)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitgraph import dialect
-from vitgraph.segments import advance, find_segments, run_all
+from vitgraph.segments import advance, find_segments
 from vitgraph.text import parse
 
 aten = torch.ops.aten
@@ -42,7 +42,7 @@ def test_parts_in_a_row_give_the_whole(n: str) -> None:
     value = torch.randn(6, 5, 8)
     units = value.reshape(-1, unit, 5, 8)
     for segment in segments:
-        units = run_all(program, segment, units, {}, portion=2)
+        units = advance(program, segment, units, {}, portion=2, keep=True)
     whole = torch.cat([program.run(value[at : at + unit]) for at in range(0, 6, unit)])
     torch.testing.assert_close(units.mean(2).reshape(whole.shape), whole)
 
@@ -59,7 +59,7 @@ def test_advancing_takes_the_memory_of_what_it_leaves() -> None:
     program = parse(TWO_BRANCHES.format(n="N"))
     units = torch.randn(6, 1, 5, 8)
     (first, *_) = find_segments(program, is_linear)
-    wanted = run_all(program, first, units, {}, portion=2)
+    wanted = advance(program, first, units, {}, portion=2, keep=True)
     result = advance(program, first, units, {}, portion=4)
     assert result is units
     torch.testing.assert_close(result, wanted)
@@ -78,7 +78,7 @@ r1: f32[N, 5, 8] = aten.add.Tensor(x, z1)
     (segment, *_) = find_segments(program, is_linear)
     assert any(node.target is aten.sym_size.int for node in segment.nodes)
     wanted = units + torch.nn.functional.linear(units, program.tensor("a.weight"))
-    torch.testing.assert_close(run_all(program, segment, units, {}), wanted)
+    torch.testing.assert_close(advance(program, segment, units, {}, keep=True), wanted)
 
 
 def test_an_override_takes_a_nodes_place() -> None:
@@ -86,7 +86,7 @@ def test_an_override_takes_a_nodes_place() -> None:
     first = find_segments(program, is_linear)[0]
     x = torch.randn(2, 1, 5, 8)
     linear = next(node for node in first.nodes if is_linear(node))
-    found = run_all(program, first, x, {linear: first_of})
+    found = advance(program, first, x, {linear: first_of}, keep=True)
     torch.testing.assert_close(found, 2 * x)
 
 

@@ -195,6 +195,17 @@ def filled_batches(program: Program, images: Images) -> Iterator[tuple[Tensor, i
         yield (_fill(pixels, size) if isinstance(batch, int) and count < size else pixels), count
 
 
+def all_units(program: Program, images: Images) -> Tensor:
+    """The images as units of the program, one run of its graph each: `[units, batch, C, H, W]`, the batch 1 where it is unknown."""
+    shape = program.input_types()[0].at(1)
+    units, at = torch.empty(-(-len(images) // shape[0]), *shape), 0
+    for pixels, _ in filled_batches(program, images):
+        some = pixels.reshape(-1, *shape)
+        units[at : at + len(some)] = some
+        at += len(some)
+    return units
+
+
 def _fill(pixels: Tensor, size: int) -> Tensor:
     """A last, smaller batch filled up with its own images again: a static graph takes nothing else."""
     return pixels[torch.arange(size) % pixels.shape[0]]

@@ -95,21 +95,17 @@ def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) ->
     return known[segment.end]  # type: ignore[no-any-return]
 
 
-def run_all(program: Program, segment: Segment, units: Tensor, overrides: Overrides, portion: int = 8) -> Tensor:
-    """The same for many units, in portions and without gradients."""
-    with torch.no_grad():
-        starts = range(0, len(units), portion)
-        return torch.cat([run_segment(program, segment, units[at : at + portion], overrides) for at in starts])
+def advance(
+    program: Program, segment: Segment, units: Tensor, overrides: Overrides, portion: int = 8, *, keep: bool = False
+) -> Tensor:
+    """The same for many units, in portions and without gradients; in the memory of `units` where the shape stays.
 
-
-def advance(program: Program, segment: Segment, units: Tensor, overrides: Overrides, portion: int = 8) -> Tensor:
-    """The same in the memory of `units`, where the value's shape stays: the old value goes as the new one comes.
-
-    So the residual stream of many images in a large model is held once.
+    So the residual stream of many images in a large model is held once. With `keep`, `units` is left as it is.
     """
     with torch.no_grad():
         first = run_segment(program, segment, units[:portion], overrides)
-        result = units if first.shape[1:] == units.shape[1:] else first.new_empty((len(units), *first.shape[1:]))
+        stays = first.shape[1:] == units.shape[1:] and not keep
+        result = units if stays else first.new_empty((len(units), *first.shape[1:]))
         result[:portion] = first
         for at in range(portion, len(units), portion):
             result[at : at + portion] = run_segment(program, segment, units[at : at + portion], overrides)
