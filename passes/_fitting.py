@@ -32,20 +32,25 @@ _ROUNDS = (dialect.fake_quantize, dialect.log2_quantize)
 """What rounds its first argument and can be read past."""
 
 
-def in_floating_point(program: Program) -> tuple[Program, Overrides]:
-    """A copy without pairs, and the overrides that run the program itself as if it had none."""
+def in_floating_point(program: Program) -> Overrides:
+    """The overrides that run the program as if it had no pairs."""
     overrides = dict[fx.Node, Callable[..., Any]]()
     for node in program.calls(*_ROUNDS):
         overrides[node] = _as_it_is
     for node in program.calls(dialect.attention):
         overrides[node] = _without_probability_scale
+    return overrides
+
+
+def without_pairs(program: Program) -> Program:
+    """A copy that has none."""
     clean = program.copy()
     for node in clean.calls(*_ROUNDS):
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
     for node in clean.calls(dialect.attention):
         node.args = (*node.args[:5], None)
     clean.clean()
-    return clean, overrides
+    return clean
 
 
 def _as_it_is(x: Tensor, *_: Any) -> Tensor:
@@ -162,7 +167,7 @@ class Fit:
         target: Any = arguments[2]
         if len(target.users) > 1:
             return
-        unit = scale.reshape(len(values), -1).amax(1) * dialect.format_of(pair).high
+        unit = scale.reshape(-1, 1 if scale.dim() < 2 else scale.shape[1]).amax(1) * dialect.format_of(pair).high
         moved = nn.Parameter(torch.zeros_like(values))
         self.groups.append({"params": [moved], "lr": BIAS_RATE * self.rate})
         self.overrides[target] = lambda: values.detach() + moved * unit

@@ -14,10 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import LEVELS, Channels, weight_scales
+from vitgraph.calibration import Channels
 from vitgraph.contract import Images
 from vitgraph.fisher import gradients
 from vitgraph.program import Program
+from vitgraph.scales import LEVELS, weight_scales
 
 ALPHAS = (0.5, 0.65, 0.8, 0.9, 1.0)
 _CLIPS = (1.0, 0.7, 0.5, 0.35)

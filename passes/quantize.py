@@ -30,17 +30,19 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from vitgraph import dialect
-from vitgraph.calibration import Method, Point, Statistics, observe, threshold, weight_scales
-from vitgraph.contract import Context, Effect, Pass
+from vitgraph.calibration import Point, mean_squares, observe
+from vitgraph.contract import Context, Effect, Images, Pass
 from vitgraph.errors import InputError
+from vitgraph.fisher import weigh
 from vitgraph.formats import FORMATS, Format, FormatName
 from vitgraph.passes._pairs import insert_pair
 from vitgraph.passes._points import Points
 from vitgraph.passes._shifts import take_in
 from vitgraph.program import Program
+from vitgraph.scales import Method, Statistics, WeightMethod, threshold, weight_scales
 from vitgraph.sites import (
     BLOCK_ROLES,
     AttentionSite,
@@ -69,10 +71,11 @@ class Quantize(Pass):
     floor_db: ClassVar[float] = 3.0
 
     method: Method = "mse"
-    """How an activation's threshold is picked: minmax, percentile, entropy or mse."""
+    """How an activation's threshold is picked: minmax, percentile, entropy, mse or hessian."""
     percentile: float = 99.99
-    weights: Method = "minmax"
-    """minmax or mse."""
+    weights: WeightMethod = "minmax"
+    per_tensor: bool = False
+    """One scale a weight, in place of one an output channel."""
     weight_format: FormatName = "int8"
     activation_format: FormatName | Literal["float"] = "int8"
     """float: weights alone are quantized."""
@@ -89,13 +92,13 @@ class Quantize(Pass):
 
     @property
     def needs_images(self) -> bool:
-        """Activations have scales; weights alone need no image."""
-        return self.activation_format != "float"
+        """Activations have scales; weights alone need no image, unless what they multiply weighs their errors."""
+        return self.activation_format != "float" or self.weights == "hessian"
 
     def objection(self, target: Target | None) -> str | None:
         """Options that contradict each other, or formats that the target has no product for."""
-        if self.weights not in ("minmax", "mse"):
-            return f"weights={self.weights}: weights take minmax or mse"
+        if self.per_tensor and self.group is not None:
+            return f"per_tensor=true group={self.group}: a weight has one scale or one a group; leave one of them out"
         if self.group is not None and self.group < 1:
             return f"group={self.group}: a group is at least one weight"
         pair = (self.weight_format, self.activation_format)
@@ -111,17 +114,34 @@ class Quantize(Pass):
         sites = find_sites(program)
         linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
         plan = Points(linears)
+        importance = self._importance(program, linears, context)
         if self.activation_format != "float":
             self._quantize_activations(program, plan, sites.attentions, context)
         for site in linears:
-            self._quantize_weight(program, site)
+            self._quantize_weight(program, site, importance.get(site.node))
+
+    def _importance(self, program: Program, linears: list[LinearSite], context: Context) -> dict[fx.Node, Tensor]:
+        """The mean square of what each weight's columns multiply, for `weights=hessian`; not of convolutions."""
+        plain = [site.node for site in linears if site.node.target is aten.linear.default]
+        if self.weights != "hessian" or not plain:
+            return {}
+        sources: list[Any] = list(dict.fromkeys(node.args[0] for node in plain))
+        with context.timed("calibration"):
+            seen = mean_squares(program, sources, self._images(context), context.progress)
+        known = dict(zip(sources, seen, strict=True))
+        return {node: known[node.args[0]] for node in plain}
+
+    @staticmethod
+    def _images(context: Context) -> Images:
+        if context.calibration is None:
+            raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
+        return context.calibration
 
     def _quantize_activations(
         self, program: Program, plan: Points, attentions: Sequence[AttentionSite], context: Context
     ) -> None:
         """What the linears read, and the attentions; each in its format."""
-        if context.calibration is None:
-            raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
+        images = self._images(context)
         for attention in attentions:
             why = self._attention_refusal(attention, plan, context)
             if why is not None:
@@ -135,7 +155,9 @@ class Quantize(Pass):
         histograms = self.method != "minmax"
         points = [Point(node) for node in plan.points] + [Point(site.node, inside=True) for site in plan.attentions]
         with context.timed("calibration"):
-            seen = observe(program, points, context.calibration, histograms=histograms, progress=context.progress)
+            seen = observe(program, points, images, histograms=histograms, progress=context.progress)
+            if self.method == "hessian":
+                seen = weigh(program, points, seen, images, context.progress)
             tops = self._softmax_thresholds(program, plan.attentions, seen[len(plan.points) :], context)
         for node, statistics in zip(plan.points, seen, strict=False):
             grid = FORMATS[self.activation_format] if plan.is_for_linears(node) else self._attention_format
@@ -195,15 +217,14 @@ class Quantize(Pass):
     def _softmax_thresholds(
         self, program: Program, sites: list[AttentionSite], seen: list[Statistics], context: Context
     ) -> list[float]:
-        """By the error of the attention's output with `mse`; else as all other points."""
-        assert context.calibration is not None
+        """By the error of the attention's output with `mse` and `hessian`; else as all other points."""
         grid = self._attention_format
-        if self.method != "mse":
+        if self.method not in ("mse", "hessian"):
             return [threshold(each, self.method, self.percentile, grid) for each in seen]
         nodes, largest = [site.node for site in sites], [each.largest for each in seen]
         if not nodes:
             return []
-        return softmax_thresholds(program, nodes, largest, context.calibration, context.progress, grid)
+        return softmax_thresholds(program, nodes, largest, self._images(context), context.progress, grid)
 
     def _quantize_value(
         self, program: Program, point: fx.Node, readers: list[fx.Node] | None, top: float, grid: Format
@@ -214,14 +235,14 @@ class Quantize(Pass):
         source, z = take_in(program, point, chosen)
         insert_pair(program, source, chosen, name, top / grid.high, grid, z)
 
-    def _quantize_weight(self, program: Program, site: LinearSite) -> None:
+    def _quantize_weight(self, program: Program, site: LinearSite, importance: Tensor | None) -> None:
         weight: Any = site.node.args[1]
         source = weight_of(site.node)
         values = program.tensor(str(source.target))
         if weight.target is dialect.mask:
             values = values * program.tensor(str(weight.args[1].target)).to(values.dtype)
-        grid, axis = FORMATS[self.weight_format], 0 if self.group is None else 1
-        scale = weight_scales(values, "minmax" if self.weights == "minmax" else "mse", grid, self.group)
+        grid, axis = FORMATS[self.weight_format], None if self.per_tensor else 0 if self.group is None else 1
+        scale = weight_scales(values, self.weights, grid, self.group, whole=self.per_tensor, importance=importance)
         constant = program.constant_node(site.node, f"{source.target}_scale", scale)
         pair = program.insert(site.node, dialect.fake_quantize, weight, constant, axis, *dialect.format_argument(grid))
         site.node.update_arg(1, pair)

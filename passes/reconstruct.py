@@ -33,12 +33,15 @@ from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.fisher import weights_at
-from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point
+from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
 from vitgraph.program import Program
 from vitgraph.segments import Overrides, Segment, advance, find_segments, run_segment
 
 _PORTION = 8
 """Units that are run at a time; of all images two values are held, the exact one and that of the quantized model."""
+
+_AT_ONCE = 4
+"""Units whose gradients are taken at a time: the intermediate values of a wide layer are the most that is held."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,7 @@ class Reconstruct(Pass):
 
     def _fit_all(self, program: Program, segments: list[Segment], context: Context) -> None:
         assert context.calibration is not None
-        clean, teacher = in_floating_point(program)
-        ends = [node for node in clean.graph.nodes if node.name in {s.end.name for s in segments}]
-        fisher = weights_at(clean, ends, context.calibration, len(context.calibration), context.progress)
+        fisher, teacher = _importance(program, segments, context), in_floating_point(program)
         checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
         noisy = exact = all_units(program, context.calibration)
         for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
@@ -96,6 +97,7 @@ class Reconstruct(Pass):
             )
             checkpoint.write(position, learned.tensors)
             learned.apply(program, segment)
+            program.clean()  # the weights that were fitted are let go of
             noisy = advance(program, segment, noisy, quantized)
             after = _error(_portions(noisy), exact, importance)
             context.found.append(
@@ -123,13 +125,25 @@ class Reconstruct(Pass):
         generator = torch.Generator().manual_seed(self.seed + position)
         for step in range(self.iterations):
             some = torch.randperm(len(x), generator=generator)[: self.batch]
-            error = run_segment(program, segment, x[some], overrides) - y[some]
-            loss = (importance * error.square()).mean() / max(before, 1e-20) + fit.penalty(step / self.iterations)
             optimizer.zero_grad()
-            torch.autograd.backward(loss)
+            for few in _portions(some, _AT_ONCE):
+                error = run_segment(program, segment, x[few], overrides) - y[few]
+                share = len(few) / len(some) / max(before, 1e-20)
+                torch.autograd.backward(share * (importance * error.square()).mean())
+            penalty = fit.penalty(step / self.iterations)
+            if penalty.requires_grad:
+                torch.autograd.backward(penalty)
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             schedule.step()
         return fit.harden()
+
+
+def _importance(program: Program, segments: list[Segment], context: Context) -> list[Tensor]:
+    """What an error at each segment's end costs at the output, by the program without its pairs."""
+    assert context.calibration is not None
+    clean = without_pairs(program)
+    ends = [node for node in clean.graph.nodes if node.name in {s.end.name for s in segments}]
+    return weights_at(clean, ends, context.calibration, len(context.calibration), context.progress)
 
 
 def _is_weight_pair(program: Program, node: fx.Node) -> bool:
@@ -141,9 +155,9 @@ def _is_weight_pair(program: Program, node: fx.Node) -> bool:
     return program.constant(plain) is not None
 
 
-def _portions(units: Tensor) -> Iterator[Tensor]:
-    for start in range(0, len(units), _PORTION):
-        yield units[start : start + _PORTION]
+def _portions(units: Tensor, size: int = _PORTION) -> Iterator[Tensor]:
+    for start in range(0, len(units), size):
+        yield units[start : start + size]
 
 
 @torch.no_grad()

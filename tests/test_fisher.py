@@ -3,7 +3,9 @@
 import torch
 
 from tests.test_calibration import Rows
-from vitgraph.fisher import gradients, weights_at
+from vitgraph.calibration import Point, observe
+from vitgraph.fisher import gradients, weigh, weights_at
+from vitgraph.scales import threshold
 from vitgraph.text import parse
 
 CLASSIFIER = """
@@ -54,3 +56,21 @@ def test_features_are_weighed_too() -> None:
     )
     (weights,) = weights_at(program, program.calls()[:1], Rows(torch.randn(3, 4)), 3)
     assert (weights > 0).all()
+
+
+def test_magnitudes_are_counted_by_what_the_output_feels_of_them() -> None:
+    """Half of the channels do not reach the output: what they hold has no weight, and the threshold leaves it out."""
+    text = """
+x: f32[N, 4] = input()
+y: f32[N, 4] = aten.mul.Tensor(x, 1.0)
+z: f32[N, 2] = aten.slice.Tensor(y, 1, 0, 2)
+return_(z)
+"""
+    program = parse(text)
+    rows = torch.cat([torch.rand(64, 2), 100 * torch.rand(64, 2)], 1)
+    points = [Point(program.calls()[0])]
+    (plain,) = observe(program, points, Rows(rows))
+    (felt,) = weigh(program, points, [plain], Rows(rows))
+    assert felt.largest == plain.largest
+    assert threshold(plain, "mse") > 50
+    assert threshold(felt, "hessian") < 2

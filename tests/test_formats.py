@@ -10,10 +10,11 @@ from torch import Tensor
 
 from tests.test_calibration import Rows
 from vitgraph import dialect
-from vitgraph.calibration import INT8, Statistics, observe, threshold, weight_scales
 from vitgraph.calibration import Point as Watched
+from vitgraph.calibration import observe
 from vitgraph.errors import InputError
 from vitgraph.formats import FORMATS, Format, number_format, pack_int4, spread, unpack_int4
+from vitgraph.scales import INT8, Statistics, threshold, weight_scales
 from vitgraph.text import parse
 
 NAMES = tuple(FORMATS)

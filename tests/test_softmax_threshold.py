@@ -4,7 +4,7 @@ import torch
 
 from tests.test_calibration import Rows
 from vitgraph import dialect
-from vitgraph.calibration import LEVELS
+from vitgraph.scales import LEVELS
 from vitgraph.softmax_threshold import IMAGES, softmax_thresholds
 from vitgraph.text import parse
 

@@ -1,15 +1,15 @@
-"""Scales for INT8 activations from calibration images: streaming, in bounded memory, the same for every batch size.
+"""What calibration images show of a program's values: streaming, in bounded memory, the same for every batch size.
 
 Two runs over the images: the first finds each point's largest magnitude, the second counts magnitudes into a histogram
-of that range. A histogram is the same in whatever portions the images come (only a static batch over 1 fills its last one). The scale that a method picks
-from it is symmetric: one step is `threshold / 127` in INT8, and the threshold over the largest code in any format.
+of that range. A histogram is the same in whatever portions the images come (only a static batch over 1 fills its last
+one). `vitgraph.scales` picks scales from it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -17,30 +17,8 @@ from torch import Tensor, fx
 from vitgraph.contract import Images
 from vitgraph.dialect import probabilities
 from vitgraph.errors import InputError
-from vitgraph.formats import FORMATS, Format
 from vitgraph.program import Program
-
-Method = Literal["minmax", "percentile", "entropy", "mse"]
-METHODS: tuple[str, ...] = get_args(Method)
-
-BINS = 4096
-INT8 = FORMATS["int8"]
-LEVELS = 127
-_SMALLEST = 1e-8
-"""The least threshold: a point that is always zero still needs a positive scale, which must survive FP16."""
-
-
-@dataclass
-class Statistics:
-    """What was seen at one point of a graph."""
-
-    largest: float
-    counts: Tensor
-    """`[BINS]`, float64: how many magnitudes fell in each of `BINS` equal parts of `[0, largest]`."""
-
-    def centers(self) -> Tensor:
-        """The middle of each bin, `[BINS]`."""
-        return (torch.arange(BINS, dtype=torch.float64) + 0.5) * (self.largest / BINS)
+from vitgraph.scales import BINS, SMALLEST, Statistics
 
 
 @dataclass(frozen=True)
@@ -66,7 +44,7 @@ def observe(
     largest = [0.0] * len(points)
     for values in runs(program, points, images, progress, "calibration: ranges"):
         largest = [max(old, float(value.abs().max())) for old, value in zip(largest, values, strict=True)]
-    found = [Statistics(max(top, _SMALLEST), torch.zeros(BINS, dtype=torch.float64)) for top in largest]
+    found = [Statistics(max(top, SMALLEST), torch.zeros(BINS, dtype=torch.float64)) for top in largest]
     if histograms:
         for values in runs(program, points, images, progress, "calibration: histograms"):
             for statistics, value in zip(found, values, strict=True):
@@ -142,6 +120,26 @@ def _channel_rows(value: Tensor, axis: int) -> Tensor:
     return torch.stack([value.amin(other), value.amax(other), value.mean(other)], 1)
 
 
+def mean_squares(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Tensor]:
+    """The mean square of each channel (the last dimension) of each node's value, over all images: `[channels]`, float64.
+
+    Image by image, so that the result is the same in whatever portions they come.
+    """
+    totals, count = [torch.zeros(1, dtype=torch.float64) for _ in nodes], 0
+    for values in runs(program, [Point(node) for node in nodes], images, progress, "calibration: squares"):
+        for at, value in enumerate(values):
+            squares = value.detach().float().square()
+            for image in squares.reshape(len(value), -1, value.shape[-1]).mean(1):
+                totals[at] = totals[at] + image.double()
+        count += values[0].shape[0]
+    return [total / count for total in totals]
+
+
 class Tap(fx.Interpreter):
     """Runs a graph and keeps what stands at some points."""
 
@@ -209,72 +207,3 @@ def all_units(program: Program, images: Images) -> Tensor:
 def _fill(pixels: Tensor, size: int) -> Tensor:
     """A last, smaller batch filled up with its own images again: a static graph takes nothing else."""
     return pixels[torch.arange(size) % pixels.shape[0]]
-
-
-def threshold(statistics: Statistics, method: Method, percentile: float = 99.99, grid: Format = INT8) -> float:
-    """The magnitude that becomes the largest code (127); what is larger is clipped.
-
-    `percentile` is in percent, used by that method only. Raises `InputError` for entropy where codes are no equal steps.
-    """
-    if method == "minmax":
-        return statistics.largest
-    if method == "percentile":
-        share = statistics.counts.cumsum(0) / statistics.counts.sum()
-        index = int(torch.searchsorted(share, torch.tensor(percentile / 100, dtype=share.dtype)))
-        return statistics.largest * (min(index, BINS - 1) + 1) / BINS
-    if method == "entropy" and grid.dtype.is_floating_point:
-        raise InputError(f"method=entropy counts equal steps, which {grid.name} does not have; take mse or minmax")
-    return _search(statistics, grid, _entropy if method == "entropy" else _squared_error)
-
-
-def _search(statistics: Statistics, grid: Format, cost: Callable[[Statistics, float, Format], float]) -> float:
-    """The cheapest of 128 thresholds, geometrically spaced from 1/128 of the range to the whole of it."""
-    candidates = statistics.largest * torch.logspace(-7, 0, 128, base=2.0, dtype=torch.float64)
-    costs = [cost(statistics, float(candidate), grid) for candidate in candidates]
-    return float(candidates[min(range(len(costs)), key=costs.__getitem__)])
-
-
-def _squared_error(statistics: Statistics, top: float, grid: Format) -> float:
-    """Expected squared error of rounding and clipping at `top`."""
-    centers = statistics.centers()
-    step = top / grid.high
-    rounded = grid.nearest(centers / step) * step
-    return float((statistics.counts * (centers - rounded).square()).sum())
-
-
-def _entropy(statistics: Statistics, top: float, grid: Format) -> float:
-    """Kullback–Leibler divergence from the clipped distribution to its 127-level version (S. Migacz, GTC 2017)."""
-    levels = int(grid.high)
-    kept = max(levels, round(top / statistics.largest * BINS))
-    reference = statistics.counts[:kept].clone()
-    shape = statistics.counts[:kept]
-    reference[-1] += statistics.counts[kept:].sum()
-    level = (torch.arange(kept) * levels) // kept
-    total = torch.zeros(levels, dtype=torch.float64).index_add(0, level, shape)
-    filled = torch.zeros(levels, dtype=torch.float64).index_add(0, level, (shape > 0).double())
-    coarse = torch.where(shape > 0, (total / filled.clamp(min=1))[level], 0.0)
-    p, q = reference / reference.sum().clamp(min=1), coarse / coarse.sum().clamp(min=1)
-    inside = p > 0
-    return float((p[inside] * (p[inside] / q[inside].clamp(min=1e-12)).log()).sum())
-
-
-def weight_scales(
-    weight: Tensor, method: Literal["minmax", "mse"] = "minmax", grid: Format = INT8, group: int | None = None
-) -> Tensor:
-    """Positive scales for `weight` `[out, …]`: `[out]`, one for each output channel.
-
-    With `group`, for `[out, in]`: `[out, in / group]`, one for each `group` weights along the input.
-    """
-    rows = weight.detach().float().flatten(1)
-    if group is not None:
-        rows = rows.reshape(len(rows), -1, group)
-    top = rows.abs().amax(-1).clamp(min=_SMALLEST)
-    if method == "minmax":
-        return top / grid.high
-    best, least = top.clone(), torch.full_like(top, torch.inf)
-    for ratio in torch.linspace(0.6, 1.0, 21):
-        step = (top * ratio / grid.high).unsqueeze(-1)
-        error = (grid.nearest(rows / step) * step - rows).square().sum(-1)
-        better = error < least
-        best, least = torch.where(better, top * ratio, best), torch.where(better, error, least)
-    return best / grid.high

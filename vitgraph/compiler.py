@@ -84,7 +84,7 @@ def compile_model(
 def _compile(job: Job, folder: Path) -> Report:
     from vitgraph.backends._contract import judge_patterns
     from vitgraph.backends.trt import unbuildable_why
-    from vitgraph.instruments import peak_rss_mb
+    from vitgraph.memory import peak_rss_mb
 
     report, model, planned = _rewrite(job, folder)
     job.let_go()

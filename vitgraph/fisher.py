@@ -20,6 +20,7 @@ from torch.utils import _pytree
 from vitgraph.calibration import Point, Tap, filled_batches
 from vitgraph.contract import Images
 from vitgraph.program import Program
+from vitgraph.scales import BINS, Statistics
 
 SEED = 0
 Loss = Callable[[Any, torch.Generator], Tensor]
@@ -89,3 +90,24 @@ def weights_at(
         ]
         totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
     return [total / total.mean().clamp(min=torch.finfo(total.dtype).tiny) for total in totals]
+
+
+def weigh(
+    program: Program,
+    points: Sequence[Point],
+    seen: Sequence[Statistics],
+    images: Images,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Statistics]:
+    """The same statistics with each magnitude counted by its squared gradient: an error's cost at the output.
+
+    A softmax inside an attention keeps its counts: it is judged by the attention's output.
+    """
+    nodes = [point.node for point in points if not point.inside]
+    found = [Statistics(each.largest, torch.zeros_like(each.counts)) for each in seen]
+    outside = [each for each, point in zip(found, points, strict=True) if not point.inside]
+    for values, felt in gradients(program, nodes, images, len(images), progress):
+        for each, value, gradient in zip(outside, values, felt, strict=True):
+            place = (value.abs().flatten() * (BINS / each.largest)).long().clamp(max=BINS - 1)
+            each.counts += torch.bincount(place, gradient.double().square().flatten(), BINS)
+    return [old if point.inside else new for old, new, point in zip(seen, found, points, strict=True)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from vitgraph.contract import Context, Effect, Pass, PassError
+from vitgraph.memory import peak_rss_mb
 from vitgraph.numerics import measure, objection, record, site_snr
 from vitgraph.pipeline import show_pass
 from vitgraph.program import Program, save
@@ -114,12 +114,6 @@ class Memory(Quiet):
     def after(self, step: Pass, program: Program, context: Context, entry: dict[str, Any]) -> None:
         """Write it down."""
         entry["peak_rss_mb"] = peak_rss_mb()
-
-
-def peak_rss_mb() -> int:
-    """The largest resident set of this process so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak // (1024 if sys.platform != "darwin" else 1024 * 1024)
 
 
 When = Literal["before", "after", "change"]

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vitgraph.contract import Context, Pass, PassError
 from vitgraph.errors import InputError, VitgraphError
+from vitgraph.memory import give_back
 from vitgraph.program import Program
 from vitgraph.target import Target
 from vitgraph.text import show
@@ -60,6 +61,7 @@ class Pipeline:
                 break
             where = f"pass {step.name!r} ({position} of {len(self.passes)})"
             _run_step(step, where, work, context, instruments)
+            give_back()
         context.progress("passes", len(self.passes), len(self.passes))
         return work
 

@@ -115,9 +115,18 @@ class Program:
     def clean(self) -> None:
         """Drop what nothing uses, then check FX's own rules and compile; types of new nodes are filled in."""
         self.graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+        self._drop_unread()
         fill_types(self)
         self.graph.lint()
         self.module.recompile()
+
+    def _drop_unread(self) -> None:
+        """Let go of tensors that the graph no longer reads: each pass that changes weights leaves a model's worth of them."""
+        read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        held = [name for kind in (self.module.named_parameters, self.module.named_buffers) for name, _ in kind()]
+        for name in set(held) - read:
+            place, _, leaf = name.rpartition(".")
+            delattr(self.module.get_submodule(place), leaf)
 
     def copy(self) -> Program:
         """The same program again: its own graph, the same tensors."""

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import INT8, Point, runs
+from vitgraph.calibration import Point, runs
 from vitgraph.contract import Images
 from vitgraph.dialect import probabilities
 from vitgraph.formats import Format
 from vitgraph.program import Program
+from vitgraph.scales import INT8
 
 IMAGES = 32
 """How many images are enough: each has hundreds of rows."""

@@ -1,7 +1,7 @@
 """Where pairs go, which scales they get, and what stays in floating point and why."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -9,13 +9,13 @@ from torch import Tensor
 
 from tests.harness import body, hold_to_text, random_inputs, run
 from vitgraph import dialect
-from vitgraph.calibration import Method
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.numerics import record, site_snr
 from vitgraph.passes.nm_mask import NmMask
 from vitgraph.passes.quantize import Quantize
 from vitgraph.program import Program
+from vitgraph.scales import METHODS, Method, WeightMethod
 from vitgraph.target import get_target
 from vitgraph.text import parse, show
 
@@ -201,8 +201,8 @@ def test_a_value_that_linear_and_attention_read_keeps_both_readers() -> None:
     assert sorted(user.meta["path"] for user in pair.users) == ["attn", "k", "q"]
 
 
-@pytest.mark.parametrize("weights", ["minmax", "mse"])
-def test_every_weight_lies_on_its_grid(weights: Method) -> None:
+@pytest.mark.parametrize("weights", ["minmax", "mse", "hessian"])
+def test_every_weight_lies_on_its_grid(weights: WeightMethod) -> None:
     result = run(Quantize(weights=weights), parse(block()), context())
     pairs = [n for n in result.calls(dialect.fake_quantize) if n.args[2] == 0]
     assert len(pairs) == 2
@@ -232,7 +232,7 @@ def test_scales_of_masked_weights_are_chosen_for_what_stays() -> None:
     assert float(result.tensor("qkv.weight_scale")[0]) == pytest.approx(0.001 / 127)
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])
+@pytest.mark.parametrize("method", METHODS)
 def test_scales_do_not_depend_on_the_batches_the_images_come_in(method: Method) -> None:
     runs = [run(Quantize(method=method), parse(block()), context(portion=size)).tensors() for size in (1, 3, 8)]
     names = [name for name in runs[0] if name.endswith("_scale")]
@@ -260,9 +260,42 @@ def test_asks_for_images() -> None:
         run(Quantize(), parse(block()), context(count=0))
 
 
-def test_asks_for_a_method_that_weights_have() -> None:
-    with pytest.raises(InputError, match="weights take minmax or mse"):
-        run(Quantize(weights="entropy"), parse(block()), context())
+def test_one_scale_a_weight() -> None:
+    result = run(Quantize(per_tensor=True), parse(block()), context())
+    pairs = [n for n in result.calls(dialect.fake_quantize) if str(getattr(n.args[0], "target", "")).endswith("weight")]
+    assert len(pairs) == 2
+    for pair in pairs:
+        source, scale = (result.constant(arg) for arg in pair.args[:2])
+        assert source is not None
+        assert scale is not None
+        assert (scale.shape, pair.args[2]) == ((), None)
+        assert float(scale) == pytest.approx(float(source.detach().abs().max()) / 127)
+    with pytest.raises(InputError, match="one scale or one a group"):
+        run(Quantize(per_tensor=True, group=8), parse(block()), context())
+
+
+def test_a_weight_is_rounded_for_what_it_multiplies() -> None:
+    """Of an input channel that is nearly zero the weights hardly matter, however large: they may be clipped."""
+    text = """
+x: f32[N, 32] = input()
+s: f32[32] = constant("s")
+t: f32[N, 32] = aten.mul.Tensor(x, s)
+w: f32[8, 32] = weight("fc.weight")
+y: f32[N, 8] = aten.linear.default(t, w, None)  # fc
+return_(y)
+"""
+    size, probe = torch.ones(32), torch.randn(64, 32)
+    weight = torch.rand(8, 32) - 0.5
+    weight[:, 0], size[0] = 0.9, 1e-3
+    program = parse(text, {"s": size, "fc.weight": weight})
+    errors = dict[str, float]()
+    for method in get_args(WeightMethod):
+        step = Quantize(weights=method, weight_format="int4", activation_format="float", only=("fc",))
+        result = run(step, program, Context(calibration=Noise((32,))))
+        errors[method] = float((result.run(probe) - program.run(probe)).square().mean())
+    assert errors["hessian"] < 0.8 * errors["mse"]
+    with pytest.raises(InputError, match="no calibration images"):
+        run(Quantize(weights="hessian", activation_format="float", only=("fc",)), program)
 
 
 def test_a_computed_weight_is_left_and_named() -> None:

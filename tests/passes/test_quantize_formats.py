@@ -172,7 +172,7 @@ def test_every_product_a_target_lacks_has_a_reason_of_its_own(target: Any) -> No
         (Quantize(weight_format="fp8"), "no kernel multiplies fp8 weights with int8 activations"),
         (Quantize(weight_format="int8", activation_format="fp8"), "take int8 with int8, int4 with int8"),
         (Quantize(group=0), "group=0: a group is at least one weight"),
-        (Quantize(weights="entropy"), "weights=entropy"),
+        (Quantize(group=8, per_tensor=True), "one scale or one a group"),
         (Quantize(weight_format="fp8", activation_format="fp8", method="entropy"), "fp8 does not have"),
     ],
 )

@@ -1,0 +1,25 @@
+"""The memory of this process: how much it was at most, and giving back what is free."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+import sys
+
+
+def peak_rss_mb() -> int:
+    """The largest resident set of this process so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak // (1024 if sys.platform != "darwin" else 1024 * 1024)
+
+
+def give_back() -> None:
+    """Return freed memory to the system, where the C library can be asked to.
+
+    glibc keeps blocks of up to 32 MB for itself once it has seen one of that size, which after a pass over a model's
+    weights are about as many bytes as the model has.
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
