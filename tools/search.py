@@ -74,7 +74,7 @@ def _summary(data: dict[str, Any], output: Path) -> Any:
     rows.append(["as it came", "", _score(data["original"]), _top1(data["original"]), ""])
     title = f"{data['model']['name']} for {data['target']}, at most {show_cost(data['budget']['limit'], unit)}"
     columns = ["same weights", "cost", "held-out accuracy", "top-1", "levels"]
-    return group(table(columns, rows, title=title), f"written to {output}; next: {data['next']}")
+    return group(table(columns, rows, title=title), f"written to {output}; next: {data['next']} -o OUT")
 
 
 def _score(each: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from dataclasses import dataclass
@@ -122,14 +123,23 @@ def _open_evaluation(source: str, model: LoadedModel, images: ImageSet) -> Image
 def _describe(job: _Job, asked: Asked) -> dict[str, Any]:
     """The keys of `search.json` that the search itself does not know."""
     model = job.model
-    arguments = "".join(f" --model-args {each}" for each in asked.settings.model_args)
     return {
         "model": {"name": model.name, "source": model.source, "weights": model.weights, "weights_sha256": model.weights_sha256},
         "target": job.target.name,
         "recipe": job.recipe.name,
         "refused": [{"site": each.site, "why": each.why} for each in job.refused],
-        "next": f"vitgraph compile {asked.model}{arguments} --weights {asked.out}/weights.safetensors --recipe {asked.out}/recipe.yaml --target {job.target.name} -o …",
+        "next": _next(job, asked),
     }  # fmt: skip
+
+
+def _next(job: _Job, asked: Asked) -> str:
+    """The command line that compiles what was found."""
+    settings, out = asked.settings, asked.out
+    own = ("image_size", "mean", "std", "resize", "crop", "interpolation")
+    given: list[tuple[str, Any]] = [("model-args", each) for each in settings.model_args]
+    given += [(name.replace("_", "-"), getattr(settings, name)) for name in own if getattr(settings, name)]
+    given += [("weights", out / "weights.safetensors"), ("recipe", out / "recipe.yaml"), ("target", job.target.name)]
+    return shlex.join(["vitgraph", "compile", asked.model, *(str(word) for name, value in given for word in (f"--{name}", value))])  # fmt: skip
 
 
 @dataclass(frozen=True)

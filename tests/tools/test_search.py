@@ -108,8 +108,9 @@ def test_leaves_weights_and_a_recipe_that_compile_takes(cli: Cli) -> None:
     assert set(found["baselines"]) == {"uniform", "ERK", "dense"}
     assert found["evaluation"]["images"] == 500
     assert found["chosen"]["levels"]["blocks.0.attn.qkv"] in Path("out/search.html").read_text()
-    words = ("compile", "digits-vit", "--weights", "out/weights.safetensors", "--recipe", "out/recipe.yaml", "--target", "vegeta")  # fmt: skip
-    done = cli(*words, "--evaluate-data", "digits:test", "-o", "compiled", "--json")
+    words = found["next"].split()
+    assert words == ["vitgraph", "compile", "digits-vit", "--weights", "out/weights.safetensors", "--recipe", "out/recipe.yaml", "--target", "vegeta"]  # fmt: skip
+    done = cli(*words[1:], "--evaluate-data", "digits:test", "-o", "compiled", "--json")
     assert done.status == 0
     assert "compile stops at ONNX" in done.json["engine_why"] or "no compiler" in done.json["engine_why"]
     assert done.json["accuracy"]["top1"] == pytest.approx(found["chosen"]["top1"], abs=0.41)  # FP16: two images of 500
@@ -123,6 +124,26 @@ def test_leaves_weights_and_a_recipe_that_compile_takes(cli: Cli) -> None:
     assert "chosen" in again.out
     timeless = [{**each, "seconds": 0} for each in (found, json.loads(Path("out/search.json").read_text()))]
     assert timeless[0] == timeless[1]
+
+
+@pytest.mark.slow
+def test_stopped_and_started_again_it_does_not_train_twice(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    whole = cli(*changed("-o", "whole"), "--json").json
+    with monkeypatch.context() as patched:
+        patched.setattr("vitgraph.elsa.evolve", stop)
+        assert cli(*WORDS).status == 130
+    assert not Path("out").exists()
+    assert list(Path(".out.unfinished").glob("*.safetensors"))
+    with monkeypatch.context() as patched:
+        patched.setattr("vitgraph.distill.Distiller.train", stop)
+        again = cli(*WORDS, "--json").json
+    assert not Path(".out.unfinished").exists()
+    assert again["population"] == whole["population"]
+    assert again["training"] == whole["training"]
+    assert Path("out/weights.safetensors").read_bytes() == Path("whole/weights.safetensors").read_bytes()
 
 
 @cache
