@@ -28,6 +28,7 @@ import torch
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
 from vitgraph.accuracy import Predictions
 from vitgraph.batch import parse_batch
+from vitgraph.packing import Packing
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))
@@ -43,13 +44,13 @@ SCORES = {
 SITES = {"all block linears": "", "MLPs alone": " only=[fc1,fc2]"}
 
 
-def rows(n: int, m: int) -> dict[tuple[str, str, bool], str]:
+def rows(n: int, m: int, v: int = 1) -> dict[tuple[str, str, bool], str]:
     """The pipeline of each row: (which linears, which score, whether refitted)."""
     found = dict[tuple[str, str, bool], str]()
     for where, only in SITES.items():
         for name, (before, score) in SCORES.items():
             for refit in (False, True):
-                mask = f"nm-mask{{n={n} m={m} score={score} refit={str(refit).lower()}{only}}}"
+                mask = f"nm-mask{{n={n} m={m} v={v} score={score} refit={str(refit).lower()}{only}}}"
                 found[where, name, refit] = before.format(n=n, m=m) + mask
     return found
 
@@ -84,8 +85,9 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         return {"top1": rounded(found.top1), "agreement": agreement, "divergence": round(divergence(wanted, logits), 4)}
 
     table = list[dict[str, Any]]()
-    for (where, score, refit), steps in rows(given.n, given.m).items():
-        if given.only and f"{where}, {score}" not in given.only:
+    for (where, score, refit), steps in rows(given.n, given.m, given.v).items():
+        names = (f"{where}, {score}", f"{where}, {score}, {'refitted' if refit else 'as chosen'}")
+        if given.only and not set(names) & set(given.only):
             continue
         start = time.perf_counter()
         sparse = read_pipeline(steps).run(dense, Context(calibration=calibration))
@@ -99,7 +101,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         print(show(table[-1]), file=sys.stderr, flush=True)
     return {
         "model": given.model,
-        "pattern": f"{given.n}:{given.m}",
+        "pattern": str(Packing(given.n, given.m, v=given.v)),
         "calibration_images": len(calibration),
         "evaluation_images": len(evaluation),
         "threads": torch.get_num_threads(),
@@ -114,7 +116,7 @@ def peer(given: argparse.Namespace, calibration: Any, judge: Callable[[Program],
     python = HERE.parent / ".peers" / "modelopt" / "bin" / "python"
     if not python.exists():
         return {**row, "why": "not installed; python benchmarks/peers/environments.py modelopt"}
-    if not Path(given.weights).is_file() or (given.n, given.m) != (2, 4):
+    if not Path(given.weights).is_file() or (given.n, given.m, given.v) != (2, 4, 1):
         return {**row, "why": "it takes weights from a file, and masks 2:4"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -156,7 +158,13 @@ def main() -> None:
     parser.add_argument("--evaluate-images", type=int, default=None, help="as many as there are")
     parser.add_argument("-n", type=int, default=2)
     parser.add_argument("-m", type=int, default=4)
-    parser.add_argument("--only", nargs="*", default=[], help="rows such as 'MLPs alone, wanda', or 'Model Optimizer'")
+    parser.add_argument("-v", type=int, default=1, help="rows that share their columns, as in V:N:M")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        help="rows such as 'MLPs alone, wanda' or 'MLPs alone, wanda, refitted', or 'Model Optimizer'",
+    )
     given = parser.parse_args()
     absent = [path for path in (given.weights, given.calibration_data, given.evaluate_data) if _absent(path)]
     print(json.dumps({"rows": None, "why": f"{', '.join(absent)}: not there"} if absent else compare(given), indent=2))
