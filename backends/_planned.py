@@ -6,7 +6,7 @@ from vitgraph import dialect
 from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear
 from vitgraph.backends._onnx_model import AttentionNode, OnnxModel
 from vitgraph.backends._weights import read_weights
-from vitgraph.masks import declared
+from vitgraph.masks import declared, places
 from vitgraph.program import Program
 from vitgraph.sites import find_sites
 from vitgraph.softmax import find_attentions
@@ -26,9 +26,9 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
             linear.node,
             linear.planned,
             weights.get(linear.node),
-            masks.get(linear.path),
+            masks.get(place),
         )
-        for linear in model.linears
+        for linear, place in zip(model.linears, places(each.path for each in model.linears), strict=True)
     )
     excuses = _excuses(program, model, target)
     attentions = tuple(PlannedAttention(a.path, a.softmax, a.planned, excuses.get(a)) for a in model.attentions)

@@ -30,6 +30,7 @@ from torch import Tensor
 from vitgraph import dialect
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.masks import linears
 from vitgraph.packing import GATHERED, Packing
 from vitgraph.passes._layers import change_in_order
 from vitgraph.passes._nm import nm_keep
@@ -120,8 +121,9 @@ class NmMask(Pass):
             return f"K = {channels} is no multiple of {self._pattern.width}"
         if rows % self.v:
             return f"N = {rows} is no multiple of {self.v}"
-        if context.target is not None and not context.target.supports_nm(self.n, self.m, self.together, self.v):
-            return f"{context.target.name} runs no {self._pattern} pattern"
+        unfit = None if context.target is None else context.target.nm_refusal(self._pattern, channels)
+        if unfit is not None:
+            return unfit
         if self.needs_images and site.is_conv:
             return "it is a convolution, whose inputs are not looked at; score=magnitude masks it"
         if self.needs_images and len(program.inputs) != 1:
@@ -135,7 +137,7 @@ class NmMask(Pass):
                 keep = nm_keep(weight.abs(), self._pattern)
                 _insert(program, site, keep)
                 lost = (weight * ~keep).double().square().sum() / weight.double().square().sum().clamp(min=1e-30)
-                context.found.append({**self._entry(site), "weights_lost": round(float(lost), 6)})
+                context.found.append({**self._entry(program, site), "weights_lost": round(float(lost), 6)})
             return
         with context.timed("calibration"):
             choose = chooser(program, sites, self._pattern, self.score, self.refit, self.damp, context)
@@ -147,11 +149,14 @@ class NmMask(Pass):
                 continue
             moved = self.refit or self.score in ("sparsegpt", "cap")
             _insert(program, site, choice.keep, choice.weight if moved else None)
-            context.found.append({**self._entry(site), "output_lost": round(float(choice.lost), 6)})
+            context.found.append({**self._entry(program, site), "output_lost": round(float(choice.lost), 6)})
 
-    def _entry(self, site: LinearSite) -> dict[str, Any]:
-        rest = {name: each for name, each in (("together", self.together), ("v", self.v)) if each > 1}
-        return {"masked": site.path, "n": self.n, "m": self.m, **rest}
+    def _entry(self, program: Program, site: LinearSite) -> dict[str, Any]:
+        """What the ledger says of a mask: all that `vitgraph.masks` needs to hold the weight to it."""
+        path, place = linears(program)[site.node]
+        rest = {"place": place} if place else {}
+        rest |= {name: each for name, each in (("together", self.together), ("v", self.v)) if each > 1}
+        return {"masked": path, "n": self.n, "m": self.m, **rest}
 
 
 def _is_masked(site: LinearSite) -> bool:

@@ -95,7 +95,7 @@ def staged(steps: list[str], target: str | None = None) -> list[Program]:
 
 def thickened(program: Program, path: str) -> Program:
     """A copy in which one group of one linear has a weight more than its pattern allows."""
-    pattern, work = declared(program)[path], program.copy()
+    pattern, work = declared(program)[path, 0], program.copy()
     (linear,) = (node for node in work.calls(torch.ops.aten.linear.default) if path_of(node) == path)
     weight = weight_of(linear)
     masks = [user for user in weight.users if user.target is torch.ops.vitgraph.mask.default]
@@ -150,7 +150,7 @@ def hold(stages: list[Program], pattern: Packing, folder: Path) -> None:
     path = "mlp.fc2"
     for program in stages:
         masked = {site.path for site in find_sites(program).linears if site.role in BLOCK_ROLES}
-        assert declared(program) == dict.fromkeys(masked, pattern)
+        assert declared(program) == {(site, 0): pattern for site in masked}
         assert list(lost(program)) == []
         assert [path_of(node) for node, _ in lost(thickened(program, path))] == [path], program.ledger[-1]["name"]
     save(stages[-1], folder / "p.safetensors")

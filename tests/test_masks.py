@@ -1,9 +1,14 @@
 """Patterns as the ledger declares them, and the verifier's word where a weight has lost its own."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from tests.planted import MLP
+from vitgraph.backends._contract import judge_patterns
+from vitgraph.backends._onnx import lower
+from vitgraph.backends._planned import plan_engine
 from vitgraph.contract import PassError
 from vitgraph.instruments import Verify
 from vitgraph.masks import declared, lost
@@ -11,6 +16,7 @@ from vitgraph.packing import Packing
 from vitgraph.passes import pipeline
 from vitgraph.program import Program
 from vitgraph.sites import path_of
+from vitgraph.target import get_target
 from vitgraph.text import parse
 from vitgraph.verify import verify
 
@@ -26,9 +32,9 @@ def names(program: Program) -> list[str]:
 def test_the_ledger_declares_every_pattern() -> None:
     steps = "nm-mask{only=[fc1]},nm-mask{n=2 m=8 v=8 only=[fc2]},nm-mask{together=2 only=[head]}"
     assert declared(masked(steps)) == {
-        "fc1": Packing(2, 4),
-        "fc2": Packing(2, 8, v=8),
-        "head": Packing(2, 4, together=2),
+        ("fc1", 0): Packing(2, 4),
+        ("fc2", 0): Packing(2, 8, v=8),
+        ("head", 0): Packing(2, 4, together=2),
     }
     assert declared(parse(MLP)) == {}
 
@@ -79,10 +85,23 @@ return_(y)
 """
 
 
-def test_of_two_linears_under_one_path_one_need_have_the_mask() -> None:
-    """The second has K = 8, which holds no group of 16."""
+def test_linears_under_one_path_are_told_apart() -> None:
+    """Each has its own mask, or none: the second's K of 8 holds no group of 16."""
     program = masked("nm-mask{n=8 m=16 only=[fc]}", SHARED)
     assert len(program.ledger[-1]["refused"]) == 1
+    assert declared(program) == {("fc", 0): Packing(8, 16)}
     assert names(program) == []
     program.tensor("fc1.weight_keep")[0] = True
-    assert names(program) == ["fc", "fc"]
+    assert names(program) == ["fc"]
+    both = masked("nm-mask{n=8 m=16 only=[fc]},nm-mask{only=[fc] n=1}", SHARED)
+    assert declared(both) == {("fc", 0): Packing(8, 16), ("fc", 1): Packing(1, 4)}
+    assert names(both) == []
+    both.tensor("fc2.weight_keep")[0, :2] = True
+    assert [pattern for _, pattern in lost(both)] == [Packing(1, 4)]
+
+
+def test_a_dense_linear_beside_a_masked_one_owes_nothing_in_the_file(tmp_path: Path) -> None:
+    program = masked("nm-mask{n=8 m=16 only=[fc]},materialize", SHARED)
+    plan = plan_engine(program, lower(program, tmp_path / "m.onnx"), get_target("a100"))
+    assert [linear.masked for linear in plan.linears] == [Packing(8, 16), None]
+    assert judge_patterns(plan) == ()

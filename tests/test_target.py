@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from vitgraph.errors import InputError
+from vitgraph.packing import Packing
 from vitgraph.target import Target, all_targets, get_target, parse_target, target_names
 
 NAMES = ("a100", "cpu", "h200", "orin-agx", "rtx-ada", "rtx-ampere", "rtx-blackwell", "rtx-turing", "vegeta")
@@ -75,6 +76,22 @@ def test_abilities_of_the_a100() -> None:
     assert target.supports_nm(2, 8, v=64)
     assert not target.supports_nm(2, 8)
     assert not target.supports_nm(1, 8, v=64)
+    assert target.nm_refusal(Packing(2, 4), 64) is None
+    assert target.nm_refusal(Packing(1, 4), 64) == "a100 runs no 1:4 pattern"
+
+
+def test_a_target_says_which_k_its_sparse_kernels_take() -> None:
+    target = get_target("a100")
+    assert target.sparse is not None
+    wide = target.model_copy(update={"sparse": target.sparse.model_copy(update={"k_multiple": 64})})
+    assert wide.nm_refusal(Packing(2, 4), 192) is None
+    assert wide.nm_refusal(Packing(2, 4), 96) == "a100 takes a K that is a multiple of 64, and 2:4 leaves 96"
+    assert (
+        wide.nm_refusal(Packing(2, 4, 2), 192)
+        == "a100 takes a K that is a multiple of 128, and 4:8 in pairs leaves 192"
+    )
+    assert wide.nm_refusal(Packing(2, 8, v=64), 128) is None
+    assert wide.nm_refusal(Packing(2, 8, v=64), 192) == "a100 takes a K that is a multiple of 64, and 64:2:8 leaves 96"
     assert target.builders["tensorrt_rtx"].role == "structural proxy"
     assert target.builders["tensorrt"].role == "deployable"
     kernel = target.int8_attention

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -16,10 +17,29 @@ from vitgraph.sites import path_of, weight_of
 aten = torch.ops.aten
 
 
-def declared(program: Program) -> dict[str, Packing]:
-    """The pattern of every masked linear by its module path; a later mask counts for more than one before."""
+Place = tuple[str, int]
+"""A module path, and how many linears and convolutions of this path come before: a module may run several."""
+
+
+def places(paths: Iterable[str]) -> Iterator[Place]:
+    """Paths of linears in graph order, each as a place."""
+    seen = Counter[str]()
+    for path in paths:
+        yield path, seen[path]
+        seen[path] += 1
+
+
+def linears(program: Program) -> dict[fx.Node, Place]:
+    """Every linear and convolution, with its place."""
+    nodes = program.calls(aten.linear.default, aten.conv2d.default)
+    return dict(zip(nodes, places(path_of(node) for node in nodes), strict=True))
+
+
+def declared(program: Program) -> dict[Place, Packing]:
+    """The pattern of every linear that `nm-mask` masked; a later mask counts for more than one before."""
     entries: list[dict[str, Any]] = [each for step in program.ledger for each in step.get("found", [])]
-    return {each["masked"]: pattern_of(each) for each in entries if "masked" in each and "m" in each}
+    masks = [each for each in entries if "masked" in each and "m" in each]
+    return {(each["masked"], each.get("place", 0)): pattern_of(each) for each in masks}
 
 
 def pattern_of(entry: Mapping[str, Any]) -> Packing:
@@ -30,19 +50,11 @@ def pattern_of(entry: Mapping[str, Any]) -> Packing:
 def lost(program: Program) -> Iterator[tuple[fx.Node, Packing]]:
     """The linears and convolutions whose weight is denser than the mask that they were given.
 
-    Of several under one path one is enough to have it. What is not known (no values, a computed weight) is not told.
+    What is not known (no values, a computed weight) is not told.
     """
     patterns = declared(program)
-    if not patterns:
-        return
-    holding, others = set[str](), list[tuple[fx.Node, Packing]]()
-    for node in program.calls(aten.linear.default, aten.conv2d.default):
-        pattern, weight = patterns.get(path_of(node)), weight_of(node)
+    for node, place in linears(program).items() if patterns else ():
+        pattern, weight = patterns.get(place), weight_of(node)
         keep = kept(program, weight) if pattern is not None and weight.op == "get_attr" else None
-        if pattern is None or keep is None:
-            continue
-        if pattern.holds(keep):
-            holding.add(path_of(node))
-        else:
-            others.append((node, pattern))
-    yield from ((node, pattern) for node, pattern in others if path_of(node) not in holding)
+        if pattern is not None and keep is not None and not pattern.holds(keep):
+            yield node, pattern

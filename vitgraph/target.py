@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitgraph.errors import InputError
-from vitgraph.packing import GATHERED
+from vitgraph.packing import GATHERED, Packing
 
 Flavour = Literal["tensorrt_rtx", "tensorrt"]
 Role = Literal["deployable", "structural proxy"]
@@ -154,6 +154,18 @@ class Target(_Frozen):
         pairs = together == 2 and "int4" in self.rates and self.rates["int4"].sparse is not None
         pattern = (n, m if v == 1 else GATHERED)
         return self.sparse is not None and pattern in self.sparse.patterns and (together == 1 or pairs)
+
+    def nm_refusal(self, pattern: Packing, k: int) -> str | None:
+        """Why weights with K inputs can't be multiplied in this pattern, or None where they can."""
+        if self.sparse is None or not self.supports_nm(pattern.n, pattern.m, pattern.together, pattern.v):
+            return f"{self.name} runs no {pattern} pattern"
+        read = k if pattern.v == 1 else k * GATHERED // pattern.m
+        multiple = self.sparse.k_multiple * pattern.together
+        return (
+            f"{self.name} takes a K that is a multiple of {multiple}, and {pattern} leaves {read}"
+            if read % multiple
+            else None
+        )
 
     def supports_type(self, kind: str) -> bool:
         """Whether matrix products in `kind` (fp32, tf32, fp16, bf16, int8, fp8, fp4, int4) have hardware here."""
