@@ -24,15 +24,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
-from torch import Tensor
-
-from vitgraph import dialect
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.masks import linears
 from vitgraph.packing import GATHERED, Packing
 from vitgraph.passes._layers import change_in_order
+from vitgraph.passes._masks import insert_mask, is_masked, mask_refusal
 from vitgraph.passes._nm import nm_keep
 from vitgraph.passes._nm_scores import chooser
 from vitgraph.program import Program
@@ -71,7 +68,7 @@ class NmMask(Pass):
         self._check(context)
         sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         refusals = {site.node: self._refusal(site, program, context) for site in sites}
-        done = any(_is_masked(site) for site in sites)
+        done = any(is_masked(site.node) for site in sites)
         if sites and all(refusals.values()) and not done:
             raise InputError(
                 f"nm-mask: no site of {program.name} can take {self._pattern}; {sites[0].path}: {refusals[sites[0].node]}"
@@ -111,12 +108,10 @@ class NmMask(Pass):
 
     def _refusal(self, site: LinearSite, program: Program, context: Context) -> str | None:
         """Why this site cannot take the pattern, or None."""
-        if _is_masked(site):
-            return "it has a mask already"
-        weight = weight_of(site.node)
-        if site.node.args[1] is not weight:
-            return "its weight is computed or quantized; a mask goes on the weight itself, ahead of quantize"
-        rows, channels = weight.meta["type"].shape[:2]
+        why = mask_refusal(site.node)
+        if why is not None:
+            return why
+        rows, channels = weight_of(site.node).meta["type"].shape[:2]
         if channels % self._pattern.width:
             return f"K = {channels} is no multiple of {self._pattern.width}"
         if rows % self.v:
@@ -135,7 +130,7 @@ class NmMask(Pass):
             for site in sites:
                 weight = program.tensor(str(weight_of(site.node).target)).detach()
                 keep = nm_keep(weight.abs(), self._pattern)
-                _insert(program, site, keep)
+                insert_mask(program, site.node, keep)
                 lost = (weight * ~keep).double().square().sum() / weight.double().square().sum().clamp(min=1e-30)
                 context.found.append({**self._entry(program, site), "weights_lost": round(float(lost), 6)})
             return
@@ -148,7 +143,7 @@ class NmMask(Pass):
                 context.refuse(site.path, "several values are alive around it, so images cannot run up to it in parts")
                 continue
             moved = self.refit or self.score in ("sparsegpt", "cap")
-            _insert(program, site, choice.keep, choice.weight if moved else None)
+            insert_mask(program, site.node, choice.keep, choice.weight if moved else None)
             context.found.append({**self._entry(program, site), "output_lost": round(float(choice.lost), 6)})
 
     def _entry(self, program: Program, site: LinearSite) -> dict[str, Any]:
@@ -157,18 +152,3 @@ class NmMask(Pass):
         rest = {"place": place} if place else {}
         rest |= {name: each for name, each in (("together", self.together), ("v", self.v)) if each > 1}
         return {"masked": path, "n": self.n, "m": self.m, **rest}
-
-
-def _is_masked(site: LinearSite) -> bool:
-    weight = site.node.args[1]
-    return isinstance(weight, torch.fx.Node) and weight.target is dialect.mask
-
-
-def _insert(program: Program, site: LinearSite, keep: Tensor, values: Tensor | None = None) -> None:
-    """Put the mask between weight and linear, and `values` in the weight's place where there are some."""
-    weight = weight_of(site.node)
-    plain: Any = site.node.args[1]
-    if values is not None:
-        plain = program.constant_node(site.node, f"{weight.target}_updated", values, trainable=True)
-    constant = program.constant_node(site.node, f"{weight.target}_keep", keep)
-    site.node.update_arg(1, program.insert(site.node, dialect.mask, plain, constant))

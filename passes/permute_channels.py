@@ -24,12 +24,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph import dialect
 from vitgraph.calibration import Point, runs
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
+from vitgraph.passes._masks import is_masked
 from vitgraph.passes._permutation import Channels, find_channels, find_order, kept_share
 from vitgraph.program import Program
 from vitgraph.sites import BLOCK_ROLES, LinearSite, find_sites, select
@@ -98,7 +98,7 @@ class PermuteChannels(Pass):
         channels = find_channels(program, site.node)
         if isinstance(channels, str):
             return channels
-        if any(_is_masked(node) for node in (site.node, channels.source)):
+        if any(is_masked(node) for node in (site.node, channels.source)):
             return "a mask is on it, whose groups would fall apart; permute ahead of nm-mask"
         return channels
 
@@ -135,8 +135,3 @@ def permute(program: Program, reader: fx.Node, channels: Channels, order: Tensor
         _affine.set_constant(program, channels.source, 2, bias[rows], _SUFFIX)
     _affine.set_constant(program, channels.source, 1, _affine.weight(program, channels.source)[rows], _SUFFIX)
     _affine.set_constant(program, reader, 1, _affine.weight(program, reader)[:, order], _SUFFIX)
-
-
-def _is_masked(linear: fx.Node) -> bool:
-    weight = linear.args[1]
-    return isinstance(weight, fx.Node) and weight.target is dialect.mask
