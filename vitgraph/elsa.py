@@ -18,7 +18,7 @@ from torch import nn
 
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.distill import Distiller, Schedule, seeded
-from vitgraph.evolution import Evolution, Subnet, best, evolve, into_window
+from vitgraph.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
 from vitgraph.held_out import Judge, Score, split
 from vitgraph.images import ImageSet
 from vitgraph.levels import Budget, Choice, Cost, Space, erk, uniform
@@ -94,37 +94,38 @@ class Search:
         return Trained(supernet, distiller.teacher, policy, losses, judge, (len(training), len(held)))
 
     def choose(self, trained: Trained, cost: Cost, budget: Budget) -> Result:
-        """Breed and judge choices within a budget; scores of finished generations are kept to go on from."""
+        """Breed and judge choices within a budget."""
         settings, limit = self.settings.evolution, budget.limit
         frozen = Frozen(trained.supernet)
         named = {"uniform": uniform(self.space, cost, limit), "ERK": erk(self.space, cost, limit)}
-        total = settings.population * settings.generations
+        starts = [*named.values(), *self._drawn(trained.policy, cost, limit)]
+        subnets = evolve(self.space, cost, limit, self._judge_all(trained.judge, frozen), settings, starts)
+        scored = {each.choice: each for each in subnets}
+        dense = self.space.dense
+        score = trained.judge.score(lambda images: frozen.logits(images, dense))
+        baselines = {name: scored[choice] for name, choice in named.items()}
+        return Result(
+            chosen=best(subnets, settings.aim, limit),
+            baselines={**baselines, "dense": Subnet(dense, cost.of(dense), score, -1)},
+            subnets=subnets,
+            original=trained.judge.score(trained.original),
+        )
+
+    def _judge_all(self, judge: Judge, frozen: Frozen) -> JudgeAll:
+        """What scores a generation, and keeps the scores to go on from."""
+        population = self.settings.evolution.population
+        total = population * self.settings.evolution.generations
 
         def judge_all(generation: int, choices: Sequence[Choice]) -> list[Score]:
-            part = self.settings.rounds + generation
+            part = self.settings.rounds + generation  # those of training have the numbers before
             kept = self.checkpoint.read(part)
             if kept is None:
-                before = generation * settings.population
-                scores = self._score(trained.judge, frozen, choices, "search, sub-networks", before, total)
+                scores = self._score(judge, frozen, choices, "search, sub-networks", generation * population, total)
                 kept = {"scores": torch.tensor([[s.accuracy, s.divergence] for s in scores], dtype=torch.float64)}
                 self.checkpoint.write(part, kept)
             return [Score(float(row[0]), float(row[1])) for row in kept["scores"].reshape(-1, 2)]
 
-        starts = [*named.values(), *self._drawn(trained.policy, cost, limit)]
-        subnets = evolve(self.space, cost, limit, judge_all, settings, starts)
-        scored = {each.choice: each for each in subnets}
-        dense = Subnet(
-            self.space.dense,
-            cost.of(self.space.dense),
-            trained.judge.score(lambda x: frozen.logits(x, self.space.dense)),
-            -1,
-        )
-        return Result(
-            chosen=best(subnets, settings.aim, limit),
-            baselines={**{name: scored[choice] for name, choice in named.items()}, "dense": dense},
-            subnets=subnets,
-            original=trained.judge.score(trained.original),
-        )
+        return judge_all
 
     def _drawn(self, policy: Policy, cost: Cost, limit: float) -> list[Choice]:
         """Sub-networks that the policy draws at the end of training, brought to the budget."""
@@ -149,9 +150,8 @@ class Search:
             losses.append(distiller.train(first, last, draw, told))
             if each + 1 < rounds:
                 self._teach(policy, supernet, judge, each, last / steps)
-            self.checkpoint.write(
-                each, {**distiller.state(), **policy.state(), "losses": torch.tensor(losses, dtype=torch.float64)}
-            )
+            so_far = {"losses": torch.tensor(losses, dtype=torch.float64)}
+            self.checkpoint.write(each, {**distiller.state(), **policy.state(), **so_far})
             self.checkpoint.drop(each - 1)
         return losses
 
