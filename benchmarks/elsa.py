@@ -71,7 +71,8 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         rounds=given.rounds,
         judged=given.judged,
     )
-    checkpoint = Checkpoint.of(given.keep, program, f"{settings}", images)
+    training = f"{settings.schedule} {settings.held_out} {settings.rounds} {settings.judged} {space}"
+    checkpoint = Checkpoint.of(given.keep, program, training, images)
     search = Search(model.module, space, images, nm_keep, settings, checkpoint, Told())
     trained = search.train()
     seconds = {"training": round(time.perf_counter() - start, 1)}
@@ -80,7 +81,8 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     for text in given.budgets:
         start = time.perf_counter()
         budget = read_budget(text, space, cost)
-        search.checkpoint = Checkpoint(given.keep, f"{checkpoint.key}-{text}")
+        own_key = f"{checkpoint.key}-{text}-{given.population}x{given.generations}-{given.aim}"
+        search.checkpoint = Checkpoint(given.keep, own_key)
         result = search.choose(trained, cost, budget)
         seconds[text] = round(time.perf_counter() - start, 1)
         erk = result.baselines["ERK"]
@@ -178,8 +180,8 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--judged", type=int, default=10)
-    parser.add_argument("--population", type=int, default=12)
-    parser.add_argument("--generations", type=int, default=7)
+    parser.add_argument("--population", type=int, default=10)
+    parser.add_argument("--generations", type=int, default=6)
     parser.add_argument("--aim", choices=("accuracy", "divergence"), default="accuracy")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder to go on from")
