@@ -84,6 +84,14 @@ def test_selected_like_any_site_and_refused_with_a_reason() -> None:
         find_space(masked, get_target("a100"), only=["fc1"])
 
 
+def test_a_weight_that_the_model_does_not_train_is_refused() -> None:
+    program = digits()
+    names = {f"blocks.{index}.mlp.fc1.weight" for index in range(3)}
+    space, refused = find_space(program, get_target("a100"), only=["fc1"], parameters=names)
+    assert {layer.weight for layer in space.layers} == names
+    assert [(each.site, "made of others" in each.why) for each in refused] == [("blocks.3.mlp.fc1", True)]
+
+
 ODD = """
 # form: canonical
 x: f32[1, 5, 6] = input()

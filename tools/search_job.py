@@ -99,7 +99,8 @@ def _prepare(asked: Asked, processes: Processes, progress: Progress) -> _Job:
     recipe.pipeline.check(target)
     model = load_named(asked.model, asked.settings)
     program = prepare(capture_model(model))
-    space, refused = find_space(program, target, asked.searching.only, asked.searching.skip)
+    names = {name for name, _ in model.module.named_parameters(remove_duplicate=False)}
+    space, refused = find_space(program, target, asked.searching.only, asked.searching.skip, names)
     kind = "int8" if any(step.name == "quantize" for step in recipe.pipeline.passes) else "fp16"
     cost = flops(program, space) if unit == "FLOPs" else milliseconds(program, space, target, batch.best, kind)
     budget = read_budget(asked.budget, space, cost)

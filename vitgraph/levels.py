@@ -8,7 +8,7 @@ levels, the sparsest first. Costs add up: a part that no choice changes, and for
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -98,11 +98,16 @@ class Budget:
 
 
 def find_space(
-    program: Program, target: Target, only: Sequence[str] = (), skip: Sequence[str] = ()
+    program: Program,
+    target: Target,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    parameters: Container[str] | None = None,
 ) -> tuple[Space, list[Refusal]]:
     """The layers of a canonical program that can take the target's levels, and those that cannot, each with its reason.
 
     Selected like the sites of a pass; unless told otherwise the linears of the blocks but patch merging, as in the paper.
+    `parameters` are the names that the model trains under, where it is to be trained.
     Raises `InputError` where the target multiplies no N:M zeros, or where no layer can take any.
     """
     patterns = _patterns(target)
@@ -113,11 +118,13 @@ def find_space(
         levels = tuple(each for each in patterns if site.k % each.m == 0)
         selector = _selector(site, sites)
         why = _refusal(site, program, levels, target)
+        name = str(weight_of(site.node).target)
+        if why is None and parameters is not None and name not in parameters:
+            why = "its weight is made of others (folded with a norm), so it cannot be trained under a mask"
         if why is not None or selector is None:
             refused.append(Refusal(site.path, why or "no selector tells it from another linear of its module"))
             continue
         dense = Packing(levels[-1].m, levels[-1].m)
-        name = str(weight_of(site.node).target)
         layers.append(Layer(selector, site.role, name, site.n, site.k, macs[site.node], (*levels, dense)))
     if not layers:
         raise InputError(f"{program.name}: no linear can take a level of {target.name}; {_first(refused)}")
