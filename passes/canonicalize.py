@@ -28,14 +28,18 @@ from torch import Tensor, fx
 from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.dialect import ATEN, OWN, aten
 from vitgraph.operator_schema import opname
-from vitgraph.passes._canonical_layout import LAYOUT, Rule
-from vitgraph.passes._canonical_operators import OPERATORS
+from vitgraph.passes._canonical_arithmetic import ARITHMETIC
+from vitgraph.passes._canonical_layers import LAYERS
+from vitgraph.passes._canonical_parts import PARTS
+from vitgraph.passes._canonical_reductions import REDUCTIONS
+from vitgraph.passes._canonical_rule import Rule
+from vitgraph.passes._canonical_views import VIEWS
 from vitgraph.passes._constants import Constants, replace_by_constant
 from vitgraph.passes._schema import arguments, tidy
 from vitgraph.program import Program
 from vitgraph.tensor_type import TensorType
 
-RULES: Mapping[Any, Rule] = {**LAYOUT, **OPERATORS}
+RULES: Mapping[Any, Rule] = {**VIEWS, **PARTS, **LAYERS, **REDUCTIONS, **ARITHMETIC}
 
 
 @dataclass(frozen=True)
