@@ -26,6 +26,8 @@ _CLIPS = (1.0, 0.7, 0.5, 0.35)
 IMAGES = 16
 ROWS = 1024
 """About so many rows (tokens) are kept of each linear, from so many images."""
+_ROOM = 1 << 26
+"""Numbers that all rows may hold together, 256 MiB: of a model as wide as DeiT-Base fewer rows are kept."""
 _LOUD = 2
 """How many of them are a batch's largest: outliers are rare, and decide."""
 SPARE = 0.3
@@ -128,7 +130,8 @@ def sample_rows(
     """For each linear some rows of its input, the largest among them, from the first `IMAGES` images."""
     nodes: list[Any] = [*(linear.args[0] for linear in linears), *linears]
     batch = program.input_types()[0].shape[0]
-    share = -(-ROWS * (batch if isinstance(batch, int) else 8) // min(IMAGES, len(images)))  # rows a batch
+    rows = min(ROWS, _ROOM // sum(node.meta["type"].shape[-1] for node in nodes))
+    share = -(-rows * (batch if isinstance(batch, int) else 8) // min(IMAGES, len(images)))  # rows a batch
     parts: dict[fx.Node, list[Rows]] = {linear: [] for linear in linears}
     generator = torch.Generator().manual_seed(0)
     for values, found in gradients(program, nodes, images, IMAGES, progress):
@@ -136,10 +139,11 @@ def sample_rows(
             inputs, weights = x.flatten(0, -2), g.flatten(0, -2)
             index, weight = _choose(inputs, weights, share, generator)
             parts[linear].append(Rows(inputs[index], weights[index] * weight.sqrt().unsqueeze(1)))
-    return {
-        linear: Rows(torch.cat([p.inputs for p in found]), torch.cat([p.gradients for p in found]))
-        for linear, found in parts.items()
-    }
+    return {linear: _together(parts.pop(linear)) for linear in linears}
+
+
+def _together(parts: Sequence[Rows]) -> Rows:
+    return Rows(torch.cat([part.inputs for part in parts]), torch.cat([part.gradients for part in parts]))
 
 
 def _choose(inputs: Tensor, gradients: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
