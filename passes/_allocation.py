@@ -60,23 +60,45 @@ class Part:
         """The step that is reached with this slope."""
         return max(at for at, least in self.hull if least <= slope)
 
+    def slope_at(self, step: int) -> float:
+        """The slope that leads to this step."""
+        return next((slope for at, slope in self.hull if at >= step), inf)
+
     def at_share(self, share: float) -> int:
         """The step that loses at most this share."""
         return int(share * (len(self.steps) - 1))
 
 
-def allocate(parts: Sequence[Part], budget: float, even: bool = False) -> list[int]:
-    """How many things each part loses; `even`: the same share of each. All that may be lost where the budget is out of reach."""
+def allocate(parts: Sequence[Part], budget: float, even: bool = False, slack: float = inf) -> list[int]:
+    """How many things each part loses; `even`: the same share of each. All that may be lost where the budget is out of reach.
+
+    Where coarse steps leave more than `slack` of the budget unused, what is worth most is given back from finer ones.
+    """
     if even:
-        levels = [share / 1000 for share in range(1001)]
-        return _meet(parts, budget, levels, Part.at_share)
-    return _meet(parts, budget, sorted({slope for part in parts for _, slope in part.hull}), Part.at_slope)
+        found = _meet(parts, budget, [share / 1000 for share in range(1001)], Part.at_share)
+    else:
+        found = _meet(parts, budget, sorted({slope for part in parts for _, slope in part.hull}), Part.at_slope)
+    left = sum(part.cost(part.steps[at]) for part, at in zip(parts, found, strict=True))
+    if budget - left > slack:
+        found = _given_back(parts, found, budget - left)
+    return [part.steps[at] for part, at in zip(parts, found, strict=True)]
+
+
+def _given_back(parts: Sequence[Part], steps: Sequence[int], unused: float) -> list[int]:
+    """The same with as much back as the budget has room for, the steepest slope first."""
+    found = list(steps)
+    for position in sorted(range(len(parts)), key=lambda position: -parts[position].slope_at(steps[position])):
+        part, end = parts[position], steps[position]
+        room = part.cost(part.steps[end]) + unused
+        found[position] = bisect_left(range(end), -room, key=lambda at: -part.cost(part.steps[at]))
+        unused = room - part.cost(part.steps[found[position]])
+    return found
 
 
 def _meet(
     parts: Sequence[Part], budget: float, levels: Sequence[float], step: Callable[[Part, float], int]
 ) -> list[int]:
-    """Bisect over levels to the first that meets the budget, then give back what is too much, part by part."""
+    """Steps: bisect over levels to the first that meets the budget, then go on to it part by part from the level before."""
 
     def spent(level: float) -> float:
         return sum(part.cost(part.steps[step(part, level)]) for part in parts)
@@ -92,4 +114,4 @@ def _meet(
         left = others + part.cost(part.steps[low[position]])
         if left <= budget:
             break
-    return [part.steps[at] for part, at in zip(parts, low, strict=True)]
+    return low

@@ -114,10 +114,7 @@ _NONE = Kernel("", "", "fp32", None, 0.0)
 
 
 def _line(context: Context, by: By, kernels: list[Kernel]) -> Roofline:
-    if context.target is None:
-        raise InputError(
-            f"block-prune: by={by} asks what a target would take: name one with --target, or take by=flops"
-        )
+    assert context.target is not None, "BlockPrune.objection asks for one"
     line = roofline(context.target)
     why = line if isinstance(line, str) else refusal(kernels, line)
     if why is None and by == "energy" and context.target.power_w is None:

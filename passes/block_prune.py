@@ -154,7 +154,7 @@ class BlockPrune(Pass):
         """How many each part loses; `InputError` where that is not enough."""
         total = meter.total()
         rest = total - sum(part.cost(0) for part in parts)
-        lost = allocate(parts, self.budget * total - rest, self.even)
+        lost = allocate(parts, self.budget * total - rest, self.even, 0.005 * self.budget * total)
         left = (rest + sum(part.cost(count) for part, count in zip(parts, lost, strict=True))) / total
         if left > self.budget * 1.01:
             raise InputError(

@@ -18,6 +18,7 @@ that what is left takes other patterns. The same numbers, summed over fewer of t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,6 +26,8 @@ from torch import Tensor, fx
 
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.masks import declared, linears
+from vitgraph.packing import Packing
 from vitgraph.passes import _affine
 from vitgraph.passes._leaving import SUFFIX, let_leave, plan_leaving
 from vitgraph.passes._units import Units, constants, find_units
@@ -49,6 +52,8 @@ class RemoveEmpty(Pass):
         """Shrink every chosen site that reads empty units. Raises `InputError` for a multiple under 1."""
         if self.multiple < 1:
             raise InputError(f"remove-empty: multiple={self.multiple}: at least 1, such as 16")
+        known = declared(program)
+        patterns = {node: known[place] for node, place in linears(program).items() if place in known}
         for site in select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES):
             units = find_units(program, site.node)
             if isinstance(units, str):
@@ -59,7 +64,7 @@ class RemoveEmpty(Pass):
             stays = self._rounded(units, ~(vanish | constant))
             if bool(stays.all()):
                 continue
-            edits = plan_leaving(program, units, stays)
+            edits = _pattern_refusal(units, patterns) or plan_leaving(program, units, stays)
             if isinstance(edits, str):
                 context.refuse(site.path, edits)
             elif context.take(self.name, site.path):
@@ -81,6 +86,14 @@ class RemoveEmpty(Pass):
 def _reads_nothing_of_some(program: Program, site: LinearSite) -> bool:
     """Whether a column is all zero."""
     return _affine.has_constant_weight(site.node) and not bool((_affine.weight(program, site.node) != 0).any(0).all())
+
+
+def _pattern_refusal(units: Units, patterns: Mapping[fx.Node, Packing]) -> str | None:
+    """Why an N:M mask that has been put on would not survive, or None: groups run along columns, of V:N:M along rows too."""
+    shared = any(patterns[writer].v > 1 for writer in units.writers if writer in patterns)
+    if shared or units.reader in patterns:
+        return "its N:M mask is made of groups, which would fall apart; take units out ahead of nm-mask"
+    return None
 
 
 def _empty(program: Program, units: Units) -> tuple[Tensor, Tensor]:
@@ -106,7 +119,7 @@ def _move_into_bias(program: Program, units: Units, leaving: Tensor) -> None:
 
 def _parameters(program: Program, units: Units) -> int:
     """How many numbers the linears around the units hold."""
-    linears: tuple[fx.Node, ...] = (units.reader, *units.writers)
-    weights = sum(program.tensor(str(weight_of(linear).target)).numel() for linear in linears)
-    biases = (_affine.bias(program, linear) for linear in linears)
+    around: tuple[fx.Node, ...] = (units.reader, *units.writers)
+    weights = sum(program.tensor(str(weight_of(linear).target)).numel() for linear in around)
+    biases = (_affine.bias(program, linear) for linear in around)
     return weights + sum(bias.numel() for bias in biases if bias is not None)

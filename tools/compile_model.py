@@ -134,6 +134,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if refused:
         facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
     facts += [("recipe to take", f"{each['recipe']}: {each['why']}") for each in _found(report) if "recipe" in each]
+    facts += [("pruned", _pruned(each)) for each in _found(report) if "budget" in each]
     facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
     if report.paying is not None:
         facts.append(("masks", _paying(report.paying)))
@@ -154,6 +155,11 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 def _found(report: Report) -> list[dict[str, Any]]:
     return [each for entry in report.passes for each in entry.get("found", [])]
+
+
+def _pruned(found: dict[str, Any]) -> str:
+    what = {"flops": "multiply-accumulates", "latency": "the estimated time", "energy": "the estimated energy"}
+    return f"{found['left']:.1%} of {what[found['budget']]} left, {found['asked']:.1%} asked for; {found['runs']}"
 
 
 def _placement(found: dict[str, Any]) -> str:

@@ -84,6 +84,28 @@ def test_costs_that_stay_are_passed_over() -> None:
     assert allocate(parts, 6.0) == [3, 1]
 
 
+@settings(max_examples=200, deadline=None)
+@given(parts(), st.floats(0.1, 1), st.booleans())
+def test_nothing_more_could_be_given_back(parts: list[Part], share: float, even: bool) -> None:
+    budget = share * spent(parts, [0] * len(parts))
+    lost, coarse = allocate(parts, budget, even, slack=0.0), allocate(parts, budget, even)
+    assert all(a <= b for a, b in zip(lost, coarse, strict=True))
+    if spent(parts, coarse) > budget:
+        assert lost == coarse  # out of reach
+        return
+    assert spent(parts, lost) <= budget
+    for i, count in enumerate(lost):
+        back = spent(parts, [*lost[:i], count - 1, *lost[i + 1 :]]) if count else budget + 1
+        assert back > budget - 1e-9
+
+
+def test_what_a_coarse_step_leaves_unused_goes_to_finer_ones() -> None:
+    """A head costs 5, a unit 1: the head goes last and saves more than was asked for, so that units stay."""
+    parts = [part([0.0, 0.1, 0.3, 0.6], [3.0, 2.0, 1.0, 0.0]), part([0.0, 4.0], [5.0, 0.0])]
+    assert allocate(parts, 2.5) == [3, 1]
+    assert allocate(parts, 2.5, slack=0.0) == [1, 1]
+
+
 def test_out_of_reach_all_goes_that_may() -> None:
     assert allocate([part([0.0, 1.0, 5.0], [3.0, 2.0, 1.0])], 0.5) == [2]
 

@@ -12,9 +12,12 @@ from tests.harness import body, hold_to_effect, hold_to_text, random_inputs, run
 from tests.passes.test_nm_mask import MLP
 from tests.passes.test_quantize import Noise, block
 from vitgraph.backends.ort import Ort
+from vitgraph.capture import capture_model
 from vitgraph.contract import Context
 from vitgraph.cost import count
 from vitgraph.errors import InputError
+from vitgraph.masks import lost
+from vitgraph.models import load_model
 from vitgraph.passes import _units, pipeline
 from vitgraph.passes._masks import insert_mask
 from vitgraph.passes.remove_empty import RemoveEmpty
@@ -289,6 +292,23 @@ def test_what_is_left_takes_2_4_and_int8(tmp_path: Any) -> None:
     assert [list(each.shape) for each in codes] == [[48, 32], [32, 16]]
 
 
+@pytest.mark.parametrize(
+    ("steps", "leave"), [("nm-mask{only=[fc1]}", True), ("nm-mask", False), ("nm-mask{only=[fc1] v=4 m=8}", False)]
+)
+def test_groups_of_an_n_m_mask_are_left_whole(steps: str, leave: bool) -> None:
+    """Rows may leave a mask of N:M, columns may not, nor may rows that share their columns."""
+    dense = parse(MLP)
+    with torch.no_grad():
+        dense.tensor("fc2.weight")[:, [2, 3]] = 0.0
+    before, context = pipeline(steps).run(dense), Context()
+    after = run(RemoveEmpty(), before, context)
+    assert [entry["after"] for entry in context.found] == ([10] if leave else [])
+    refused = [refusal.why for refusal in context.refusals if refusal.site == "blocks.0.fc2"]
+    assert ["ahead of nm-mask" in why for why in refused] == ([] if leave else [True])
+    assert difference(before, after) < 1e-5
+    assert list(lost(after)) == []
+
+
 def test_the_report_counts_what_left() -> None:
     before, dense = masked(MLP, fc1=(7, ALL), fc2=(ALL, [2, 3])), parse(MLP)
     after = run(RemoveEmpty(), before)
@@ -298,3 +318,18 @@ def test_the_report_counts_what_left() -> None:
     assert cost.nonzero_parameters == cost.parameters
     assert cost.dense_fp32_bytes == whole.dense_fp32_bytes
     assert cost.stored_bytes < whole.stored_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "crossvit_tiny_240"])
+def test_heads_of_real_models_leave(name: str) -> None:
+    """Windows with position biases; q, k and v of linears of their own."""
+    steps = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants,block-prune{of=units score=magnitude budget=0.7}"
+    masked = pipeline(steps).run(capture_model(load_model(name, weights="random")))
+    context = Context()
+    small = run(RemoveEmpty(), masked, context)
+    assert {entry["units"] for entry in context.found} == {"heads", "hidden units"}
+    assert count(small).macs < 0.7001 * count(masked).macs
+    inputs = random_inputs(masked)
+    before, after = masked.run(*inputs), small.run(*inputs)
+    assert float((before - after).abs().max() / before.abs().max()) < 1e-5

@@ -124,6 +124,42 @@ def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cl
 
 
 @pytest.mark.slow
+def test_pruned_units_leave_the_engine_and_the_report_says_what_was_asked(cli: Cli) -> None:
+    """A smaller INT8 model that keeps its contract, and the same bytes from its recipe."""
+    ran = cli(*DIGITS, "--recipe", "lpvit-int8", "-o", "out", "--json")
+    assert ran.status == 0, ran.err
+    dense = cli(*DIGITS, "--recipe", "int8", "-o", "dense", "--json").json
+    found = ran.json
+    (entry,) = [each for each in found["passes"] if each["name"] == "block-prune"]
+    whole, *rows = entry["found"]
+    assert 0.891 < whole["left"] <= whole["asked"] == 0.9
+    assert found["cost"]["macs"] / dense["cost"]["macs"] == pytest.approx(whole["left"], abs=1e-4)
+    assert found["cost"]["parameters"] < dense["cost"]["parameters"]
+    assert Path("out/model.onnx").stat().st_size < Path("dense/model.onnx").stat().st_size
+    assert found["engine"]["linears"] == dense["engine"]["linears"]
+    assert found["engine"]["attention"] == dense["engine"]["attention"]
+    assert found["complaints"] == []
+    page, told = Path("out/report.html").read_text(), cli("inspect", "out").out
+    assert "<h2>Block pruning</h2>" in page
+    assert all(row["pruned"] in page for row in rows)
+    assert "90.0% asked for" in told
+    again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")
+    assert again.status == 0, again.err
+    for name in ("model.onnx", "engine.plan", "recipe.yaml"):
+        assert Path("again", name).read_bytes() == Path("out", name).read_bytes()
+
+
+@pytest.mark.slow
+def test_tiles_stay_zeros_that_are_multiplied(cli: Cli) -> None:
+    ran = cli(*DIGITS, "--recipe", "lpvit", "-o", "out", "--json")
+    assert ran.status == 0, ran.err
+    cost, dense = ran.json["cost"], cli("inspect", "digits-vit", "--cost", "--json").json
+    assert 0.88 < cost["nonzero_macs"] / dense["macs"] <= 0.9
+    assert cost["nonzero_macs"] < cost["macs"] < dense["macs"]  # what tiles emptied has left, the other zeros have not
+    assert "no backend gets faster" in cli("inspect", "out").out.replace("\n", " ")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluated", [False, True])
 def test_a_drop_that_can_not_be_kept_is_exit_1_and_says_how_close_it_came(cli: Cli, evaluated: bool) -> None:
     steps = "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{percentile=98 method=percentile},"
