@@ -28,8 +28,8 @@ from vitgraph.accuracy import Predictions
 from vitgraph.backends._onnx import lower
 from vitgraph.backends.ort import Ort
 from vitgraph.batch import parse_batch
-from vitgraph.cost import count
-from vitgraph.preprocess import PreprocessingOptions
+from vitgraph.cost.counts import count
+from vitgraph.images.preprocess import PreprocessingOptions
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))

@@ -24,15 +24,15 @@ from torch import Tensor
 
 from vitgraph import capture_model, find_sites, get_target, load_model, open_images
 from vitgraph.checkpoint import Checkpoint
-from vitgraph.distill import Schedule
-from vitgraph.elsa import Elsa, Search, Trained
-from vitgraph.evolution import Evolution, Subnet, best
-from vitgraph.held_out import check_apart
-from vitgraph.levels import Choice, find_space, flops, read_budget
+from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.passes._nm import nm_keep
-from vitgraph.preprocess import PreprocessingOptions
-from vitgraph.supernet import Frozen
+from vitgraph.search.elsa import Elsa, Search, Trained
+from vitgraph.search.evolution import Evolution, Subnet, best
+from vitgraph.search.levels import Choice, find_space, flops, read_budget
+from vitgraph.search.supernet import Frozen
 from vitgraph.tools.graph_cost import prepare
+from vitgraph.training.distill import Schedule
+from vitgraph.training.held_out import check_apart
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))

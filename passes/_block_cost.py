@@ -1,6 +1,6 @@
 """What is left to compute of a linear, or of the linears and the attention around units, when a share of it is gone.
 
-`flops` counts multiply-accumulates, as vitgraph/cost.py does; `latency` and `energy` are estimates of vitgraph/roofline.py,
+`flops` counts multiply-accumulates, as vitgraph/cost/counts.py does; `latency` and `energy` are estimates of vitgraph/cost/roofline.py,
 kernel by kernel: of tiles as a block-sparse kernel would skip them, of units as smaller products.
 """
 
@@ -14,14 +14,14 @@ from typing import Literal
 from torch import fx
 
 from vitgraph.contract import Context
+from vitgraph.cost.fusion import find_kernels
+from vitgraph.cost.kernel import Kernel, refusal
+from vitgraph.cost.products import Product, find_products
+from vitgraph.cost.roofline import Estimate, Roofline, roofline
+from vitgraph.cost.workload import BITS, DENSE, Attention, Gemm, Zeros
 from vitgraph.errors import InputError
-from vitgraph.fusion import find_kernels
-from vitgraph.kernel import Kernel, refusal
 from vitgraph.passes._units import Units
-from vitgraph.products import Product, find_products
 from vitgraph.program import Program
-from vitgraph.roofline import Estimate, Roofline, roofline
-from vitgraph.workload import BITS, DENSE, Attention, Gemm, Zeros
 
 By = Literal["flops", "latency", "energy"]
 Kind = Literal["fp16", "bf16", "int8", "fp8", "tf32"]

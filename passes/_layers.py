@@ -16,10 +16,10 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from vitgraph import dialect
-from vitgraph.calibration import all_units
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Images
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import all_units
 from vitgraph.segments import Segment, advance, find_segments, run_segment
 
 PORTION = 8

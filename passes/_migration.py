@@ -1,7 +1,7 @@
 """The search for what should move from the inputs into a weight: how much of their range, and whether their middle too.
 
 For each candidate the linear is run quantized on sampled rows of its input, and its error weighted with the squared
-gradient of the output (see vitgraph/fisher.py). Outlier channels make the choice matter: on a real ViT-Tiny one fc2
+gradient of the output (see vitgraph/quantizing/fisher.py). Outlier channels make the choice matter: on a real ViT-Tiny one fc2
 wants 0.65, where half the range stays with the inputs, and most layer norms' readers want 1.
 """
 
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import Channels
 from vitgraph.contract import Images
-from vitgraph.fisher import gradients
 from vitgraph.program import Program
-from vitgraph.scales import LEVELS, weight_scales
+from vitgraph.quantizing.calibration import Channels
+from vitgraph.quantizing.fisher import gradients
+from vitgraph.quantizing.scales import LEVELS, weight_scales
 
 ALPHAS = (0.5, 0.65, 0.8, 0.9, 1.0)
 _CLIPS = (1.0, 0.7, 0.5, 0.35)

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from vitgraph.sensitivity import Damage, Sensitivity
-from vitgraph.switches import Switch, Switches
+from vitgraph.quantizing.sensitivity import Damage, Sensitivity
+from vitgraph.quantizing.switches import Switch, Switches
 
 _AGAIN = 5
 """How many are measured again before a step, at least: so many of those that were worth most when last measured, and so

@@ -3,7 +3,7 @@
 A change ΔW costs about ½ ΔWᵀ H ΔW. When tiles go ΔW is -W there and 0 elsewhere, so that all it takes are sums over
 tiles, one pass over the weight for all points of the curve. H is
 
-- E[g gᵀ] + λI over images (`fisher`), g the gradient that an image gives (vitgraph/fisher.py): ½ E[(g·ΔW)²] + ½ λ|ΔW|²;
+- E[g gᵀ] + λI over images (`fisher`), g the gradient that an image gives (vitgraph/quantizing/fisher.py): ½ E[(g·ΔW)²] + ½ λ|ΔW|²;
 - ḡ ḡᵀ + λI (`taylor`, LPViT, arXiv 2407.02068), ḡ the mean gradient of the output's energy; the paper's squared first-order
   term, the mean of (ΔW ḡ)², is added;
 - I (`magnitude`), which takes no images.
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.contract import Images
-from vitgraph.fisher import Loss, answer, energy, gradients
 from vitgraph.passes import _affine
 from vitgraph.program import Program
+from vitgraph.quantizing.fisher import Loss, answer, energy, gradients
 from vitgraph.sites import LinearSite
 
 LAMBDA = 1e-7

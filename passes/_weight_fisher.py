@@ -1,6 +1,6 @@
 """The Fisher information of linears' weights, block by block along K: E[g gᵀ] of the gradients that each image gives.
 
-The loss is that of vitgraph/fisher.py, which needs no labels. WoodFisher's blocks (Singh and Alistarh, arXiv 2004.14340),
+The loss is that of vitgraph/quantizing/fisher.py, which needs no labels. WoodFisher's blocks (Singh and Alistarh, arXiv 2004.14340),
 as CAP takes them for vision transformers (Kuznedelev et al., arXiv 2210.09223).
 """
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.contract import Images
-from vitgraph.fisher import gradients
 from vitgraph.program import Program
+from vitgraph.quantizing.fisher import gradients
 from vitgraph.sites import LinearSite
 
 _WIDEST = 32

@@ -29,12 +29,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import Channels, observe_channels
 from vitgraph.channels import behind_moves, channels_at, moved, readers_behind_moves
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import Channels, observe_channels
 from vitgraph.sites import AttentionSite, find_sites
 
 _SMALLEST = 1e-5

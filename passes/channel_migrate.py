@@ -24,11 +24,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import Point, observe, observe_channels
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.program import Program
-from vitgraph.scales import threshold
+from vitgraph.quantizing.calibration import Point, observe, observe_channels
+from vitgraph.quantizing.scales import threshold
 from vitgraph.sites import LinearSite, find_sites, select, weight_of
 
 aten = torch.ops.aten

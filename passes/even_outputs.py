@@ -24,11 +24,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.sites import BRANCH_ENDS, find_sites, path_of, select
 
 aten = torch.ops.aten

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.sites import ACTIVATIONS, LinearSite, find_sites, select, weight_of
 
 aten = torch.ops.aten

@@ -24,7 +24,6 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.calibration import Point, runs
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.errors import InputError
@@ -32,6 +31,7 @@ from vitgraph.passes import _affine
 from vitgraph.passes._masks import is_masked
 from vitgraph.passes._permutation import Channels, find_channels, find_order, kept_share
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import Point, runs
 from vitgraph.sites import BLOCK_ROLES, LinearSite, find_sites, select
 
 _SUFFIX = "permuted"

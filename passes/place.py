@@ -25,9 +25,9 @@ from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes._placement import Budget, Search, sites_in
 from vitgraph.program import Program
-from vitgraph.sensitivity import Damage, Sensitivity
+from vitgraph.quantizing.sensitivity import Damage, Sensitivity
+from vitgraph.quantizing.switches import Switch, Switches, find_switches, take_back
 from vitgraph.sites import select
-from vitgraph.switches import Switch, Switches, find_switches, take_back
 
 
 @dataclass(frozen=True)

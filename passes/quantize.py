@@ -33,16 +33,17 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph import dialect
-from vitgraph.calibration import Point, mean_squares, observe
 from vitgraph.contract import Context, Effect, Images, Pass
 from vitgraph.errors import InputError
-from vitgraph.fisher import weigh
 from vitgraph.formats import FORMATS, Format, FormatName
 from vitgraph.passes._pairs import insert_pair
 from vitgraph.passes._points import Points
 from vitgraph.passes._shifts import take_in
 from vitgraph.program import Program
-from vitgraph.scales import Method, Statistics, WeightMethod, threshold, weight_scales
+from vitgraph.quantizing.calibration import Point, mean_squares, observe
+from vitgraph.quantizing.fisher import weigh
+from vitgraph.quantizing.scales import Method, Statistics, WeightMethod, threshold, weight_scales
+from vitgraph.quantizing.softmax_threshold import softmax_thresholds
 from vitgraph.sites import (
     BLOCK_ROLES,
     AttentionSite,
@@ -51,7 +52,6 @@ from vitgraph.sites import (
     select,
     weight_of,
 )
-from vitgraph.softmax_threshold import softmax_thresholds
 from vitgraph.target import Target
 
 aten = torch.ops.aten

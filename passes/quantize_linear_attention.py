@@ -30,13 +30,13 @@ import torch
 from torch import fx
 
 from vitgraph import dialect
-from vitgraph.calibration import Point, observe
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.linear_attention import LinearAttention, find_linear_attentions
 from vitgraph.passes._pairs import insert_pair
 from vitgraph.program import Program
-from vitgraph.scales import LEVELS, Method, Statistics, threshold
+from vitgraph.quantizing.calibration import Point, observe
+from vitgraph.quantizing.scales import LEVELS, Method, Statistics, threshold
 from vitgraph.sites import LAYOUT
 
 aten = torch.ops.aten

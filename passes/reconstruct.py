@@ -10,7 +10,7 @@ After:
 
 BRECQ (Li et al., arXiv 2102.05426): for each part of the model between two points of the residual stream, in order, minimize
 Σ f (y - ŷ)², where ŷ is the quantized part on what the quantized parts before it give, y the part in floating point on clean
-inputs, and f the Fisher information of y (vitgraph/fisher.py). `weights=round` learns for each weight whether it goes up
+inputs, and f the Fisher information of y (vitgraph/quantizing/fisher.py). `weights=round` learns for each weight whether it goes up
 or down (AdaRound, Nagel et al., arXiv 2004.10568, with its rectified sigmoid and annealed regularizer); `weights=tune` lets it move
 further, with straight-through gradients. Both end hard: every weight is on its grid.
 
@@ -28,13 +28,13 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph import dialect
-from vitgraph.calibration import all_units
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
-from vitgraph.fisher import weights_at
 from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import all_units
+from vitgraph.quantizing.fisher import weights_at
 from vitgraph.segments import Overrides, Segment, advance, find_segments, run_segment
 
 _PORTION = 8

@@ -27,13 +27,13 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph import dialect
-from vitgraph.calibration import Channels, observe_channels
 from vitgraph.channels import behind_moves, channels_at, readers_behind_moves
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
 from vitgraph.passes import _affine
 from vitgraph.passes._migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import Channels, observe_channels
 from vitgraph.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, path_of, select
 
 aten = torch.ops.aten

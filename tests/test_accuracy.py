@@ -83,8 +83,8 @@ _GROWTH = """
 from pathlib import Path
 
 from vitgraph.accuracy import predict
-from vitgraph.images import open_images
-from vitgraph.preprocess import Preprocessing
+from vitgraph.images.image_set import open_images
+from vitgraph.images.preprocess import Preprocessing
 
 
 class Mean:

@@ -7,9 +7,9 @@ import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
 from vitgraph.batch import parse_batch
-from vitgraph.cost import count
+from vitgraph.cost.counts import count
+from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.models import LoadedModel
-from vitgraph.preprocess import PreprocessingOptions
 
 pytestmark = pytest.mark.slow
 PREPARED = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants"

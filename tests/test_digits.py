@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vitgraph.digits import build_digits_vit, load_images
-from vitgraph.images import open_images
+from vitgraph.images.image_set import open_images
 from vitgraph.models import LoadedModel, load_model
 from vitgraph.tools.train_digits import HELD_OUT, block_linears, keep_two_of_four, split_digits
 

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.test_calibration import Rows
+from tests.quantizing.test_calibration import Rows
 from vitgraph import dialect
-from vitgraph.calibration import Point as Watched
-from vitgraph.calibration import observe
 from vitgraph.errors import InputError
 from vitgraph.formats import FORMATS, Format, number_format, pack_int4, spread, unpack_int4
-from vitgraph.scales import INT8, Statistics, threshold, weight_scales
+from vitgraph.quantizing.calibration import Point as Watched
+from vitgraph.quantizing.calibration import observe
+from vitgraph.quantizing.scales import INT8, Statistics, threshold, weight_scales
 from vitgraph.text import parse
 
 NAMES = tuple(FORMATS)

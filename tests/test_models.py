@@ -12,8 +12,8 @@ from torch import nn
 
 from vitgraph.digits import build_digits_vit
 from vitgraph.errors import InputError
+from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.models import LoadedModel, load_model, parse_model_args
-from vitgraph.preprocess import PreprocessingOptions
 from vitgraph.sources.hub import fetch
 
 TINY = "vit_tiny_patch16_224"

@@ -26,7 +26,7 @@ from vitgraph.batch import parse_batch
 from vitgraph.capture import capture, capture_model
 from vitgraph.contract import Context
 from vitgraph.errors import CheckFailed
-from vitgraph.images import open_images
+from vitgraph.images.image_set import open_images
 from vitgraph.models import load_model
 from vitgraph.numerics import measure
 from vitgraph.passes import find_pass, pipeline

@@ -16,7 +16,7 @@ from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
     from vitgraph.accuracy import Predictions
-    from vitgraph.preprocess import Preprocessing
+    from vitgraph.images.preprocess import Preprocessing
 
 
 class On(StrEnum):
@@ -40,7 +40,7 @@ def evaluate(
     on: Annotated[On, typer.Option(help="ort: model.onnx in ONNX Runtime; eager: the program in torch.")] = On.ORT,
 ) -> Answer:
     """Measure top-1 of a compiled model on labelled images."""
-    from vitgraph.preprocess import build
+    from vitgraph.images.preprocess import build
     from vitgraph.report import read_report
 
     report = read_report(out)
@@ -66,7 +66,7 @@ def _predict(
     """The predictions, how many, the data's hash, and in words what ran them."""
     from vitgraph.accuracy import predict
     from vitgraph.backends import find_backend
-    from vitgraph.images import open_images
+    from vitgraph.images.image_set import open_images
     from vitgraph.program import load
 
     source: Any = out / "model.onnx"

@@ -70,8 +70,8 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
     if path.suffix in (".onnx", ".json"):
         raise InputError(f"{model}: --cost counts a model, a saved program or a folder of `vitgraph compile`")
     from vitgraph.batch import parse_batch
-    from vitgraph.cost_report import describe_cost, project
-    from vitgraph.products import images_of
+    from vitgraph.cost.cost_report import describe_cost, project
+    from vitgraph.cost.products import images_of
 
     captured = _open(model, settings)
     program = prepare(captured)

@@ -176,7 +176,7 @@ def _patterns_of(program: Program) -> dict[str, int] | None:
     """How many weights obey which N:M; None for a graph as captured."""
     if program.form != "canonical":
         return None
-    from vitgraph.products import find_products
+    from vitgraph.cost.products import find_products
 
     weights = {product.weight: product.packing for product in find_products(program) if product.packing is not None}
     return dict(Counter(str(packing) for packing in weights.values()))
@@ -185,8 +185,8 @@ def _patterns_of(program: Program) -> dict[str, int] | None:
 def _patterns_in(path: Path) -> dict[str, int]:
     """The same for the weights of an ONNX file."""
     from vitgraph.backends._weights import read_weights
-    from vitgraph.products import packing_of
-    from vitgraph.workload import BITS
+    from vitgraph.cost.products import packing_of
+    from vitgraph.cost.workload import BITS
 
     found = [packing_of(each.kept, BITS[each.format]) for each in read_weights(path, floats=True).values()]
     return dict(Counter(str(packing) for packing in found if packing is not None))

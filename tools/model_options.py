@@ -11,8 +11,8 @@ import typer
 from vitgraph.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import; a command line that is wrong should be told so at once
+    from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.models import LoadedModel
-    from vitgraph.preprocess import PreprocessingOptions
     from vitgraph.program import Program
 
 MODEL_HELP = "A timm name, torchvision:NAME, transformers:CONFIG-DIR, module.path:factory, or the embedded digits-vit."
@@ -59,7 +59,7 @@ class ModelSettings:
 
     def preprocessing(self) -> PreprocessingOptions:
         """The image options, read."""
-        from vitgraph.preprocess import PreprocessingOptions
+        from vitgraph.images.preprocess import PreprocessingOptions
 
         return PreprocessingOptions.parse(
             self.image_size, self.mean, self.std, self.resize, self.crop, self.interpolation

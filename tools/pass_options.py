@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vitgraph.contract import Context
-    from vitgraph.images import ImageSet
+    from vitgraph.images.image_set import ImageSet
     from vitgraph.pipeline import Pipeline
     from vitgraph.program import Program
 
@@ -67,8 +67,8 @@ def make_context(program: Program, settings: PassSettings, seed: int, fuel: int 
 
 def open_calibration(program: Program, data: str, count: int, seed: int) -> ImageSet:
     """Images as this program was made to see them."""
-    from vitgraph.images import open_images
-    from vitgraph.preprocess import Preprocessing
+    from vitgraph.images.image_set import open_images
+    from vitgraph.images.preprocess import Preprocessing
 
     stored = program.provenance.get("preprocessing")
     if stored is not None:

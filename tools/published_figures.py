@@ -11,8 +11,8 @@ from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, group, table
 
 if TYPE_CHECKING:
+    from vitgraph.cost.published import Row, Summary
     from vitgraph.program import Program
-    from vitgraph.published import Row, Summary
 
 TERMS = {
     "fitted": "constants were chosen with these",
@@ -26,7 +26,7 @@ def show_published(model: str | None, targets: Sequence[str], as_json: bool) -> 
     """The table; `InputError` for a MODEL or a target, which the figures name themselves."""
     if model is not None or targets:
         raise InputError("--published has its own models and targets; leave out MODEL and --target")
-    from vitgraph.published import document, rows, summarize
+    from vitgraph.cost.published import document, rows, summarize
 
     found: list[Row] = list(rows(capture_named))
     summary = summarize(found)

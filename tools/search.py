@@ -64,8 +64,8 @@ def search(
 
 def _summary(data: dict[str, Any], output: Path) -> Any:
     """What was found, beside what it is compared with, and what to type next."""
-    from vitgraph.levels import show_cost
-    from vitgraph.search_report import compared
+    from vitgraph.search.levels import show_cost
+    from vitgraph.search.search_report import compared
 
     unit = data["budget"]["unit"]
     rows = [

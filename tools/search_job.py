@@ -18,25 +18,35 @@ from vitgraph.batch import parse_batch
 from vitgraph.capture import capture_model
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Refusal
-from vitgraph.elsa import Result, Search, Trained, key_of
-from vitgraph.held_out import check_apart
-from vitgraph.images import ImageSet, open_images
-from vitgraph.levels import Budget, Choice, Cost, Space, budget_unit, find_space, flops, milliseconds, read_budget
+from vitgraph.images.image_set import ImageSet, open_images
 from vitgraph.models import LoadedModel
 from vitgraph.output_folder import check_output, unfinished, whole_folder
 from vitgraph.passes import ORDER, find_pass
 from vitgraph.passes._nm import nm_keep
 from vitgraph.pipeline import Pipeline, build_pass
-from vitgraph.processes import Processes
 from vitgraph.program import write_whole
 from vitgraph.recipe import Recipe, load_recipe
-from vitgraph.search_report import describe, mask_steps, write_report
-from vitgraph.supernet import Frozen
+from vitgraph.search.elsa import Result, Search, Trained, key_of
+from vitgraph.search.levels import (
+    Budget,
+    Choice,
+    Cost,
+    Space,
+    budget_unit,
+    find_space,
+    flops,
+    milliseconds,
+    read_budget,
+)
+from vitgraph.search.search_report import describe, mask_steps, write_report
+from vitgraph.search.supernet import Frozen
 from vitgraph.target import Target, get_target
 from vitgraph.tools.graph_cost import prepare
 from vitgraph.tools.model_options import ModelSettings, load_named
 from vitgraph.tools.progress import Progress
 from vitgraph.tools.search_options import SearchSettings
+from vitgraph.training.held_out import check_apart
+from vitgraph.training.processes import Processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

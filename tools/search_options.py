@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from vitgraph.elsa import Elsa
+    from vitgraph.search.elsa import Elsa
 
 _LEVELS, _TRAINING, _EVOLUTION = "Levels", "Supernet training", "Search"
 
@@ -57,9 +57,9 @@ class SearchSettings:
 
     def elsa(self, seed: int) -> Elsa:
         """The same as the core takes it."""
-        from vitgraph.distill import Schedule
-        from vitgraph.elsa import Elsa
-        from vitgraph.evolution import Evolution
+        from vitgraph.search.elsa import Elsa
+        from vitgraph.search.evolution import Evolution
+        from vitgraph.training.distill import Schedule
 
         schedule = Schedule(self.epochs, self.train_batch, self.learning_rate, augment=self.augment, seed=seed)
         evolution = Evolution(self.population, self.generations, aim=self.aim.value, seed=seed)

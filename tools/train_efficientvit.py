@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitgraph.images import open_images
-from vitgraph.preprocess import Preprocessing
+from vitgraph.images.image_set import open_images
+from vitgraph.images.preprocess import Preprocessing
 
 SEED = 0
 BATCH = 64

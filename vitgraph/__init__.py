@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vitgraph.errors import CheckFailed as CheckFailed
     from vitgraph.errors import InputError as InputError
     from vitgraph.errors import VitgraphError as VitgraphError
-    from vitgraph.images import open_images as open_images
+    from vitgraph.images.image_set import open_images as open_images
     from vitgraph.instruments import Compare as Compare
     from vitgraph.instruments import Dump as Dump
     from vitgraph.instruments import Reproducer as Reproducer
@@ -56,7 +56,7 @@ _HOME = {
     "CheckFailed": "errors",
     "InputError": "errors",
     "VitgraphError": "errors",
-    "open_images": "images",
+    "open_images": "images.image_set",
     "Compare": "instruments",
     "Dump": "instruments",
     "Reproducer": "instruments",

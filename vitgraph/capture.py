@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from vitgraph._functional import make_functional, may_be_made_functional
 from vitgraph.batch import ONE_IMAGE, Batch
 from vitgraph.errors import InputError
-from vitgraph.image_size import device_of
+from vitgraph.images.image_size import device_of
 from vitgraph.program import Program, fill_types
 from vitgraph.tensor_type import Dim, TensorType
 

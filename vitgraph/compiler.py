@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from vitgraph.backends._contract import EnginePlan
     from vitgraph.backends._onnx_model import OnnxModel
-    from vitgraph.paying import Paying
+    from vitgraph.cost.paying import Paying
+    from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.pipeline import Pipeline
-    from vitgraph.preprocess import PreprocessingOptions
     from vitgraph.program import Program
     from vitgraph.report import AccuracyPart, Report
 
@@ -150,7 +150,7 @@ def _only_paying(job: Job, captured: Program, program: Program, folder: Path) ->
     Masks are not cut out of the program that has them: weights, scales and fits of later layers followed from them.
     """
     from vitgraph.backends._onnx import lower
-    from vitgraph.paying import Paying, judge_masks, without_masks
+    from vitgraph.cost.paying import Paying, judge_masks, without_masks
 
     verdicts = judge_masks(program, job.target, job.batch.best, job.evidence)
     idle = [verdict.site for verdict in verdicts if not verdict.pays]
@@ -167,7 +167,7 @@ def _probe(job: Job) -> Tensor:
     """A batch to compare numbers on: calibration images, or noise where there are none."""
     import torch
 
-    from vitgraph.images import open_images
+    from vitgraph.images.image_set import open_images
 
     size = min(2, job.batch.most) if job.batch.dynamic else job.batch.best
     images = job.calibration or open_images("random", job.model.preprocessing, limit=size)
@@ -177,7 +177,7 @@ def _probe(job: Job) -> Tensor:
 
 def _describe(job: Job, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
-    from vitgraph.cost_report import describe_cost
+    from vitgraph.cost.cost_report import describe_cost
     from vitgraph.report import ModelPart, Report
     from vitgraph.sites import find_sites
     from vitgraph.softmax import find_attentions

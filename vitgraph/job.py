@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vitgraph.accuracy import Predictions
-    from vitgraph.images import ImageSet
+    from vitgraph.images.image_set import ImageSet
+    from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.models import LoadedModel
     from vitgraph.pipeline import Pipeline
-    from vitgraph.preprocess import PreprocessingOptions
     from vitgraph.recipe import Recipe
     from vitgraph.target import Target
 
@@ -46,7 +46,7 @@ class Job:
     only_paying: bool = False
     """Whether masks that buy no time are taken back."""
     evidence: Mapping[str, str | None] | None = None
-    """See `vitgraph.paying`."""
+    """See `vitgraph.cost.paying`."""
     reference: Predictions | None = None
     """Of the captured model, once it has been evaluated."""
     seconds: dict[str, float] = field(default_factory=dict[str, float])
@@ -86,8 +86,8 @@ def prepare(
 ) -> Job:
     """Open everything, the cheap things first, so that a mistake is told at once."""
     from vitgraph.backends._evidence import read_evidence
+    from vitgraph.cost.paying import check_paying
     from vitgraph.passes import find_pass
-    from vitgraph.paying import check_paying
     from vitgraph.pipeline import parse_pipeline
     from vitgraph.recipe import load_recipe
     from vitgraph.target import get_target
@@ -105,7 +105,7 @@ def prepare(
             f"recipe {chosen.name} quantizes, which needs calibration images: give --calibration-data a folder, "
             "a .zip, or `random` for noise"
         )
-    from vitgraph.images import open_images
+    from vitgraph.images.image_set import open_images
     from vitgraph.models import load_model
 
     loaded = load_model(model, weights=weights, model_args=model_args, preprocessing=preprocessing, seed=seed)

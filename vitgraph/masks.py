@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.cost.products import kept
 from vitgraph.packing import Packing
-from vitgraph.products import kept
 from vitgraph.program import Program
 from vitgraph.sites import path_of, weight_of
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from vitgraph.errors import InputError
-from vitgraph.image_size import check_patches, check_runs, near_sizes, times
-from vitgraph.preprocess import Preprocessing, PreprocessingOptions, build
+from vitgraph.images.image_size import check_patches, check_runs, near_sizes, times
+from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
 from vitgraph.sources.find import find_source
 from vitgraph.sources.from_code import OwnModule
 from vitgraph.sources.source import ModelArgs, Source

@@ -58,7 +58,7 @@ class Report(_Part):
     accuracy: AccuracyPart | None = None
     accuracy_why: str | None = None
     paying: dict[str, Any] | None = None
-    """With `--keep-only-paying`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.paying`)."""
+    """With `--keep-only-paying`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.cost.paying`)."""
     engine: dict[str, Any] | None = None
     engine_why: str | None = None
     latency: dict[str, Any] | None = None

@@ -106,7 +106,7 @@ class ProductRule(_Frozen):
 
 
 class Chip(_Frozen):
-    """What `vitgraph.roofline` wants to know beside rates, bandwidth and power; null where nothing published was found."""
+    """What `vitgraph.cost.roofline` wants to know beside rates, bandwidth and power; null where nothing published was found."""
 
     multiprocessors: int
     l2_gb_s: float | None

@@ -3,13 +3,13 @@ import torch
 
 from tests.harness import random_inputs, run
 from tests.passes.test_quantize import Noise, block, context
-from vitgraph.calibration import observe_channels
 from vitgraph.channels import channels_at
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes import pipeline
 from vitgraph.passes.balance_attention import BalanceAttention
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.sites import find_sites
 from vitgraph.text import parse
 

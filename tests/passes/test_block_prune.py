@@ -14,10 +14,11 @@ from tests.passes.test_nm_mask import MASKED, MLP, TWO_BRANCHES, Mixed, seen
 from tests.passes.test_quantize import Noise, block
 from vitgraph import dialect
 from vitgraph.contract import Context
-from vitgraph.cost import count
+from vitgraph.cost.counts import count
+from vitgraph.cost.estimates import estimate_on
+from vitgraph.cost.fusion import find_kernels
+from vitgraph.cost.roofline import Estimate
 from vitgraph.errors import InputError
-from vitgraph.estimates import estimate_on
-from vitgraph.fusion import find_kernels
 from vitgraph.numerics import objection
 from vitgraph.passes import _prunable, pipeline
 from vitgraph.passes._allocation import Part
@@ -29,7 +30,6 @@ from vitgraph.passes._tiles import Curve
 from vitgraph.passes.block_prune import BlockPrune
 from vitgraph.passes.remove_empty import RemoveEmpty
 from vitgraph.program import Program
-from vitgraph.roofline import Estimate
 from vitgraph.sites import find_sites
 from vitgraph.target import get_target
 from vitgraph.text import parse, show

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, run
-from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.channel_migrate import ChannelMigrate
 from vitgraph.passes.quantize import Quantize
 from vitgraph.pipeline import Pipeline
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.text import parse
 
 DEPTHWISE = """

@@ -3,12 +3,12 @@ import torch
 
 from tests.harness import random_inputs, run
 from tests.passes.test_quantize import Noise, block, context
-from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes import pipeline
 from vitgraph.passes.even_outputs import EvenOutputs
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.text import parse
 
 aten = torch.ops.aten

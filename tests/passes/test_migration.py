@@ -4,8 +4,8 @@ import torch
 
 from tests.passes.test_quantize import Noise
 from tests.passes.test_smooth import BEHIND_GELU
-from vitgraph.calibration import Channels
 from vitgraph.passes._migration import ALPHAS, ROWS, Reach, Rows, best_migration, factors, sample_rows
+from vitgraph.quantizing.calibration import Channels
 from vitgraph.text import parse
 
 aten = torch.ops.aten

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from tests.harness import body, hold_to_effect, hold_to_text, run
 from tests.passes.test_nm_mask import MLP
 from tests.passes.test_quantize import Noise, block
-from vitgraph.calibration import runs
 from vitgraph.contract import Context, PassError
 from vitgraph.errors import InputError
 from vitgraph.passes import permute_channels, pipeline
 from vitgraph.passes._permutation import Channels, find_channels, find_order, kept_share
 from vitgraph.passes.permute_channels import PermuteChannels, permute
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import runs
 from vitgraph.sites import find_sites
 from vitgraph.text import parse, show
 

@@ -144,7 +144,7 @@ def test_the_planted_culprit_is_the_one_taken_back() -> None:
 
 def test_a_broken_measure_takes_back_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: were the program not compared with the one in floating point, the culprit would go unseen."""
-    from vitgraph import sensitivity
+    from vitgraph.quantizing import sensitivity
 
     def blind(reference: Tensor, logits: Tensor) -> Any:
         return real(reference, reference)

@@ -15,7 +15,7 @@ from vitgraph.numerics import record, site_snr
 from vitgraph.passes.nm_mask import NmMask
 from vitgraph.passes.quantize import Quantize
 from vitgraph.program import Program
-from vitgraph.scales import METHODS, Method, WeightMethod
+from vitgraph.quantizing.scales import METHODS, Method, WeightMethod
 from vitgraph.target import get_target
 from vitgraph.text import parse, show
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, run
-from vitgraph import cost
 from vitgraph.contract import Context, Effect
+from vitgraph.cost import counts
 from vitgraph.errors import InputError
 from vitgraph.passes import pipeline
 from vitgraph.passes.reassociate_linear_attention import ReassociateLinearAttention
@@ -199,8 +199,8 @@ def test_never_costs_more_and_computes_the_same(n: int, d: int, m: int, e: int, 
     program = parse(text.format(b=1, n=n, d=d, m=m, e=e))
     result = run(ReassociateLinearAttention(), program)
     hold_to_effect(ReassociateLinearAttention(), program, result)
-    both = [cost.count(parse(each.format(b=1, n=n, d=d, m=m, e=e))).macs for each in (LEFT, RIGHT)]
-    assert cost.count(result).macs == min(both)
+    both = [counts.count(parse(each.format(b=1, n=n, d=d, m=m, e=e))).macs for each in (LEFT, RIGHT)]
+    assert counts.count(result).macs == min(both)
 
 
 def test_a_wrong_chain_would_be_noticed() -> None:

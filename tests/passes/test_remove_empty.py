@@ -14,7 +14,7 @@ from tests.passes.test_quantize import Noise, block
 from vitgraph.backends.ort import Ort
 from vitgraph.capture import capture_model
 from vitgraph.contract import Context
-from vitgraph.cost import count
+from vitgraph.cost.counts import count
 from vitgraph.errors import InputError
 from vitgraph.masks import lost
 from vitgraph.models import load_model

@@ -5,12 +5,12 @@ import torch
 
 from tests.harness import check
 from vitgraph import dialect
-from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.quantize import Quantize
 from vitgraph.passes.smooth import Smooth
 from vitgraph.pipeline import Pipeline
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.text import parse
 
 aten = torch.ops.aten

@@ -3,11 +3,11 @@ import torch
 
 from tests.harness import run
 from tests.passes.test_smooth import BEHIND_GELU, Noise
-from vitgraph.calibration import observe_channels
 from vitgraph.contract import Context
 from vitgraph.errors import InputError
 from vitgraph.passes.split_outliers import SplitOutliers
 from vitgraph.program import Program
+from vitgraph.quantizing.calibration import observe_channels
 from vitgraph.text import parse
 
 aten = torch.ops.aten

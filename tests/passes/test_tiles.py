@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.passes.test_nm_mask import MLP, Mixed
-from vitgraph.fisher import answer, energy
 from vitgraph.passes._tiles import LAMBDA, Curve, Tiling, by_gradients, by_magnitude, by_mean_gradient, cut, find_curves
+from vitgraph.quantizing.fisher import answer, energy
 from vitgraph.sites import find_sites
 from vitgraph.text import parse
 

@@ -5,10 +5,10 @@ import torch
 
 from tests.passes.test_nm_mask import MLP, Mixed
 from vitgraph.contract import Context
-from vitgraph.fisher import gradients
 from vitgraph.passes import _weight_fisher
 from vitgraph.passes._weight_fisher import block_width, weight_fisher
 from vitgraph.program import Program
+from vitgraph.quantizing.fisher import gradients
 from vitgraph.sites import find_sites
 from vitgraph.text import parse
 

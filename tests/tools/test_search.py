@@ -133,12 +133,12 @@ def test_stopped_and_started_again_it_does_not_train_twice(cli: Cli, monkeypatch
 
     whole = cli(*changed("-o", "whole"), "--json").json
     with monkeypatch.context() as patched:
-        patched.setattr("vitgraph.elsa.evolve", stop)
+        patched.setattr("vitgraph.search.elsa.evolve", stop)
         assert cli(*WORDS).status == 130
     assert not Path("out").exists()
     assert list(Path(".out.unfinished").glob("*.safetensors"))
     with monkeypatch.context() as patched:
-        patched.setattr("vitgraph.distill.Distiller.train", stop)
+        patched.setattr("vitgraph.training.distill.Distiller.train", stop)
         again = cli(*WORDS, "--json").json
     assert not Path(".out.unfinished").exists()
     assert again["population"] == whole["population"]

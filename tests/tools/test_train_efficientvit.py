@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from vitgraph.errors import InputError
-from vitgraph.images import open_images
+from vitgraph.images.image_set import open_images
 from vitgraph.models import LoadedModel, load_model
 from vitgraph.tools import train_efficientvit as subject
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from safetensors.torch import load
 
-from vitgraph.preprocess import Preprocessing
+from vitgraph.images.preprocess import Preprocessing
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer

@@ -11,7 +11,7 @@ from typing import cast
 from torch import nn
 
 from vitgraph.errors import InputError
-from vitgraph.preprocess import Preprocessing
+from vitgraph.images.preprocess import Preprocessing
 from vitgraph.sources.from_timm import read_timm_config
 from vitgraph.sources.source import ModelArgs, near_misses
 from vitgraph.weights import Convert

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from vitgraph import digits
-from vitgraph.preprocess import Preprocessing
+from vitgraph.images.preprocess import Preprocessing
 from vitgraph.sources.source import ModelArgs
 from vitgraph.weights import Convert
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 from torch import nn
 
 from vitgraph.errors import InputError
-from vitgraph.preprocess import Preprocessing, build
+from vitgraph.images.preprocess import Preprocessing, build
 from vitgraph.sources.hub import fetch
 from vitgraph.sources.source import ModelArgs, near_misses
 from vitgraph.weights import Convert

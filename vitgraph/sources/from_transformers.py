@@ -12,7 +12,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from vitgraph.errors import InputError
-from vitgraph.preprocess import Preprocessing, build
+from vitgraph.images.preprocess import Preprocessing, build
 from vitgraph.sources.source import ModelArgs
 from vitgraph.weights import Convert, StateDict
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from vitgraph.preprocess import Preprocessing
+from vitgraph.images.preprocess import Preprocessing
 from vitgraph.weights import Convert
 
 ModelArgs = Mapping[str, Any]

@@ -1,0 +1,106 @@
+"""The whole search on the embedded digits, small."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.search.test_supernet import space as digits_space
+from vitgraph.capture import capture_model
+from vitgraph.checkpoint import Checkpoint
+from vitgraph.digits import PREPROCESSING
+from vitgraph.images.image_set import open_images
+from vitgraph.models import load_model
+from vitgraph.passes._nm import nm_keep
+from vitgraph.search.elsa import Elsa, Result, Search, Trained
+from vitgraph.search.evolution import Evolution
+from vitgraph.search.levels import Budget, flops
+from vitgraph.tools.graph_cost import prepare
+from vitgraph.training.distill import Schedule
+
+SMALL = Elsa(
+    Schedule(epochs=1, batch=32, learning_rate=2e-4), Evolution(6, 2), held_out=40, rounds=3, judged=4
+)  # fmt: skip
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+def run(folder: Path | None = None, stop: tuple[str, int] | None = None, settings: Elsa = SMALL) -> tuple[Trained, Result, Search]:  # fmt: skip
+    """A search on 200 digits; `stop` says at which piece of work, and how far in it, the process dies."""
+    model = load_model("digits-vit")
+    program = prepare(capture_model(model))
+    cost = flops(program, digits_space())
+
+    def progress(what: str, done: int, total: int) -> None:
+        if stop is not None and what.startswith(stop[0]) and done >= stop[1]:
+            raise Stopped
+
+    images = open_images("digits:train", PREPROCESSING, limit=200)
+    checkpoint = Checkpoint(folder, "key")
+    search = Search(model.module, digits_space(), images, nm_keep, settings, checkpoint, progress)
+    trained = search.train()
+    return trained, search.choose(trained, cost, Budget("1.8x", cost.of(digits_space().dense) / 1.8)), search
+
+
+def same(first: tuple[Trained, Result, Search], second: tuple[Trained, Result, Search]) -> bool:
+    weights = [each[0].supernet.state_dict() for each in (first, second)]
+    return (
+        all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+        and first[1].subnets == second[1].subnets
+        and first[0].losses == second[0].losses
+    )
+
+
+@pytest.mark.slow
+def test_chooses_within_the_budget_and_no_worse_than_its_baselines() -> None:
+    trained, result, search = run()
+    cost = result.chosen.cost
+    assert cost <= result.baselines["dense"].cost / 1.8
+    for name in ("uniform", "ERK"):
+        assert result.baselines[name].cost <= result.baselines["dense"].cost / 1.8
+        assert result.chosen.score.accuracy >= result.baselines[name].score.accuracy
+    assert trained.images == (160, 40)
+    assert len(trained.losses) == 3
+    assert trained.policy.visits.sum() == 2 * 4 * len(search.space.layers)
+    before = dict(load_model("digits-vit").module.named_parameters())
+    after = dict(search.module.named_parameters())
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+    assert all(torch.equal(value, before[name]) for name, value in trained.original.named_parameters())
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_search_and_another_does_not() -> None:
+    first = run()
+    assert same(first, run())
+    other = replace(SMALL, schedule=replace(SMALL.schedule, seed=1))
+    assert not same(first, run(settings=other))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [("supernet", 4), ("policy, round 2", 2), ("search", 7)])
+def test_stopped_and_started_again_it_ends_the_same(stop: tuple[str, int], tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, stop)
+    kept = sorted(tmp_path.iterdir())
+    assert kept
+    again = run(tmp_path)
+    assert same(run(), again)
+    reached = list[str]()
+
+    def seen(what: str, done: int, total: int) -> None:
+        reached.append(what)
+
+    model = load_model("digits-vit")
+    search = Search(model.module, digits_space(), open_images("digits:train", PREPROCESSING, limit=200), nm_keep, SMALL, Checkpoint(tmp_path, "key"), seen)  # fmt: skip
+    search.train()
+    assert reached == []  # all of it was kept
+
+
+def test_nothing_is_held_out_where_there_is_too_little() -> None:
+    from vitgraph.errors import InputError
+
+    with pytest.raises(InputError, match="are to be held out"):
+        run(settings=replace(SMALL, held_out=150))

@@ -1,0 +1,61 @@
+"""One process, and several: a stand-in for accelerate's accelerator; `tests/tools/test_search.py` launches real ones."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from vitgraph.errors import InputError
+from vitgraph.training.processes import Processes
+
+
+def test_alone() -> None:
+    alone = Processes()
+    assert (alone.rank, alone.count, alone.device.type) == (0, 1, "cpu")
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    assert alone.prepare(model, optimizer) == (model, optimizer)
+    alone.backward(model(torch.ones(1, 2)).sum())
+    assert model.weight.grad is not None
+    assert alone.map(lambda item: item * item, [3, 1, 2]) == [9, 1, 4]
+
+
+def test_each_does_its_part_and_all_get_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    done, kept = list[int](), dict[int, list[Any]]()
+
+    def work(item: int) -> int:
+        done.append(item)
+        return -item
+
+    parts = [Processes(SimpleNamespace(process_index=rank, num_processes=2, device=torch.device("cpu"))) for rank in (0, 1)]  # fmt: skip
+
+    def keep(mine: list[Any]) -> list[Any]:
+        kept[len(kept)] = mine  # by rank
+        return mine
+
+    def gather(mine: list[Any]) -> list[Any]:
+        return kept[0] + kept[1]
+
+    monkeypatch.setitem(sys.modules, "accelerate.utils", SimpleNamespace(gather_object=keep))
+    assert [part.map(work, [5, 6, 7]) for part in parts] == [[-5, -7], [-6]]
+    assert done == [5, 7, 6]
+    monkeypatch.setitem(sys.modules, "accelerate.utils", SimpleNamespace(gather_object=gather))
+    assert [part.map(work, [5, 6, 7]) for part in parts] == [[-5, -6, -7]] * 2
+
+
+def test_an_accelerator_trains() -> None:
+    pytest.importorskip("accelerate")
+    accelerated = Processes.accelerated()
+    model, optimizer = accelerated.prepare(nn.Linear(2, 2), torch.optim.AdamW(nn.Linear(2, 2).parameters()))
+    accelerated.backward(model(torch.ones(1, 2, device=accelerated.device)).sum())
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert optimizer.param_groups
+
+
+def test_without_accelerate_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(InputError, match=r"pip install 'vitgraph\[accelerate\]'"):
+        Processes.accelerated()

@@ -1,0 +1,113 @@
+"""How much the output feels a change of a value inside: squared gradients, the diagonal of the Fisher information.
+
+For a classifier the second derivative of the divergence from its own answer is E[g gᵀ], where g is the gradient of
+-log p(y) for a y drawn from the model's answer (no label is needed). An error e at a value then costs about Σ g² e²: the
+weight that BRECQ (Li et al., arXiv 2102.05426, eq. 10) and PTQ4ViT (arXiv 2111.12293) give to errors. Without it the few
+tokens in which a vision transformer keeps huge numbers that hardly matter decide every choice.
+
+An output that is not `[images, classes]` is taken with normal noise: then the weight is that of its squared error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree
+
+from vitgraph.contract import Images
+from vitgraph.program import Program
+from vitgraph.quantizing.calibration import Point, Tap, filled_batches
+from vitgraph.quantizing.scales import BINS, Statistics
+
+SEED = 0
+Loss = Callable[[Any, torch.Generator], Tensor]
+"""From a model's output to a sum over images, each of which counts for itself."""
+
+
+def answer(output: Any, generator: torch.Generator) -> Tensor:
+    """Logits times noise of covariance diag(p) - p pᵀ, p the model's own answer; other outputs times plain noise."""
+    tensors = _floating(output)
+    noise = [torch.randn(t.shape, generator=generator) for t in tensors]
+    if len(tensors) == 1 and tensors[0].dim() == 2:
+        p = tensors[0].detach().softmax(-1)
+        noise = [p.sqrt() * noise[0] - p * (p.sqrt() * noise[0]).sum(-1, keepdim=True)]
+    return sum((t * n).sum() for t, n in zip(tensors, noise, strict=True))  # type: ignore[return-value]
+
+
+def energy(output: Any, generator: torch.Generator) -> Tensor:
+    """The mean square of what an image gives, which LPViT differentiates (arXiv 2407.02068); nothing is drawn."""
+    return sum(t.square().flatten(1).mean(1).sum() for t in _floating(output))  # type: ignore[return-value]
+
+
+def _floating(output: Any) -> list[Tensor]:
+    return [leaf for leaf in _pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def gradients(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    count: int,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    loss: Loss = answer,
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Values of `nodes` and the gradients that reach them, batch by batch, for the first `count` images.
+
+    They are those of the summed `loss`. Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    points = [Point(node) for node in nodes]
+    done = 0
+    for pixels, seen in filled_batches(program, images):
+        tap = Tap(program, points)
+        with torch.enable_grad():
+            output = tap.run(pixels.requires_grad_())
+            values = [tap.kept[point] for point in points]
+            untyped: Any = torch.autograd.grad(loss(output, generator), values, allow_unused=True)  # None where unused
+        pairs = zip(untyped, values, strict=True)
+        yield [v.detach() for v in values], [torch.zeros_like(v) if g is None else g for g, v in pairs]
+        done += seen
+        progress("calibration: gradients", min(done, count), min(count, len(images)))
+        if done >= count:
+            return
+
+
+def weights_at(
+    program: Program,
+    nodes: Sequence[fx.Node],
+    images: Images,
+    count: int,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Tensor]:
+    """The mean of g² at each node over images, divided by its mean over the value: the node's shape at batch 1."""
+    totals = list[Tensor]()
+    for _, found in gradients(program, nodes, images, count, progress):
+        squares = [
+            g.square().reshape(-1, *node.meta["type"].at(1)).sum(0) for g, node in zip(found, nodes, strict=True)
+        ]
+        totals = [a + b for a, b in zip(totals, squares, strict=True)] if totals else squares
+    return [total / total.mean().clamp(min=torch.finfo(total.dtype).tiny) for total in totals]
+
+
+def weigh(
+    program: Program,
+    points: Sequence[Point],
+    seen: Sequence[Statistics],
+    images: Images,
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[Statistics]:
+    """The same statistics with each magnitude counted by its squared gradient: an error's cost at the output.
+
+    A softmax inside an attention keeps its counts: it is judged by the attention's output.
+    """
+    nodes = [point.node for point in points if not point.inside]
+    found = [Statistics(each.largest, torch.zeros_like(each.counts)) for each in seen]
+    outside = [each for each, point in zip(found, points, strict=True) if not point.inside]
+    for values, felt in gradients(program, nodes, images, len(images), progress):
+        for each, value, gradient in zip(outside, values, felt, strict=True):
+            place = (value.abs().flatten() * (BINS / each.largest)).long().clamp(max=BINS - 1)
+            each.counts += torch.bincount(place, gradient.double().square().flatten(), BINS)
+    return [old if point.inside else new for old, new, point in zip(seen, found, points, strict=True)]

@@ -1,0 +1,198 @@
+"""Layer-wise N:M search by ELSA (Huang et al., arXiv 2409.09708): a supernet is trained once, then choices of levels are tried.
+
+1. The model becomes a supernet (`supernet`), trained by distillation from itself (`distill`), a sub-network a step, drawn by the
+   paper's policy (`sampling`).
+2. Choices within the budget are bred (`evolution`) and judged on images held out of training (`held_out`).
+3. The best one's weights are the supernet's own, inherited: its masks are the largest magnitudes of these.
+
+The authors search on the validation set; here it is a part of the training images, so that what is reported is no more than is so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import nn
+
+from vitgraph.checkpoint import Checkpoint
+from vitgraph.images.image_set import ImageSet
+from vitgraph.search.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
+from vitgraph.search.levels import Budget, Choice, Cost, Space, erk, uniform
+from vitgraph.search.sampling import Policy, lean
+from vitgraph.search.supernet import Frozen, Keep, Supernet
+from vitgraph.training.distill import Distiller, Schedule, seeded
+from vitgraph.training.held_out import Judge, Score, split
+from vitgraph.training.processes import Processes
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Elsa:
+    """The settings of a search; those of training and evolution have their own."""
+
+    schedule: Schedule = field(default_factory=Schedule)
+    evolution: Evolution = field(default_factory=Evolution)
+    held_out: int = 1000
+    """So many of the images are kept back to choose by."""
+    rounds: int = 10
+    """How many times during training the policy judges sub-networks, to learn from."""
+    judged: int = 50
+    """How many each time."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A supernet after its training; it serves any budget."""
+
+    supernet: Supernet
+    original: nn.Module
+    """A copy of the model as it came: the teacher."""
+    policy: Policy
+    losses: list[float]
+    """Mean of each part of the training."""
+    judge: Judge
+    images: tuple[int, int]
+    """How many were trained with and chosen by."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found."""
+
+    chosen: Subnet
+    baselines: dict[str, Subnet]
+    """`uniform` and `ERK` within the budget, and `dense`: all from the supernet's weights."""
+    subnets: list[Subnet]
+    """All that were judged, each once."""
+    original: Score
+    """Of the model as it came."""
+
+
+@dataclass
+class Search:
+    """One search: the model, which is trained in place, its space, and the images."""
+
+    module: nn.Module
+    space: Space
+    images: ImageSet
+    keep: Keep
+    settings: Elsa
+    checkpoint: Checkpoint
+    progress: Progress = lambda what, done, total: None
+    processes: Processes = field(default_factory=Processes)
+
+    def train(self) -> Trained:
+        """Train the supernet."""
+        training, held = split(self.images, self.settings.held_out, self.settings.schedule.seed)
+        supernet = Supernet(self.module, self.space, self.keep)
+        distiller = Distiller(supernet, self.module, training, self.settings.schedule, self.processes)
+        judge, policy = Judge(held, distiller.teacher, self.processes.device), Policy(self.space)
+        losses = self._train(supernet, distiller, policy, judge)
+        return Trained(supernet, distiller.teacher, policy, losses, judge, (len(training), len(held)))
+
+    def choose(self, trained: Trained, cost: Cost, budget: Budget) -> Result:
+        """Breed and judge choices within a budget."""
+        settings, limit = self.settings.evolution, budget.limit
+        frozen = Frozen(trained.supernet)
+        named = {"uniform": uniform(self.space, cost, limit), "ERK": erk(self.space, cost, limit)}
+        starts = [*named.values(), *self._drawn(trained.policy, cost, limit)]
+        subnets = evolve(self.space, cost, limit, self._judge_all(trained.judge, frozen), settings, starts)
+        scored = {each.choice: each for each in subnets}
+        dense = self.space.dense
+        score = trained.judge.score(lambda images: frozen.logits(images, dense))
+        baselines = {name: scored[choice] for name, choice in named.items()}
+        return Result(
+            chosen=best(subnets, settings.aim, limit),
+            baselines={**baselines, "dense": Subnet(dense, cost.of(dense), score, -1)},
+            subnets=subnets,
+            original=trained.judge.score(trained.original),
+        )
+
+    def _judge_all(self, judge: Judge, frozen: Frozen) -> JudgeAll:
+        """What scores a generation, and keeps the scores to go on from."""
+        population = self.settings.evolution.population
+        total = population * self.settings.evolution.generations
+
+        def judge_all(generation: int, choices: Sequence[Choice]) -> list[Score]:
+            part = self.settings.rounds + generation  # those of training have the numbers before
+            kept = self.checkpoint.read(part)
+            if kept is None:
+                scores = self._score(judge, frozen, choices, "search, sub-networks", generation * population, total)
+                kept = {"scores": torch.tensor([[s.accuracy, s.divergence] for s in scores], dtype=torch.float64)}
+                self.checkpoint.write(part, kept)
+            return [Score(float(row[0]), float(row[1])) for row in kept["scores"].reshape(-1, 2)]
+
+        return judge_all
+
+    def _drawn(self, policy: Policy, cost: Cost, limit: float) -> list[Choice]:
+        """Sub-networks that the policy draws at the end of training, brought to the budget."""
+        settings, generator = self.settings.evolution, seeded(self.settings.schedule.seed, "first generation")
+        drawn = [policy.draw(1.0, generator) for _ in range(settings.population)]
+        return [into_window(self.space, cost, limit, settings.window, each, settings.seed) for each in drawn]
+
+    def _train(self, supernet: Supernet, distiller: Distiller, policy: Policy, judge: Judge) -> list[float]:
+        """Train in rounds; after each, sub-networks are judged, the policy learns, and all of it is kept to go on from."""
+        steps, rounds = distiller.steps, min(self.settings.rounds, distiller.steps)
+        start, losses = self._resume(distiller, policy, rounds)
+
+        def draw(step: int) -> tuple[Choice]:
+            generator = seeded(self.settings.schedule.seed, "sub-network", step)
+            return (policy.draw(lean(step / max(1, steps - 1)), generator),)
+
+        def told(step: int) -> None:
+            self.progress("supernet training, steps", step, steps)
+
+        for each in range(start, rounds):
+            first, last = steps * each // rounds, steps * (each + 1) // rounds
+            losses.append(distiller.train(first, last, draw, told))
+            if each + 1 < rounds:
+                self._teach(policy, supernet, judge, each, last / steps)
+            so_far = {"losses": torch.tensor(losses, dtype=torch.float64)}
+            self.checkpoint.write(each, {**distiller.state(), **policy.state(), **so_far})
+            self.checkpoint.drop(each - 1)
+        return losses
+
+    def _resume(self, distiller: Distiller, policy: Policy, rounds: int) -> tuple[int, list[float]]:
+        """Go on from the last part that was kept: the number of the next one, and the losses so far."""
+        for each in reversed(range(rounds)):
+            state = self.checkpoint.read(each)
+            if state is not None:
+                policy.restore(state)
+                distiller.restore({name: value for name, value in state.items() if "." in name})
+                return each + 1, [float(loss) for loss in state["losses"]]
+        return 0, []
+
+    def _teach(self, policy: Policy, supernet: Supernet, judge: Judge, part: int, done: float) -> None:
+        """Draw sub-networks as training does now, judge them, and let the policy learn."""
+        generator = seeded(self.settings.schedule.seed, "judged", part)
+        choices = [policy.draw(lean(done), generator) for _ in range(self.settings.judged)]
+        frozen = Frozen(supernet)
+        policy.learn(
+            choices, [each.accuracy for each in self._score(judge, frozen, choices, f"policy, round {part + 1}")]
+        )
+
+    def _score(
+        self,
+        judge: Judge,
+        frozen: Frozen,
+        choices: Sequence[Choice],
+        what: str,
+        before: int = 0,
+        total: int | None = None,
+    ) -> list[Score]:
+        """The scores of sub-networks, with progress."""
+
+        def work(item: tuple[int, Choice]) -> Score:
+            score = judge.score(lambda images: frozen.logits(images, item[1]))
+            self.progress(what, before + item[0] + 1, total or len(choices))
+            return score
+
+        return self.processes.map(work, list(enumerate(choices)))
+
+
+def key_of(settings: Elsa, budget: Budget, space: Space) -> str:
+    """What the work depends on beside the model and the images, as text for a checkpoint's key."""
+    return f"{asdict(settings)} {budget} {space}"

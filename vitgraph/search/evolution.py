@@ -1,0 +1,125 @@
+"""Evolutionary search over choices of levels: better on held-out images, within a budget.
+
+NSGA-II (Deb et al., IEEE Trans. Evol. Comput. 6, 2002) as optuna has it breeds generations under two aims, score and cost. The
+budget is a window, as in ELSA (arXiv 2409.09708): a child outside of it is brought back by moving random layers one level at
+a time, before it is judged. ELSA's own loop (parents by roulette, half of the mutations to fill bins of FLOPs) is a hand-made
+form of the same; a sorted front with crowding keeps the window filled without bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+
+from vitgraph.search.levels import Choice, Cost, Space
+from vitgraph.training.distill import seeded
+from vitgraph.training.held_out import Score
+
+JudgeAll = Callable[[int, Sequence[Choice]], Sequence[Score]]
+"""The scores of choices; told which generation they are of."""
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """How long to search: ELSA's defaults."""
+
+    population: int = 50
+    generations: int = 20
+    window: float = 0.05
+    """How far under the budget a choice may cost, as a share of it."""
+    aim: str = "accuracy"
+    """What is to be high (`accuracy`) or low (`divergence`)."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A choice that was judged."""
+
+    choice: Choice
+    cost: float
+    score: Score
+    generation: int
+
+
+def evolve(
+    space: Space, cost: Cost, limit: float, judge: JudgeAll, settings: Evolution, starts: Sequence[Choice]
+) -> list[Subnet]:
+    """Every choice that was judged, each once, in order; the first generation has `starts` in it.
+
+    The same arguments and scores give the same choices: a search that was stopped is run again with the scores it had.
+    """
+    study, found = _study(settings), dict[Choice, Subnet]()
+
+    def fit(genes: Choice) -> Choice:
+        if genes in starts and cost.of(genes) <= limit:
+            return genes  # a baseline stays itself, though it may cost less than the window
+        return into_window(space, cost, limit, settings.window, genes, settings.seed)
+
+    for choice in list(dict.fromkeys(starts))[: settings.population]:
+        study.enqueue_trial({layer.path: place for layer, place in zip(space.layers, choice, strict=True)})
+    for generation in range(settings.generations):
+        trials = [study.ask() for _ in range(settings.population)]
+        choices = [fit(_genes(space, trial)) for trial in trials]
+        fresh = [choice for choice in dict.fromkeys(choices) if choice not in found]
+        for choice, score in zip(fresh, judge(generation, fresh), strict=True):
+            found[choice] = Subnet(choice, cost.of(choice), score, generation)
+        for trial, choice in zip(trials, choices, strict=True):
+            study.tell(trial, [merit(found[choice].score, settings.aim), found[choice].cost])
+    return list(found.values())
+
+
+def _study(settings: Evolution) -> Any:
+    optuna: Any = import_module("optuna")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.NSGAIISampler(population_size=settings.population, seed=settings.seed)
+    return optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+
+
+def _genes(space: Space, trial: Any) -> Choice:
+    places = [trial.suggest_categorical(layer.path, list(range(len(layer.levels)))) for layer in space.layers]
+    return tuple(int(place) for place in places)
+
+
+def into_window(space: Space, cost: Cost, limit: float, window: float, choice: Choice, seed: int) -> Choice:
+    """The choice with random layers moved a level at a time until it costs at most `limit`, and no less than `window` under it.
+
+    The same choice always ends in the same one. Where no step up fits any more, it stays under the window.
+    """
+    generator = seeded(seed, f"window {choice}")
+
+    def pick(options: list[Choice]) -> Choice:
+        return options[int(torch.randint(len(options), (1,), generator=generator))]
+
+    while cost.of(choice) > limit:
+        choice = pick([each for _, each in space.neighbours(choice, -1)])
+    while cost.of(choice) < limit * (1 - window):
+        higher = [each for _, each in space.neighbours(choice, 1) if cost.of(each) <= limit]
+        if not higher:
+            break
+        choice = pick(higher)
+    return choice
+
+
+def merit(score: Score, aim: str) -> float:
+    """What is maximized."""
+    return score.accuracy if aim == "accuracy" else -score.divergence
+
+
+def best(subnets: Sequence[Subnet], aim: str, limit: float) -> Subnet:
+    """The best of those that cost at most `limit`; of equals the one with the other aim better, then the cheapest."""
+    within = [each for each in subnets if each.cost <= limit]
+    return max(within, key=lambda each: (merit(each.score, aim), -each.score.divergence, -each.cost))
+
+
+def front(subnets: Sequence[Subnet], aim: str) -> list[Subnet]:
+    """Those that no other beats in score without costing more, by cost (the Pareto front)."""
+    found = list[Subnet]()
+    for each in sorted(subnets, key=lambda each: (each.cost, -merit(each.score, aim))):
+        if not found or merit(each.score, aim) > merit(found[-1].score, aim):
+            found.append(each)
+    return found

@@ -1,0 +1,1 @@
+"""Training a program again: distillation, images held out, one process or several."""
