@@ -5,7 +5,7 @@ weights it has: the same training for all, none trained further. Differences are
 
     python benchmarks/elsa.py --budgets 2.1x --train-data T --evaluate-data E --model M --weights W
 
-Without arguments it takes the CIFAR-10 ViT of the data folder, where that is at hand, and the FLOPs of uniform 2:4 and of ERK under it. With
+Without arguments it takes the CIFAR-10 ViT of the data folder, where that is at hand, and the FLOPs of uniform 2:4 and of the next ERK under it. With
 `--keep FOLDER` a run that was stopped goes on there.
 """
 
@@ -172,15 +172,13 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=None, help="as many as there are")
     parser.add_argument("--evaluate-data", default=str(DATA / "cifar10" / "test5000.zip"))
     parser.add_argument("--target", default="vegeta")
-    parser.add_argument(
-        "--budgets", nargs="+", default=["21.826M", "18.631M"], help="of uniform 2:4, and of ERK under it"
-    )
+    parser.add_argument("--budgets", nargs="+", default=["18.631M", "21.826M"], help="of ERK, and of uniform 2:4")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--held-out", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--judged", type=int, default=10)
-    parser.add_argument("--population", type=int, default=10)
+    parser.add_argument("--population", type=int, default=8)
     parser.add_argument("--generations", type=int, default=6)
     parser.add_argument("--aim", choices=("accuracy", "divergence"), default="accuracy")
     parser.add_argument("--seed", type=int, default=0)

@@ -1,13 +1,15 @@
 """The search itself, on scores that are a function of the choice."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.levels_model import COST, SPACE
-from vitgraph.search.evolution import Evolution, Subnet, best, evolve, front, into_window
+from vitgraph.search.evolution import GUESSES, Evolution, Subnet, best, evolve, front, guess, into_window
 from vitgraph.search.levels import Choice
 from vitgraph.training.held_out import Score
 
@@ -32,9 +34,7 @@ def search(
 
 
 def best_of_all() -> float:
-    places = range(3)
-    every = [(a, b, c, d) for a in places for b in places for c in places for d in places]
-    return max(toy(each).accuracy for each in every if COST.of(each) <= LIMIT)
+    return max(toy(each).accuracy for each in product(range(3), repeat=4) if COST.of(each) <= LIMIT)
 
 
 @pytest.mark.parametrize("aim", ["accuracy", "divergence"])
@@ -55,6 +55,21 @@ def test_every_choice_is_judged_once_and_the_start_is_among_them() -> None:
 def test_the_same_seed_gives_the_same_search() -> None:
     assert search(3) == search(3)
     assert [each.choice for each in search(3)] != [each.choice for each in search(4)]
+
+
+def test_a_linear_model_of_the_scores_names_the_best_of_linear_scores() -> None:
+    places = [each for each in product(range(3), repeat=4) if toy(each).accuracy < best_of_all()][::3]
+    found = [Subnet(each, COST.of(each), toy(each), 0) for each in places]
+    named = guess(SPACE, COST, LIMIT, found, "accuracy")
+    assert max(toy(each).accuracy for each in named) == best_of_all()
+    assert not set(named) & set(places)
+    assert all(COST.of(each) <= LIMIT for each in named)
+    assert len(set(named)) == len(named) <= GUESSES
+    worst = guess(
+        SPACE, COST, LIMIT, [replace(each, score=Score(-each.score.accuracy, 0)) for each in found], "accuracy"
+    )
+    assert max(toy(each).accuracy for each in worst) < best_of_all()
+    assert guess(SPACE, COST, LIMIT, [], "accuracy") == []
 
 
 @given(st.tuples(*[st.integers(0, 2)] * 4), st.integers(0, 5), st.floats(0, 0.5))

@@ -4,6 +4,9 @@ NSGA-II (Deb et al., IEEE Trans. Evol. Comput. 6, 2002) as optuna has it breeds 
 budget is a window, as in ELSA (arXiv 2409.09708): a child outside of it is brought back by moving random layers one level at
 a time, before it is judged. ELSA's own loop (parents by roulette, half of the mutations to fill bins of FLOPs) is a hand-made
 form of the same; a sorted front with crowding keeps the window filled without bins.
+
+ELSA draws genes by what each level of each layer has done so far. Here that is a linear model: a gain for each level of each layer,
+fitted to all scores, says where near the best there should be better ones, and each generation has some of these.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from importlib import import_module
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from vitgraph.search.levels import Choice, Cost, Space
 from vitgraph.training.distill import seeded
@@ -21,6 +25,11 @@ from vitgraph.training.held_out import Score
 
 JudgeAll = Callable[[int, Sequence[Choice]], Sequence[Score]]
 """The scores of choices; told which generation they are of."""
+
+
+GUESSES = 3
+"""How many of a generation the linear model names."""
+RIDGE = 2.0
 
 
 @dataclass(frozen=True)
@@ -53,16 +62,22 @@ def evolve(
 
     The same arguments and scores give the same choices: a search that was stopped is run again with the scores it had.
     """
-    study, found = _study(settings), dict[Choice, Subnet]()
+    study, found, named = _study(settings), dict[Choice, Subnet](), set[Choice]()
 
     def fit(genes: Choice) -> Choice:
-        if genes in starts and cost.of(genes) <= limit:
+        if genes in named and cost.of(genes) <= limit:
             return genes  # a baseline stays itself, though it may cost less than the window
         return into_window(space, cost, limit, settings.window, genes, settings.seed)
 
-    for choice in list(dict.fromkeys(starts))[: settings.population]:
+    def enqueue(choice: Choice) -> None:
+        named.add(choice)
         study.enqueue_trial({layer.path: place for layer, place in zip(space.layers, choice, strict=True)})
+
+    for choice in list(dict.fromkeys(starts))[: settings.population]:
+        enqueue(choice)
     for generation in range(settings.generations):
+        for choice in guess(space, cost, limit, list(found.values()), settings.aim):
+            enqueue(choice)
         trials = [study.ask() for _ in range(settings.population)]
         choices = [fit(_genes(space, trial)) for trial in trials]
         fresh = [choice for choice in dict.fromkeys(choices) if choice not in found]
@@ -83,6 +98,54 @@ def _study(settings: Evolution) -> Any:
 def _genes(space: Space, trial: Any) -> Choice:
     places = [trial.suggest_categorical(layer.path, list(range(len(layer.levels)))) for layer in space.layers]
     return tuple(int(place) for place in places)
+
+
+def guess(space: Space, cost: Cost, limit: float, found: Sequence[Subnet], aim: str) -> list[Choice]:
+    """Choices within the limit that a linear model of all scores expects most of, none of them judged yet; at most `GUESSES`.
+
+    From each of the best ones it climbs by one or two layers at a time.
+    """
+    if not found:
+        return []
+    gains = _gains(space, found, aim)
+
+    def expected(choice: Choice) -> float:
+        return float(sum(gains[layer, place] for layer, place in enumerate(choice)))
+
+    known, guesses = {each.choice for each in found}, list[Choice]()
+    for start in sorted(found, key=lambda each: -merit(each.score, aim))[:GUESSES]:
+        choice, better = start.choice, True
+        while better:
+            near = [each for each in _near(space, choice) if cost.of(each) <= limit]
+            highest = max(near, key=expected, default=choice)
+            better = expected(highest) > expected(choice) + 1e-9
+            choice = highest if better else choice
+        unseen = [each for each in (choice, *_near(space, choice)) if each not in known and cost.of(each) <= limit]
+        if unseen:
+            guesses.append(max(unseen, key=expected))
+            known.add(guesses[-1])
+    return guesses
+
+
+def _near(space: Space, choice: Choice) -> list[Choice]:
+    """Every choice that differs by a level in one layer, or in two of which one goes up and the other down."""
+    up, down = ([each for _, each in space.neighbours(choice, step)] for step in (1, -1))
+    swapped = [each for once in up for _, each in space.neighbours(once, -1)]
+    return list(dict.fromkeys(each for each in (*up, *down, *swapped) if each != choice))
+
+
+def _gains(space: Space, found: Sequence[Subnet], aim: str) -> Tensor:
+    """What each level of each layer adds to the merit, `[layers, levels]`: ridge regression on all that was judged."""
+    most = max(len(layer.levels) for layer in space.layers)
+    has = torch.zeros(len(found), len(space.layers), most, dtype=torch.float64)
+    for row, each in enumerate(found):
+        has[row, torch.arange(len(space.layers)), torch.tensor(each.choice)] = 1
+    merits = torch.tensor([merit(each.score, aim) for each in found], dtype=torch.float64)
+    inputs, outputs = has.flatten(1) - has.flatten(1).mean(0), merits - merits.mean()
+    normal = inputs.T @ inputs + RIDGE * torch.eye(inputs.shape[1], dtype=torch.float64)
+    untyped: Any = torch.linalg
+    solved: Tensor = untyped.solve(normal, inputs.T @ outputs)
+    return solved.view(len(space.layers), most)
 
 
 def into_window(space: Space, cost: Cost, limit: float, window: float, choice: Choice, seed: int) -> Choice:
