@@ -176,6 +176,25 @@ class Bench:
         }
 
 
+def block_sparse() -> list[dict[str, Any]]:
+    """The only kernel at hand that skips tiles, torch's product with a `sparse_bsr` weight on a CPU: dense time over its time."""
+    generator, found = torch.Generator().manual_seed(0), list[dict[str, Any]]()
+    x, weight = torch.randn(788, 192, generator=generator), torch.randn(768, 192, generator=generator)
+    for side in (16, 32, 64):
+        for kept in (0.75, 0.5, 0.2, 0.1):
+            tiles = torch.rand(768 // side, 192 // side, generator=generator) < kept
+            masked = weight * tiles.repeat_interleave(side, 0).repeat_interleave(side, 1)
+            blocks, times = masked.to_sparse_bsr((side, side)), ([], [])
+            for _ in range(TURNS):
+                for operand, taken in zip((masked, blocks), times, strict=True):
+                    start = time.perf_counter()
+                    torch.nn.functional.linear(x, operand)
+                    taken.append(time.perf_counter() - start)
+            dense, sparse = map(statistics.median, times)
+            found.append({"side": side, "kept": kept, "gain": round(dense / sparse, 3)})
+    return found
+
+
 def onnx_bytes(program: Program, folder: Path) -> int:
     """Of the ONNX file, with its data where that is apart."""
     lower(program, folder / "model.onnx")
@@ -229,7 +248,11 @@ def main() -> None:
     parser.add_argument("--budgets", nargs="*", type=float, default=list(BUDGETS))
     parser.add_argument("--results", type=Path, help="a JSON file that rows are kept in")
     parser.add_argument("--plot", type=Path, help="an SVG file; takes matplotlib")
+    parser.add_argument("--block-sparse", action="store_true", help="time a kernel that skips tiles, and nothing else")
     given = parser.parse_args()
+    if given.block_sparse:
+        print(json.dumps({"threads": torch.get_num_threads(), "gain of sparse_bsr": block_sparse()}, indent=1))
+        return
     absent = [
         str(each) for each in (CASES[given.case]["weights"], CASES[given.case]["calibration"][0]) if _absent(str(each))
     ]
