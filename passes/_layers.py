@@ -89,17 +89,19 @@ class _Stream:
     def __init__(self, program: Program, images: Images) -> None:
         self.program, self.images = program, len(images)
         self.units = all_units(program, images)
-        self.per_unit = self.units.shape[1]
+        self.per_unit = self.units.shape[0]
         self.portion = max(1, PORTION // self.per_unit)
 
     def gram(self, segment: Segment, source: fx.Node, chosen: dict[fx.Node, Choice]) -> Tensor:
         """Σ x xᵀ of the rows of `source`, `[K, K]`, over the images; not over those that fill a batch up."""
         nodes = segment.nodes[: segment.nodes.index(source) + 1] if source in segment.nodes else ()
         part, total = Segment(segment.start, source, nodes), None
-        for at in range(0, len(self.units), self.portion):
+        left = self.images
+        for units in self.units.portions(self.portion):
             with torch.no_grad():
-                x = run_segment(self.program, part, self.units[at : at + self.portion], _overrides(part, chosen))
-            rows = x.reshape(x.shape[0] * self.per_unit, -1, x.shape[-1])[: self.images - at * self.per_unit].float()
+                x = run_segment(self.program, part, units, _overrides(part, chosen))
+            rows = x.reshape(x.shape[0] * self.per_unit, -1, x.shape[-1])[:left].float()
+            left -= len(rows)
             some = torch.bmm(rows.transpose(1, 2), rows).double().sum(0)
             total = some if total is None else total + some
         assert total is not None

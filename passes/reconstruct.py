@@ -20,8 +20,9 @@ and gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -31,16 +32,18 @@ from vitgraph import dialect
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Context, Effect, Pass
 from vitgraph.errors import InputError
+from vitgraph.memory import give_back
 from vitgraph.passes._fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
 from vitgraph.program import Program
 from vitgraph.quantizing.calibration import all_units
 from vitgraph.quantizing.fisher import weights_at
 from vitgraph.segments import Overrides, Segment, advance, find_segments, run_segment
+from vitgraph.units import Units
 
 _PORTION = 8
-"""Units that are run at a time; of all images two values are held, the exact one and that of the quantized model."""
+"""Units that are run at a time; of all images two values are kept, the exact one and that of the quantized model."""
 
-_AT_ONCE = 4
+_AT_ONCE = 2
 """Units whose gradients are taken at a time: the intermediate values of a wide layer are the most that is held."""
 
 
@@ -81,6 +84,7 @@ class Reconstruct(Pass):
     def _fit_all(self, program: Program, segments: list[Segment], context: Context) -> None:
         assert context.calibration is not None
         fisher, teacher = _importance(program, segments, context), in_floating_point(program)
+        give_back(cycles=True)  # the copy without pairs
         checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
         noisy = exact = all_units(program, context.calibration)
         for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
@@ -89,7 +93,7 @@ class Reconstruct(Pass):
                 break
             exact = advance(program, segment, exact, teacher, keep=exact is noisy)
             quantized = as_quantized(segment)
-            parts = (run_segment(program, segment, part, quantized) for part in _portions(noisy))
+            parts = (run_segment(program, segment, part, quantized) for part in noisy.portions(_PORTION))
             before = _error(parts, exact, importance)
             kept = checkpoint.read(position)
             learned = (
@@ -99,7 +103,7 @@ class Reconstruct(Pass):
             learned.apply(program, segment)
             program.clean()  # the weights that were fitted are let go of
             noisy = advance(program, segment, noisy, quantized)
-            after = _error(_portions(noisy), exact, importance)
+            after = _error(noisy.portions(_PORTION), exact, importance)
             context.found.append(
                 {"segment": _where(segment), "error_before": round(before, 9), "error": round(after, 9)}
             )
@@ -109,7 +113,7 @@ class Reconstruct(Pass):
         self,
         program: Program,
         segment: Segment,
-        values: tuple[Tensor, Tensor],
+        values: tuple[Units, Units],
         importance: Tensor,
         before: float,
         position: int,
@@ -124,10 +128,11 @@ class Reconstruct(Pass):
         overrides: Overrides = fit.overrides
         generator = torch.Generator().manual_seed(self.seed + position)
         for step in range(self.iterations):
-            some = torch.randperm(len(x), generator=generator)[: self.batch]
+            some = [int(each) for each in torch.randperm(len(x), generator=generator)[: self.batch]]
             optimizer.zero_grad()
-            for few in _portions(some, _AT_ONCE):
-                error = run_segment(program, segment, x[few], overrides) - y[few]
+            for at in range(0, len(some), _AT_ONCE):
+                few = some[at : at + _AT_ONCE]
+                error = run_segment(program, segment, x.read(few), overrides) - y.read(few)
                 share = len(few) / len(some) / max(before, 1e-20)
                 torch.autograd.backward(share * (importance * error.square()).mean())
             penalty = fit.penalty(step / self.iterations)
@@ -155,16 +160,12 @@ def _is_weight_pair(program: Program, node: fx.Node) -> bool:
     return program.constant(plain) is not None
 
 
-def _portions(units: Tensor, size: int = _PORTION) -> Iterator[Tensor]:
-    for start in range(0, len(units), size):
-        yield units[start : start + size]
-
-
 @torch.no_grad()
-def _error(parts: Iterable[Tensor], exact: Tensor, importance: Tensor) -> float:
+def _error(parts: Iterable[Tensor], exact: Units, importance: Tensor) -> float:
     """The mean weighted squared error of values that come in portions."""
-    pairs = zip(parts, _portions(exact), strict=True)
-    return sum(float((importance * (value - wanted).square()).sum()) for value, wanted in pairs) / exact.numel()
+    pairs = zip(parts, exact.portions(_PORTION), strict=True)
+    total = sum(float((importance * (value - wanted).square()).sum()) for value, wanted in pairs)
+    return total / (len(exact) * prod(exact.shape))
 
 
 def _where(segment: Segment) -> str:

@@ -8,6 +8,7 @@ import torch
 from vitgraph import dialect
 from vitgraph.segments import advance, find_segments
 from vitgraph.text import parse
+from vitgraph.units import ROOM, Units
 
 aten = torch.ops.aten
 
@@ -33,18 +34,23 @@ def first_of(value: torch.Tensor, *_: Any) -> torch.Tensor:
     return value
 
 
+def whole_of(units: Units) -> torch.Tensor:
+    return torch.cat(list(units.portions(4)))
+
+
+@pytest.mark.parametrize("room", [ROOM, 0])
 @pytest.mark.parametrize("n", ["N", "1", "3"])
-def test_parts_in_a_row_give_the_whole(n: str) -> None:
+def test_parts_in_a_row_give_the_whole(n: str, room: int) -> None:
     program = parse(TWO_BRANCHES.format(n=n))
     segments = find_segments(program, is_linear)
     assert [(s.start.name, s.end.name) for s in segments] == [("x", "add_tensor"), ("add_tensor", "add_tensor_1")]
     unit = 1 if n == "N" else int(n)
     value = torch.randn(6, 5, 8)
-    units = value.reshape(-1, unit, 5, 8)
+    units = Units.of(value.reshape(-1, unit, 5, 8), room)
     for segment in segments:
         units = advance(program, segment, units, {}, portion=2, keep=True)
     whole = torch.cat([program.run(value[at : at + unit]) for at in range(0, 6, unit)])
-    torch.testing.assert_close(units.mean(2).reshape(whole.shape), whole)
+    torch.testing.assert_close(whole_of(units).mean(2).reshape(whole.shape), whole)
 
 
 def test_no_cut_falls_inside_a_branch() -> None:
@@ -57,12 +63,12 @@ def test_no_cut_falls_inside_a_branch() -> None:
 def test_advancing_takes_the_memory_of_what_it_leaves() -> None:
     """The residual stream of many images is held once; a value of another shape gets memory of its own."""
     program = parse(TWO_BRANCHES.format(n="N"))
-    units = torch.randn(6, 1, 5, 8)
+    units = Units.of(torch.randn(6, 1, 5, 8))
     (first, *_) = find_segments(program, is_linear)
     wanted = advance(program, first, units, {}, portion=2, keep=True)
     result = advance(program, first, units, {}, portion=4)
     assert result is units
-    torch.testing.assert_close(result, wanted)
+    torch.testing.assert_close(whole_of(result), whole_of(wanted))
 
 
 def test_a_part_may_ask_for_the_batch() -> None:
@@ -78,7 +84,7 @@ r1: f32[N, 5, 8] = aten.add.Tensor(x, z1)
     (segment, *_) = find_segments(program, is_linear)
     assert any(node.target is aten.sym_size.int for node in segment.nodes)
     wanted = units + torch.nn.functional.linear(units, program.tensor("a.weight"))
-    torch.testing.assert_close(advance(program, segment, units, {}, keep=True), wanted)
+    torch.testing.assert_close(whole_of(advance(program, segment, Units.of(units), {}, keep=True)), wanted)
 
 
 def test_an_override_takes_a_nodes_place() -> None:
@@ -86,8 +92,8 @@ def test_an_override_takes_a_nodes_place() -> None:
     first = find_segments(program, is_linear)[0]
     x = torch.randn(2, 1, 5, 8)
     linear = next(node for node in first.nodes if is_linear(node))
-    found = advance(program, first, x, {linear: first_of}, keep=True)
-    torch.testing.assert_close(found, 2 * x)
+    found = advance(program, first, Units.of(x), {linear: first_of}, keep=True)
+    torch.testing.assert_close(whole_of(found), 2 * x)
 
 
 def test_a_model_without_what_is_asked_for_has_no_segments() -> None:

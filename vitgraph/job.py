@@ -5,7 +5,6 @@ Like `vitgraph/compiler.py`, this file may look upward: it finds passes by name 
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitgraph.batch import Batch, parse_batch
 from vitgraph.errors import InputError
+from vitgraph.memory import give_back
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +63,7 @@ class Job:
         from torch import nn
 
         self.model = replace(self.model, module=nn.Identity())
-        gc.collect()
+        give_back(cycles=True)
 
 
 def prepare(

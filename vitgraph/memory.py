@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import resource
 import sys
 
@@ -13,12 +14,16 @@ def peak_rss_mb() -> int:
     return peak // (1024 if sys.platform != "darwin" else 1024 * 1024)
 
 
-def give_back() -> None:
+def give_back(cycles: bool = False) -> None:
     """Return freed memory to the system, where the C library can be asked to.
+
+    With `cycles`, what only refers to itself is freed first, as a graph that is no longer needed does: that takes a while.
 
     glibc keeps blocks of up to 32 MB for itself once it has seen one of that size, which after a pass over a model's
     weights are about as many bytes as the model has.
     """
+    if cycles:
+        gc.collect()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
         if trim is not None:

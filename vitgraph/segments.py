@@ -15,6 +15,7 @@ from torch import Tensor, fx
 
 from vitgraph.program import Program
 from vitgraph.tensor_type import TensorType
+from vitgraph.units import Units
 
 Overrides = Mapping[fx.Node, Callable[..., Any]]
 """What to compute in place of a node: called with the values of its arguments (of a `get_attr`: with none)."""
@@ -96,17 +97,20 @@ def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) ->
 
 
 def advance(
-    program: Program, segment: Segment, units: Tensor, overrides: Overrides, portion: int = 8, *, keep: bool = False
-) -> Tensor:
-    """The same for many units, in portions and without gradients; in the memory of `units` where the shape stays.
+    program: Program, segment: Segment, units: Units, overrides: Overrides, portion: int = 8, *, keep: bool = False
+) -> Units:
+    """The same for many units, in portions and without gradients; in the room of `units` where the value's shape stays.
 
     So the residual stream of many images in a large model is held once. With `keep`, `units` is left as it is.
     """
+    result, at = None, 0
     with torch.no_grad():
-        first = run_segment(program, segment, units[:portion], overrides)
-        stays = first.shape[1:] == units.shape[1:] and not keep
-        result = units if stays else first.new_empty((len(units), *first.shape[1:]))
-        result[:portion] = first
-        for at in range(portion, len(units), portion):
-            result[at : at + portion] = run_segment(program, segment, units[at : at + portion], overrides)
-        return result
+        for part in units.portions(portion):
+            value = run_segment(program, segment, part, overrides)
+            if result is None:
+                stays = value.shape[1:] == units.shape and not keep
+                result = units if stays else Units(len(units), value.shape[1:])
+            result.write(at, value)
+            at += len(value)
+    assert result is not None
+    return result

@@ -19,6 +19,7 @@ from vitgraph.dialect import probabilities
 from vitgraph.errors import InputError
 from vitgraph.program import Program
 from vitgraph.quantizing.scales import BINS, SMALLEST, Statistics
+from vitgraph.units import Units
 
 
 @dataclass(frozen=True)
@@ -193,13 +194,13 @@ def filled_batches(program: Program, images: Images) -> Iterator[tuple[Tensor, i
         yield (_fill(pixels, size) if isinstance(batch, int) and count < size else pixels), count
 
 
-def all_units(program: Program, images: Images) -> Tensor:
-    """The images as units of the program, one run of its graph each: `[units, batch, C, H, W]`, the batch 1 where it is unknown."""
+def all_units(program: Program, images: Images) -> Units:
+    """The images as units of the program, one run of its graph each: `[batch, C, H, W]`, the batch 1 where it is unknown."""
     shape = program.input_types()[0].at(1)
-    units, at = torch.empty(-(-len(images) // shape[0]), *shape), 0
+    units, at = Units(-(-len(images) // shape[0]), shape), 0
     for pixels, _ in filled_batches(program, images):
         some = pixels.reshape(-1, *shape)
-        units[at : at + len(some)] = some
+        units.write(at, some)
         at += len(some)
     return units
 
