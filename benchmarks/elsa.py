@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=10)
     parser.add_argument("--population", type=int, default=8)
     parser.add_argument("--generations", type=int, default=6)
-    parser.add_argument("--aim", choices=("accuracy", "divergence"), default="accuracy")
+    parser.add_argument("--aim", choices=("accuracy", "divergence"), default="divergence")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder to go on from")
     given = parser.parse_args()

@@ -34,7 +34,7 @@ def search(
         str, typer.Option(metavar="2.9x|6.06G|0.8ms", help="Times fewer FLOPs than dense, FLOPs, or estimated ms.")
     ],
     train_data: Annotated[
-        str, typer.Option(metavar="DIR|ZIP", help="Training images; labels, where there are some, are chosen by.")
+        str, typer.Option(metavar="DIR|ZIP", help="Training images; labels, where there are some, tell their accuracy.")
     ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")

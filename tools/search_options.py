@@ -52,8 +52,8 @@ class SearchSettings:
     generations: Annotated[int, typer.Option(min=1, rich_help_panel=_EVOLUTION)] = 20
     aim: Annotated[
         Aim,
-        typer.Option(help="Choose by top-1, or by the divergence from the dense model.", rich_help_panel=_EVOLUTION),
-    ] = Aim.ACCURACY
+        typer.Option(help="Choose by the divergence from the dense model, or by top-1.", rich_help_panel=_EVOLUTION),
+    ] = Aim.DIVERGENCE
 
     def elsa(self, seed: int) -> Elsa:
         """The same as the core takes it."""

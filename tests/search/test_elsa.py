@@ -61,7 +61,7 @@ def test_chooses_within_the_budget_and_no_worse_than_its_baselines() -> None:
     assert cost <= result.baselines["dense"].cost / 1.8
     for name in ("uniform", "ERK"):
         assert result.baselines[name].cost <= result.baselines["dense"].cost / 1.8
-        assert result.chosen.score.accuracy >= result.baselines[name].score.accuracy
+        assert result.chosen.score.divergence <= result.baselines[name].score.divergence
     assert trained.images == (160, 40)
     assert len(trained.losses) == 3
     assert trained.policy.visits.sum() == 2 * 4 * len(search.space.layers)

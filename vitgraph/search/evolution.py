@@ -40,8 +40,8 @@ class Evolution:
     generations: int = 20
     window: float = 0.05
     """How far under the budget a choice may cost, as a share of it."""
-    aim: str = "accuracy"
-    """What is to be high (`accuracy`) or low (`divergence`)."""
+    aim: str = "divergence"
+    """What is to be low (`divergence`) or high (`accuracy`, as in the paper)."""
     seed: int = 0
 
 
