@@ -26,8 +26,8 @@ _CLIPS = (1.0, 0.7, 0.5, 0.35)
 IMAGES = 16
 ROWS = 1024
 """About so many rows (tokens) are kept of each linear, from so many images."""
-_ROOM = 1 << 26
-"""Numbers that all rows may hold together, 256 MiB: of a model as wide as DeiT-Base fewer rows are kept."""
+_ROOM = 1 << 25
+"""Numbers that all rows may hold together, 128 MiB: of a model as wide as DeiT-Small fewer rows are kept."""
 _LOUD = 2
 """How many of them are a batch's largest: outliers are rare, and decide."""
 SPARE = 0.3
