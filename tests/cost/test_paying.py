@@ -66,6 +66,21 @@ def test_evidence_goes_before_the_estimate() -> None:
         judged("a100", 64, {"other": None})
 
 
+def test_linears_of_one_module_are_kept_or_taken_back_together() -> None:
+    """A selector names a module: taking back one of its linears would take back the other."""
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
+    program = pipeline(STEPS).run(capture(TwoLayers(), torch.randn(1, 196, 64)), Context())
+    for node in program.calls(torch.ops.aten.linear.default):
+        node.meta["path"] = "both"
+    for at, entry in enumerate(next(each for each in program.ledger if each["name"] == "nm-mask")["found"]):
+        entry.update(masked="both", place=at)
+    narrow, wide = judge_masks(program, get_target("a100"), 8)
+    assert narrow.pays
+    assert wide.pays
+    assert narrow.why.startswith("another linear of this module pays; it by itself: estimated")
+    assert narrow.estimated_us_dense != wide.estimated_us_dense
+
+
 def test_sites_are_added_to_what_every_mask_skips() -> None:
     before = pipeline("canonicalize,nm-mask{skip=[a]},nm-mask{n=1 only=[b]},materialize")
     after = without_masks(before, ["c", "d"])

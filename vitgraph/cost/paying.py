@@ -16,7 +16,7 @@ from vitgraph.cost.kernel import Kernel
 from vitgraph.cost.roofline import Roofline, roofline
 from vitgraph.cost.workload import DENSE
 from vitgraph.errors import InputError
-from vitgraph.masks import pattern_of
+from vitgraph.masks import pattern_of, places
 from vitgraph.pipeline import Pipeline
 from vitgraph.program import Program
 from vitgraph.target import Target
@@ -88,7 +88,8 @@ def judge_masks(program: Program, target: Target, batch: int = 1, evidence: Evid
             f"--evidence: its layers name none of the {len(masked)} masked sites, {masked[0]['masked']} the first;"
             " give the layers of this model's engine"
         )
-    kernels = {kernel.path: kernel for kernel in find_kernels(program) if kernel.weights}
+    weighted = [kernel for kernel in find_kernels(program) if kernel.weights]
+    kernels = dict(zip(places(kernel.path for kernel in weighted), weighted, strict=True))
     line = roofline(target)
     found = list[Verdict]()
     for entry in masked:
@@ -98,10 +99,18 @@ def judge_masks(program: Program, target: Target, batch: int = 1, evidence: Evid
             why = f"the builder took {taken}" if taken else "the builder took a dense kernel"
             found.append(_verdict(entry, None, None, taken is not None, why))
         elif isinstance(line, Roofline):
-            found.append(_estimated(entry, kernels[site], line, batch))
+            found.append(_estimated(entry, kernels[site, entry.get("place", 0)], line, batch))
         else:
             found.append(_verdict(entry, None, None, False, f"the evidence does not name it, and {line}"))
-    return found
+    kept = {
+        verdict.site for verdict in found if verdict.pays
+    }  # a module's linears are skipped together, or none of them
+    return [
+        replace(verdict, pays=True, why=f"another linear of this module pays; it by itself: {verdict.why}")
+        if verdict.site in kept and not verdict.pays
+        else verdict
+        for verdict in found
+    ]
 
 
 def _masked(ledger: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
