@@ -28,7 +28,7 @@ def run_vitgraph(*words: str | Path, **environment: str) -> subprocess.Completed
     """The same with any exit status, as long as no traceback is shown."""
     command = [sys.executable, "-m", "vitgraph.tools.cli", *map(str, words)]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=900, env={**os.environ, **environment}
+        command, check=False, capture_output=True, text=True, timeout=2400, env={**os.environ, **environment}
     )
     assert "Traceback" not in done.stderr
     return done
