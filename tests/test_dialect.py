@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from tests.harness import hold_to_text
 from vitgraph import dialect
-from vitgraph.program import Program, load, save
+from vitgraph.program import Program
+from vitgraph.program_file import load, save
 from vitgraph.text import parse
 from vitgraph.verify import verify
 

@@ -27,7 +27,8 @@ from vitgraph.instruments import Verify
 from vitgraph.masks import declared, lost
 from vitgraph.packing import Packing
 from vitgraph.passes import pipeline
-from vitgraph.program import Program, load, save
+from vitgraph.program import Program
+from vitgraph.program_file import load, save
 from vitgraph.sites import BLOCK_ROLES, find_sites, path_of, weight_of
 from vitgraph.target import get_target
 from vitgraph.text import parse

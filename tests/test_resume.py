@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vitgraph.output_folder import unfinished
+from vitgraph.outputs import unfinished
 
 pytestmark = pytest.mark.slow
 

@@ -96,7 +96,7 @@ def _metric(
 
 def run_command(text: str, program: Program) -> str | None:
     """Save the program, run the command on it, and say what became of that; exit status 0 is good."""
-    from vitgraph.program import save
+    from vitgraph.program_file import save
 
     with tempfile.TemporaryDirectory(prefix="vitgraph-") as folder:
         file = Path(folder) / "program.safetensors"

@@ -67,7 +67,7 @@ def _predict(
     from vitgraph.accuracy import predict
     from vitgraph.backends import find_backend
     from vitgraph.images.image_set import open_images
-    from vitgraph.program import load
+    from vitgraph.program_file import load
 
     source: Any = out / "model.onnx"
     if on is On.EAGER:

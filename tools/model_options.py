@@ -118,7 +118,7 @@ def program_file(folder: Path) -> Path | None:
 
 def read_program(path: Path) -> Program:
     """Read a saved program or the one in a folder."""
-    from vitgraph.program import load
+    from vitgraph.program_file import load
 
     return load(program_file(path) or path)
 

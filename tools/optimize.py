@@ -99,7 +99,7 @@ def optimize(
     }
     if output is None:
         return Answer(data | {"text": str(done)}, str(done))
-    from vitgraph.program import save
+    from vitgraph.program_file import save
 
     save(done, output)
     return Answer(

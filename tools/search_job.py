@@ -20,11 +20,10 @@ from vitgraph.checkpoint import Checkpoint
 from vitgraph.contract import Refusal
 from vitgraph.images.image_set import ImageSet, open_images
 from vitgraph.models import LoadedModel
-from vitgraph.output_folder import check_output, unfinished, whole_folder
+from vitgraph.outputs import check_output, unfinished, whole_folder, write_whole
 from vitgraph.passes import ORDER, find_pass
 from vitgraph.passes._nm import nm_keep
 from vitgraph.pipeline import Pipeline, build_pass
-from vitgraph.program import write_whole
 from vitgraph.recipe import Recipe, load_recipe
 from vitgraph.search.elsa import Result, Search, Trained, key_of
 from vitgraph.search.levels import (

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from vitgraph.passes import pipeline as _pipeline
     from vitgraph.pipeline import Pipeline as Pipeline
     from vitgraph.program import Program as Program
-    from vitgraph.program import load as load
-    from vitgraph.program import save as save
+    from vitgraph.program_file import load as load
+    from vitgraph.program_file import save as save
     from vitgraph.report import Report as Report
     from vitgraph.report import read_report as read_report
     from vitgraph.sites import find_sites as find_sites
@@ -65,8 +65,8 @@ _HOME = {
     "read_pipeline": "passes:pipeline",
     "Pipeline": "pipeline",
     "Program": "program",
-    "load": "program",
-    "save": "program",
+    "load": "program_file",
+    "save": "program_file",
     "Report": "report",
     "read_report": "report",
     "find_sites": "sites",

@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vitgraph.contract import Images
-from vitgraph.program import Program, write_whole
+from vitgraph.outputs import write_whole
+from vitgraph.program import Program
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import CheckFailed, InputError
 from vitgraph.job import Job, Progress, prepare
-from vitgraph.output_folder import check_output, unfinished, whole_folder
+from vitgraph.outputs import check_output, unfinished, whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,7 +105,7 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     from vitgraph.backends._onnx import lower
     from vitgraph.backends._planned import plan_engine
     from vitgraph.capture import capture_model
-    from vitgraph.program import save
+    from vitgraph.program_file import save
     from vitgraph.text import show
 
     with job.timed("capture"):

@@ -2,24 +2,18 @@
 
 The graph holds placeholders, `get_attr` of weights and constants, calls of operators, and one output. Every node
 carries `meta["type"]` (see `tensor_type`) and `meta["path"]`, the path of the module it came from.
-
-A Program is saved as one safetensors file: the tensors, and the graph's text in the file's metadata. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
 
-from vitgraph.errors import InputError
 from vitgraph.tensor_type import TensorType, Type, infer
 
 Form = Literal["captured", "canonical"]
@@ -171,61 +165,3 @@ def fill_types(program: Program) -> None:
             node.meta["type"] = TensorType(tensor.dtype, tuple(tensor.shape))
         elif node.op == "call_function":
             node.meta["type"] = infer_node(node)
-
-
-def save(program: Program, path: Path) -> None:
-    """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes."""
-    from safetensors.torch import save as to_bytes
-
-    header = {"text": str(program), "provenance": program.provenance, "ledger": program.ledger}
-    # one entry only: safetensors writes several in an order of its own, another one each time
-    metadata = {"vitgraph": json.dumps(header, sort_keys=True)}
-    tensors = dict[str, Tensor]()
-    taken = set[int]()  # safetensors wants every tensor to have memory of its own
-    for name, tensor in program.tensors().items():
-        whole = tensor.detach().contiguous()
-        shared = whole.untyped_storage().data_ptr() in taken or whole.untyped_storage().nbytes() > whole.nbytes
-        tensors[name] = whole.clone() if shared else whole
-        taken.add(tensors[name].untyped_storage().data_ptr())
-    write_whole(path, to_bytes(tensors, metadata=metadata))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place and move it there, so that nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def load(path: Path) -> Program:
-    """Read what `save` wrote, or the folder that holds it; `InputError` for anything else."""
-    from safetensors import SafetensorError, safe_open
-
-    from vitgraph.text import TextError, parse
-
-    file = path / "program.safetensors" if path.is_dir() else path
-    untyped: Any = safe_open
-    try:
-        with untyped(file, framework="pt") as reader:
-            metadata: dict[str, str] = reader.metadata() or {}
-            tensors: dict[str, Tensor] = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`"
-        ) from error
-    if "vitgraph" not in metadata:
-        raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
-    try:
-        header: Any = json.loads(metadata["vitgraph"])
-        program = parse(header["text"], tensors)
-        program.provenance, program.ledger = header["provenance"], header["ledger"]
-    except (TextError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: its graph can't be read (was it written by another version?): {error}") from error
-    return program

@@ -17,7 +17,8 @@ from vitgraph.passes import pipeline
 from vitgraph.passes.assign_precision import AssignPrecision
 from vitgraph.passes.materialize import Materialize
 from vitgraph.passes.quantize import Quantize
-from vitgraph.program import Program, load, save
+from vitgraph.program import Program
+from vitgraph.program_file import load, save
 from vitgraph.target import all_targets, get_target
 from vitgraph.text import parse, show
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.planted import installed
 from tests.tools.conftest import Cli
-from vitgraph.program import load
+from vitgraph.program_file import load
 from vitgraph.text import parse, show
 
 

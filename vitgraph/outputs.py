@@ -1,7 +1,8 @@
-"""The folder that a compilation or a search leaves: checked before the work, and there whole or not at all."""
+"""What a command leaves, a file or a folder: checked before the work, and there whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Generator
@@ -51,4 +52,18 @@ def whole_folder(out: Path, force: bool) -> Generator[Path]:
             folder.rename(out)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file beside its place and move it there, so that nobody ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
         raise
