@@ -102,6 +102,7 @@ class Reconstruct(Pass):
             checkpoint.write(position, learned.tensors)
             learned.apply(program, segment)
             program.clean()  # the weights that were fitted are let go of
+            give_back()
             noisy = advance(program, segment, noisy, quantized)
             after = _error(noisy.portions(_PORTION), exact, importance)
             context.found.append(

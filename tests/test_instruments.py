@@ -1,5 +1,6 @@
 """Instruments: each is shown a fault it must notice, and a pass it must leave alone."""
 
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.instruments import Compare, Dump, Memory, Reproducer, Verify
 from vitgraph.passes import pipeline
 from vitgraph.pipeline import Instrument, Pipeline
-from vitgraph.program import Program, load
+from vitgraph.program import Program
+from vitgraph.program_file import load
 from vitgraph.text import parse, show
 
 aten = torch.ops.aten
@@ -92,6 +94,20 @@ def test_verify_objects(work: Callable[[Program], None], said: str) -> None:
 
 def test_verify_lets_a_valid_rewrite_pass() -> None:
     run(scaled(2.0), [Verify()])
+
+
+def test_verify_keeps_no_weight_that_a_pass_replaces() -> None:
+    """A large model's weights are not held twice while a pass runs."""
+    program = parse(PLAIN)
+    old = weakref.ref(program.tensor("fc1.weight"))
+    watching = Verify()
+    watching.before(Doing(), program, Context())
+    linear = program.calls(aten.linear.default)[0]
+    linear.update_arg(1, program.constant_node(linear, "fc1.other", program.tensor("fc1.weight").detach() * 2))
+    assert old() is not None  # the program itself has it until it is cleaned
+    program.clean()
+    assert old() is None
+    watching.after(Doing(), program, Context(), {})
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from weakref import ref
 
 from torch import Tensor
 
@@ -14,7 +15,8 @@ from vitgraph.contract import Context, Effect, Pass, PassError
 from vitgraph.memory import peak_rss_mb
 from vitgraph.numerics import measure, objection, record, site_snr
 from vitgraph.pipeline import show_pass
-from vitgraph.program import Program, save
+from vitgraph.program import Program
+from vitgraph.program_file import save
 from vitgraph.text import show
 from vitgraph.verify import check
 
@@ -36,18 +38,19 @@ class Verify(Quiet):
     """After each pass: is the graph valid, is the signature the same, did the pass write into a tensor it was given?"""
 
     def __init__(self) -> None:
-        self._tensors = dict[str, tuple[Tensor, int]]()
+        self._tensors = dict[str, tuple[ref[Tensor], int]]()
         self._signature = ""
 
     def before(self, step: Pass, program: Program, context: Context) -> None:
-        """Remember the signature and the version of every tensor."""
-        self._tensors = {name: (tensor, tensor._version) for name, tensor in program.tensors().items()}
+        """Remember the signature and the version of every tensor, without keeping those that the pass replaces in memory."""
+        self._tensors = {name: (ref(tensor), tensor._version) for name, tensor in program.tensors().items()}
         self._signature = _signature(program)
 
     def after(self, step: Pass, program: Program, context: Context, entry: dict[str, Any]) -> None:
         """Raise `PassError` on any complaint."""
         check(program, f"pass {step.name!r}")
-        written = [name for name, (tensor, version) in self._tensors.items() if tensor._version != version]
+        seen = ((name, alive(), version) for name, (alive, version) in self._tensors.items())
+        written = [name for name, tensor, version in seen if tensor is not None and tensor._version != version]
         if written:
             raise PassError(f"pass {step.name!r} wrote into {', '.join(written[:5])}; a pass registers new tensors")
         if _signature(program) != self._signature:
