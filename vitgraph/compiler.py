@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from vitgraph.backends._onnx_model import OnnxModel
     from vitgraph.cost.paying import Paying
     from vitgraph.images.preprocess import PreprocessingOptions
-    from vitgraph.pipeline import Pipeline
     from vitgraph.program import Program
     from vitgraph.report import AccuracyPart, Report
 
@@ -77,13 +75,16 @@ def compile_model(
         _write_report(report, folder)
     shutil.rmtree(job.scratch, ignore_errors=True)
     if report.complaints:
-        raise CheckFailed(_broken(report, out))
+        from vitgraph.describe import broken
+
+        raise CheckFailed(broken(report, out))
     return report
 
 
 def _compile(job: Job, folder: Path) -> Report:
     from vitgraph.backends._contract import judge_patterns
     from vitgraph.backends.trt import unbuildable_why
+    from vitgraph.describe import judge_drop
     from vitgraph.memory import peak_rss_mb
 
     report, model, planned = _rewrite(job, folder)
@@ -94,7 +95,7 @@ def _compile(job: Job, folder: Path) -> Report:
     else:
         _write_device_build(job, folder)
         report.complaints = [asdict(complaint) for complaint in judge_patterns(planned)]
-    report.complaints += _judge_drop(job.pipeline, report)
+    report.complaints += judge_drop(job.pipeline, report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)
     return report
@@ -105,6 +106,7 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     from vitgraph.backends._onnx import lower
     from vitgraph.backends._planned import plan_engine
     from vitgraph.capture import capture_model
+    from vitgraph.describe import describe
     from vitgraph.program_file import save
     from vitgraph.text import show
 
@@ -117,7 +119,7 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
     with job.timed("lower"):
         model = lower(program, folder / "model.onnx")
-    report = _describe(job, captured, program)
+    report = describe(job, captured, program)
     report.accuracy, report.accuracy_why = _evaluate(job, captured, model.path, "model.onnx")
     if paying is not None:
         report.paying = paying.against(report.accuracy)
@@ -175,52 +177,6 @@ def _probe(job: Job) -> Tensor:
     return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
 
 
-def _describe(job: Job, captured: Program, program: Program) -> Report:
-    """The report as far as the program itself tells it."""
-    from vitgraph.cost.cost_report import describe_cost
-    from vitgraph.report import ModelPart, Report
-    from vitgraph.sites import find_sites
-    from vitgraph.softmax import find_attentions
-
-    model = job.model
-    kinds = dict[str, int]()
-    for kind, _ in find_attentions(program):
-        kinds[kind] = kinds.get(kind, 0) + 1
-    cost = describe_cost(captured, program, job.batch.best) if program.form == "canonical" else {}
-    linears = find_sites(program).linears if program.form == "canonical" else ()
-    return Report(
-        vitgraph=version("vitgraph"),
-        model=ModelPart(
-            name=model.name,
-            source=model.source,
-            parameters=model.parameters,
-            input=["N" if job.batch.dynamic else job.batch.best, *model.input_shape],
-            weights_sha256=model.weights_sha256,
-            weights=str(model.weights),
-            notes=list(model.notes),
-        ),
-        target=job.target.name,
-        recipe=job.recipe.name,
-        pipeline=str(job.pipeline),
-        batch=str(job.batch),
-        preprocessing=json.loads(model.preprocessing.to_json()),
-        calibration=None
-        if job.calibration is None
-        else {
-            "source": job.calibration.source,
-            "kind": job.calibration.kind,
-            "images": len(job.calibration),
-            "data_sha256": job.calibration.sha256,
-        },
-        passes=program.ledger,
-        sites={"linear": len(linears), "attention": kinds},
-        cost=cost,
-        latency_why="no GPU was asked; `vitgraph bench` measures ONNX Runtime on a CPU",
-        seconds={},
-        peak_rss_mb=0,
-    )
-
-
 def _write_report(report: Report, folder: Path) -> None:
     from vitgraph.report import write_html
 
@@ -235,36 +191,6 @@ def _write_recipe(job: Job, folder: Path) -> None:
     again = Recipe(job.recipe.name, job.recipe.description, job.pipeline)
     (folder / "recipe.yaml").write_text(again.to_yaml(), encoding="utf-8")
     (folder / "pipeline.txt").write_text(f"{job.pipeline}\n", encoding="utf-8")
-
-
-def _judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
-    """A complaint where `max_drop` is missed: by the measured drop where there is one, else by the expected one."""
-    bound: float | None = next((getattr(step, "max_drop", None) for step in steps.passes if step.name == "place"), None)
-    entries = [each for entry in report.passes for each in entry.get("found", []) if "placement" in each]
-    if bound is None or not entries:
-        return []
-    expected, accuracy = entries[-1]["expected_drop"], report.accuracy
-    if accuracy is None or accuracy.top1 is None or accuracy.top1_reference is None:
-        drop, why = (
-            expected,
-            f"expected from {entries[-1]['images']} calibration images; no labelled images measured it",
-        )
-    else:
-        drop = round(accuracy.top1_reference - accuracy.top1, 3)
-        why = f"measured on {accuracy.images} images; {expected:g} were expected from calibration images"
-    if drop <= bound:
-        return []
-    found = f"{drop:g} points with {entries[-1]['int8_linears']} linears in INT8"
-    return [
-        {"site": report.model.name, "planned": f"at most {bound:g} points of top-1 lost", "found": found, "why": why}
-    ]
-
-
-def _broken(report: Report, out: Path) -> str:
-    lines = [f"  {c['site']}: planned {c['planned']}, found {c['found']} ({c['why']})" for c in report.complaints]
-    return f"the compilation breaks its contract at {len(lines)} site(s); {out} is kept and says so\n" + "\n".join(
-        lines
-    )
 
 
 def _evaluate(job: Job, captured: Program, model: Path, what: str) -> tuple[AccuracyPart | None, str | None]:
