@@ -1,38 +1,44 @@
-"""An N:M level for each linear by ELSA, beside uniform N:M and ERK at equal FLOPs: one supernet, several budgets, images that took no part.
+"""An N:M level for each linear by ELSA, beside ERK, uniform N:M and choices at random, on images that took no part.
 
-One JSON object on standard output, the table on standard error. All rows of a budget are sub-networks of the same trained supernet with the
-weights it has: the same training for all, none trained further. Differences are paired, image by image, with one standard error.
+One JSON object on standard output, the table on standard error. Each choice has the weights of the supernet that was trained for the budget; those of the
+model as it came, with nothing trained; and those that come of training it alone, from the model as it came, the same for all. Differences are
+paired, image by image, with one standard error.
 
-    python benchmarks/elsa.py --budgets 2.1x --train-data T --evaluate-data E --model M --weights W
+    python benchmarks/elsa.py --budget 2.1x --train-data T --evaluate-data E --model M --weights W
 
-Without arguments it takes the CIFAR-10 ViT of the data folder, where that is at hand, and the FLOPs of uniform 2:4 and of the next ERK under it. With
+Without arguments it takes the CIFAR-10 ViT of the data folder, where that is at hand, and the FLOPs of the next ERK under uniform 2:4. With
 `--keep FOLDER` a run that was stopped goes on there.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vitgraph import capture_model, find_sites, get_target, load_model, open_images
 from vitgraph.checkpoint import Checkpoint
+from vitgraph.images.image_set import ImageSet
 from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.passes._nm import nm_keep
-from vitgraph.search.elsa import Elsa, Search, Trained
-from vitgraph.search.evolution import Evolution, Subnet, best
-from vitgraph.search.levels import Choice, find_space, flops, read_budget
-from vitgraph.search.supernet import Frozen
+from vitgraph.search.elsa import Elsa, Search, Trained, key_of
+from vitgraph.search.evolution import Evolution, into_window
+from vitgraph.search.levels import Choice, Cost, Space, find_space, flops, read_budget
+from vitgraph.search.supernet import Frozen, Supernet
 from vitgraph.tools.graph_cost import prepare
-from vitgraph.training.distill import Schedule
-from vitgraph.training.held_out import check_apart
+from vitgraph.training.distill import Distiller, Schedule, seeded
+from vitgraph.training.held_out import Logits, check_apart, split
+from vitgraph.training.processes import Processes
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))
@@ -45,11 +51,13 @@ CIFAR = {
     "mlp_ratio": 2,
     "num_classes": 10,
 }
+RANDOM = 5
+"""So many choices at random, whose mean is compared."""
 PIXELS = ("32", "0.4914,0.4822,0.4465", "0.2470,0.2435,0.2616", "32x32", "none", None)
 
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
-    """Train once, search for each budget, and run all that is compared on the evaluation images."""
+    """Train, search, and run all that is compared on the evaluation images."""
     start = time.perf_counter()
     own = given.model is None
     model = load_model(
@@ -71,42 +79,80 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         rounds=given.rounds,
         judged=given.judged,
     )
-    training = f"{settings.schedule} {settings.held_out} {settings.rounds} {settings.judged} {space}"
-    checkpoint = Checkpoint.of(given.keep, program, training, images)
-    search = Search(model.module, space, images, nm_keep, settings, checkpoint, Told())
+    budget = read_budget(given.budget, space, cost)
+    checkpoint = Checkpoint.of(given.keep, program, key_of(settings, budget, space), images)
+    search = Search(model.module, space, cost, budget, images, nm_keep, settings, checkpoint, Told())
     trained = search.train()
     seconds = {"training": round(time.perf_counter() - start, 1)}
-    measure = Measured(trained, [(pixels, torch.as_tensor(labels)) for pixels, labels in evaluation.batches(250)])
+    result = search.choose(trained)
+    seconds["both"] = round(time.perf_counter() - start, 1)
+    frozen, on = Frozen(trained.supernet), Evaluation(evaluation, trained.original)
+    named = {
+        "ELSA": [result.chosen.choice],
+        "ERK": [result.baselines["ERK"].choice],
+        "uniform": [result.baselines["uniform"].choice],
+        f"{RANDOM} at random": at_random(space, cost, budget.limit, given.seed),
+    }
     rows = list[dict[str, Any]]()
-    for text in given.budgets:
-        start = time.perf_counter()
-        budget = read_budget(text, space, cost)
-        own_key = f"{checkpoint.key}-{text}-{given.population}x{given.generations}-{given.aim}"
-        search.checkpoint = Checkpoint(given.keep, own_key)
-        result = search.choose(trained, cost, budget)
-        seconds[text] = round(time.perf_counter() - start, 1)
-        erk = result.baselines["ERK"]
-        named = {"ELSA": result.chosen, **result.baselines}
-        if erk.cost < budget.limit * (1 - settings.evolution.window):
-            named["ELSA at ERK's FLOPs"] = best(result.subnets, given.aim, erk.cost)
-        rows += [measure.row(text, name, each, result.chosen.choice) for name, each in named.items() if name != "dense"]
-        for row in rows[-len(named) + 1 :]:
+
+    def add(weights: str, outcomes: dict[str, Outcome]) -> None:
+        for name, outcome in outcomes.items():
+            row = {
+                "weights": weights,
+                "name": name,
+                "choices": ["".join(map(str, each)) for each in named[name]],
+                "mflops": round(sum(map(cost.of, named[name])) / len(named[name]) / 1e6, 3),
+                **outcome.row(outcomes["ELSA"]),
+            }
+            rows.append(row)
             print(show(row), file=sys.stderr, flush=True)
+
+    def add_inherited(weights: str, frozen: Frozen) -> None:
+        add(weights, {name: on.mean([on.inherited(frozen, each) for each in found]) for name, found in named.items()})
+
+    add_inherited("supernet", frozen)
+    add_inherited("as it came", Frozen(Supernet(trained.original, space, nm_keep).eval()))
+    for count in given.alone:
+        rivals = {name: trained_alone(search, trained, named[name][0], count) for name in ("ELSA", "ERK")}
+        add(f"alone, {count}", {name: on.of(each) for name, each in rivals.items()})
     return {
         "model": model.name if not own else "vit_cifar10_p4_d128_l4_h4",
         "linears": len(find_sites(program).linears),
         "target": given.target,
+        "budget": given.budget,
+        "seed": given.seed,
         "trained_with": trained.images[0],
         "held_out": trained.images[1],
         "evaluation_images": len(evaluation),
         "threads": torch.get_num_threads(),
-        "top1_as_it_came": measure.percent(None),
-        "top1_supernet_dense": measure.percent(space.dense),
+        "as_it_came": on.of(trained.original).row(None),
+        "supernet_dense": on.inherited(frozen, space.dense).row(None),
         "losses": [round(each, 4) for each in trained.losses],
         "open": ["".join(str(int(each)) for each in row) for row in trained.policy.open],
         "seconds": seconds,
         "rows": rows,
     }
+
+
+def at_random(space: Space, cost: Cost, limit: float, seed: int) -> list[Choice]:
+    """Choices that cost the budget, to a hundredth: what it is worth to choose, uniform N:M being had at few costs."""
+    generator = seeded(seed, "compared at random")
+    drawn = [
+        tuple(int(torch.randint(len(layer.levels), (1,), generator=generator)) for layer in space.layers)
+        for _ in range(RANDOM)
+    ]
+    return [into_window(space, cost, limit, 0.01, each, seed) for each in drawn]
+
+
+def trained_alone(search: Search, trained: Trained, choice: Choice, count: int) -> Logits:
+    """The model as it came, trained with this choice alone on `count` of the training images."""
+    training, _ = split(search.images, search.settings.held_out, search.settings.schedule.seed)
+    student = Supernet(copy.deepcopy(trained.original).requires_grad_(True), search.space, search.keep)
+    schedule = replace(search.settings.schedule, epochs=1)
+    distiller = Distiller(student, trained.original, training.take(range(count)), schedule, Processes())
+    distiller.train(0, distiller.steps, lambda step: (choice,), lambda step: None)
+    frozen = Frozen(student)
+    return lambda pixels: frozen.logits(pixels, choice)
 
 
 class Told:
@@ -122,45 +168,60 @@ class Told:
             print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
 
-class Measured:
-    """Which evaluation images each sub-network gets right, each run once."""
+@dataclass(frozen=True)
+class Outcome:
+    """What a model comes to on each evaluation image: `right`, 1 or 0, and `divergence` from the model as it came; both `[images]`."""
 
-    def __init__(self, trained: Trained, batches: list[tuple[Tensor, Tensor]]) -> None:
-        self.original, self.frozen, self.batches = trained.original, Frozen(trained.supernet), batches
-        self.known = dict[Choice | None, Tensor]()
+    right: Tensor
+    divergence: Tensor
+
+    def row(self, elsa: Outcome | None) -> dict[str, float]:
+        """Means, and how many points and nats ELSA is ahead, paired, each with one standard error."""
+        found = {
+            "top1": round(100 * float(self.right.mean()), 2),
+            "divergence": round(float(self.divergence.mean()), 4),
+        }
+        if elsa is None or elsa is self:
+            return found
+        points, nats = 100 * (elsa.right - self.right), self.divergence - elsa.divergence
+        for name, gap, digits in (("ahead", points, 2), ("nearer", nats, 4)):
+            found[name] = round(float(gap.mean()), digits)
+            found[f"{name}_standard_error"] = round(float(gap.std()) / len(gap) ** 0.5, digits)
+        return found
+
+
+class Evaluation:
+    """The images that took no part, with the answers of the model as it came."""
+
+    def __init__(self, images: ImageSet, original: Logits) -> None:
+        batches = [(pixels, torch.as_tensor(labels)) for pixels, labels in images.batches(250)]
+        self.pixels, self.labels = [each for each, _ in batches], torch.cat([each for _, each in batches])
+        self.wanted = self._answers(original)
+
+    def of(self, model: Logits) -> Outcome:
+        """Run them all."""
+        found = self._answers(model)
+        divergence = (self.wanted.exp() * (self.wanted - found)).sum(-1)
+        return Outcome((found.argmax(-1) == self.labels).double(), divergence)
+
+    def inherited(self, frozen: Frozen, choice: Choice) -> Outcome:
+        """Run them through a sub-network with the supernet's weights."""
+        return self.of(lambda pixels: frozen.logits(pixels, choice))
+
+    def mean(self, outcomes: list[Outcome]) -> Outcome:
+        """Of several models, image by image."""
+        right, divergence = ([getattr(each, name) for each in outcomes] for name in ("right", "divergence"))
+        return Outcome(torch.stack(right).mean(0), torch.stack(divergence).mean(0))
 
     @torch.no_grad()
-    def right(self, choice: Choice | None) -> Tensor:
-        """1 for each image that is right, `[images]`; None is the model as it came."""
-        if choice not in self.known:
-            run = self.original if choice is None else lambda pixels: self.frozen.logits(pixels, choice)
-            self.known[choice] = torch.cat([(run(x).argmax(-1) == y).double() for x, y in self.batches])
-        return self.known[choice]
-
-    def percent(self, choice: Choice | None) -> float:
-        """Top-1."""
-        return round(100 * float(self.right(choice).mean()), 2)
-
-    def row(self, budget: str, name: str, subnet: Subnet, chosen: Choice) -> dict[str, Any]:
-        """One line of the table; `behind` is how many points it is under what ELSA chose."""
-        gap = self.right(chosen) - self.right(subnet.choice)
-        return {
-            "budget": budget,
-            "name": name,
-            "choice": "".join(map(str, subnet.choice)),
-            "mflops": round(subnet.cost / 1e6, 3),
-            "held_out_accuracy": round(subnet.score.accuracy, 2),
-            "held_out_divergence": round(subnet.score.divergence, 4),
-            "top1": self.percent(subnet.choice),
-            "behind": round(100 * float(gap.mean()), 2),
-            "behind_standard_error": round(100 * float(gap.std()) / len(gap) ** 0.5, 2),
-        }
+    def _answers(self, model: Logits) -> Tensor:
+        return functional.log_softmax(torch.cat([model(each) for each in self.pixels]).double(), -1)
 
 
 def show(row: dict[str, Any]) -> str:
     """One line."""
-    behind = f"{row['behind']:5.2f} ± {row['behind_standard_error']:.2f} under ELSA" if row["name"] != "ELSA" else ""
-    return f"{row['budget']:<9}{row['name']:<20} {row['mflops']:7.3f} M  held out {row['held_out_accuracy']:5.2f}  top-1 {row['top1']:5.2f}  {behind}"
+    ahead = f"ELSA ahead by {row['ahead']:5.2f} ± {row['ahead_standard_error']:.2f}" if "ahead" in row else ""
+    return f"{row['weights']:<14}{row['name']:<12} {row['mflops']:7.3f} M  top-1 {row['top1']:5.2f}  divergence {row['divergence']:.4f}  {ahead}"
 
 
 def main() -> None:
@@ -169,18 +230,25 @@ def main() -> None:
     parser.add_argument("--model", default=None, help="a timm name; the CIFAR-10 ViT of the data folder unless given")
     parser.add_argument("--weights", default=str(DATA / "weights" / "vit_cifar10_p4_d128_l4_h4.safetensors"))
     parser.add_argument("--train-data", default=str(DATA / "cifar10" / "train50000.zip"))
-    parser.add_argument("--train-images", type=int, default=None, help="as many as there are")
+    parser.add_argument("--train-images", type=int, default=30000)
     parser.add_argument("--evaluate-data", default=str(DATA / "cifar10" / "test5000.zip"))
     parser.add_argument("--target", default="vegeta")
-    parser.add_argument("--budgets", nargs="+", default=["18.631M", "21.826M"], help="of ERK, and of uniform 2:4")
+    parser.add_argument("--budget", default="18.631M", help="of an ERK choice under uniform 2:4, which has 21.826M")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
-    parser.add_argument("--held-out", type=int, default=1500)
+    parser.add_argument("--held-out", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--judged", type=int, default=10)
+    parser.add_argument("--judged", type=int, default=6)
     parser.add_argument("--population", type=int, default=8)
-    parser.add_argument("--generations", type=int, default=6)
+    parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--aim", choices=("accuracy", "divergence"), default="divergence")
+    parser.add_argument(
+        "--alone",
+        type=int,
+        nargs="*",
+        default=[3200, 12800],
+        help="images to train each choice alone with, from the model as it came",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, default=None, help="a folder to go on from")
     given = parser.parse_args()

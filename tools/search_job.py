@@ -27,9 +27,7 @@ from vitgraph.pipeline import Pipeline, build_pass
 from vitgraph.recipe import Recipe, load_recipe
 from vitgraph.search.elsa import Result, Search, Trained, key_of
 from vitgraph.search.levels import (
-    Budget,
     Choice,
-    Cost,
     Space,
     budget_unit,
     find_space,
@@ -77,8 +75,6 @@ class _Job:
     model: LoadedModel
     refused: list[Refusal]
     evaluation: ImageSet | None
-    cost: Cost
-    budget: Budget
     search: Search
 
 
@@ -89,8 +85,8 @@ def run(asked: Asked, method: str, progress: Progress) -> dict[str, Any]:
     processes = Processes.accelerated() if asked.searching.accelerate else Processes()
     job = _prepare(asked, processes, progress)
     trained = job.search.train()
-    result = job.search.choose(trained, job.cost, job.budget)
-    found = describe(job.search, trained, result, job.cost, job.budget)
+    result = job.search.choose(trained)
+    found = describe(job.search, trained, result)
     data = {"vitgraph": version("vitgraph"), "method": method, **_describe(job, asked), **found}
     _measure(job, trained, result, data, progress)
     data["seconds"] = round(time.perf_counter() - start, 1)
@@ -119,8 +115,8 @@ def _prepare(asked: Asked, processes: Processes, progress: Progress) -> _Job:
     evaluation = None if asked.evaluate is None else _open_evaluation(asked.evaluate, model, images)
     settings = asked.searching.elsa(asked.settings.seed)
     checkpoint = Checkpoint.of(unfinished(asked.out), program, key_of(settings, budget, space), images)
-    search = Search(model.module, space, images, nm_keep, settings, checkpoint, progress, processes)
-    return _Job(target, recipe, model, refused, evaluation, cost, budget, search)
+    search = Search(model.module, space, cost, budget, images, nm_keep, settings, checkpoint, progress, processes)
+    return _Job(target, recipe, model, refused, evaluation, search)
 
 
 def _open_evaluation(source: str, model: LoadedModel, images: ImageSet) -> ImageSet:
@@ -193,7 +189,7 @@ def _write(job: _Job, result: Result, data: dict[str, Any], folder: Path) -> Non
 
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in job.model.module.state_dict().items()}
     write_whole(folder / "weights.safetensors", save(state))
-    recipe = leveled(job.recipe, job.search.space, result.chosen.choice, f"{job.target.name}, {job.budget.text}")
+    recipe = leveled(job.recipe, job.search.space, result.chosen.choice, f"{job.target.name}, {job.search.budget.text}")
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     write_report(data, folder)
 

@@ -45,6 +45,10 @@ class SearchSettings:
     judged: Annotated[
         int, typer.Option(min=1, help="From how many sub-networks each time.", rich_help_panel=_TRAINING)
     ] = 50
+    pool: Annotated[
+        int,
+        typer.Option(min=1, help="Of so many drawn sub-networks one is trained.", rich_help_panel=_TRAINING),
+    ] = 50
     accelerate: Annotated[
         bool, typer.Option("--accelerate", help="Train as `accelerate launch` says.", rich_help_panel=_TRAINING)
     ] = False
@@ -63,4 +67,4 @@ class SearchSettings:
 
         schedule = Schedule(self.epochs, self.train_batch, self.learning_rate, augment=self.augment, seed=seed)
         evolution = Evolution(self.population, self.generations, aim=self.aim.value, seed=seed)
-        return Elsa(schedule, evolution, self.held_out, self.rounds, self.judged)
+        return Elsa(schedule, evolution, self.held_out, self.rounds, self.judged, self.pool)

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
+from tests.levels_model import COST, SPACE
 from tests.search.test_supernet import space as digits_space
 from vitgraph.capture import capture_model
 from vitgraph.checkpoint import Checkpoint
@@ -15,12 +17,14 @@ from vitgraph.models import load_model
 from vitgraph.passes._nm import nm_keep
 from vitgraph.search.elsa import Elsa, Result, Search, Trained
 from vitgraph.search.evolution import Evolution
-from vitgraph.search.levels import Budget, flops
+from vitgraph.search.levels import Budget, Choice, flops
+from vitgraph.search.sampling import Policy
+from vitgraph.search.sensitivity import Sensitivity
 from vitgraph.tools.graph_cost import prepare
-from vitgraph.training.distill import Schedule
+from vitgraph.training.distill import Schedule, seeded
 
 SMALL = Elsa(
-    Schedule(epochs=1, batch=32, learning_rate=2e-4), Evolution(6, 2), held_out=40, rounds=3, judged=4
+    Schedule(epochs=1, batch=32, learning_rate=2e-4), Evolution(6, 2), held_out=40, rounds=3, judged=4, pool=8
 )  # fmt: skip
 
 
@@ -40,9 +44,10 @@ def run(folder: Path | None = None, stop: tuple[str, int] | None = None, setting
 
     images = open_images("digits:train", PREPROCESSING, limit=200)
     checkpoint = Checkpoint(folder, "key")
-    search = Search(model.module, digits_space(), images, nm_keep, settings, checkpoint, progress)
+    budget = Budget("1.8x", cost.of(digits_space().dense) / 1.8)
+    search = Search(model.module, digits_space(), cost, budget, images, nm_keep, settings, checkpoint, progress)
     trained = search.train()
-    return trained, search.choose(trained, cost, Budget("1.8x", cost.of(digits_space().dense) / 1.8)), search
+    return trained, search.choose(trained), search
 
 
 def same(first: tuple[Trained, Result, Search], second: tuple[Trained, Result, Search]) -> bool:
@@ -57,6 +62,9 @@ def same(first: tuple[Trained, Result, Search], second: tuple[Trained, Result, S
 @pytest.mark.slow
 def test_chooses_within_the_budget_and_no_worse_than_its_baselines() -> None:
     trained, result, search = run()
+    assert bool((trained.sensitivity.alone[:, :-1] > 0).all())
+    assert bool((trained.sensitivity.alone[:, -1] == 0).all())
+    assert not trained.original.training
     cost = result.chosen.cost
     assert cost <= result.baselines["dense"].cost / 1.8
     for name in ("uniform", "ERK"):
@@ -80,7 +88,7 @@ def test_the_same_seed_gives_the_same_search_and_another_does_not() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop", [("supernet", 4), ("policy, round 2", 2), ("search", 7)])
+@pytest.mark.parametrize("stop", [("layers alone", 15), ("supernet", 4), ("policy, round 2", 2), ("search", 7)])
 def test_stopped_and_started_again_it_ends_the_same(stop: tuple[str, int], tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run(tmp_path, stop)
@@ -94,9 +102,27 @@ def test_stopped_and_started_again_it_ends_the_same(stop: tuple[str, int], tmp_p
         reached.append(what)
 
     model = load_model("digits-vit")
-    search = Search(model.module, digits_space(), open_images("digits:train", PREPROCESSING, limit=200), nm_keep, SMALL, Checkpoint(tmp_path, "key"), seen)  # fmt: skip
-    search.train()
+    replace(again[2], module=model.module, progress=seen).train()
     assert reached == []  # all of it was kept
+
+
+def test_of_a_pool_within_the_budget_the_one_that_bears_most_is_trained() -> None:
+    alone = Sensitivity.of(SPACE, [0.1, 0.05, 9.0, 5.0, *[0.1, 0.05] * 2])
+    limit = COST.of((1, 1, 1, 1))
+
+    def drawn(pool: int) -> list[Choice]:
+        images, settings = open_images("digits:train", PREPROCESSING, limit=4), replace(SMALL, pool=pool)
+        search = Search(nn.Identity(), SPACE, COST, Budget("", limit), images, nm_keep, settings, Checkpoint(None, ""))
+        draw = search._draw  # pyright: ignore[reportPrivateUsage]
+        return [draw(Policy(SPACE), alone, 1.0, seeded(0, "test", number)) for number in range(20)]
+
+    many, one = drawn(16), drawn(1)
+    assert all(COST.of(choice) <= limit for choice in many + one)
+    worst = [max(map(alone.expected, choices)) for choices in (many, one)]
+    assert worst[0] < 6
+    assert worst[1] > 9
+    assert len(set(one)) > 1
+    assert many == drawn(16)
 
 
 def test_nothing_is_held_out_where_there_is_too_little() -> None:

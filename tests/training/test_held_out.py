@@ -63,3 +63,15 @@ def test_without_labels_agreement_counts() -> None:
     assert not judge.labelled
     assert judge.score(lambda x: linear(x.flatten(1))).accuracy == 100
     assert judge.score(lambda x: -linear(x.flatten(1))).accuracy < 100
+
+
+def test_varied_views_are_the_same_for_all_and_those_of_the_seed() -> None:
+    images = open_images("digits:train", PREPROCESSING, limit=150)
+    linear = torch.nn.Linear(24 * 24, 10)
+    plain, first, again, other = (Judge(images, lambda x: linear(x.flatten(1)), seed=seed) for seed in (None, 0, 0, 1))
+    assert all(torch.equal(*both) for both in zip(first.batches, again.batches, strict=True))
+    assert torch.equal(first.reference, again.reference)
+    assert torch.equal(torch.cat(plain.batches), next(images.batches(150))[0])
+    assert not torch.equal(first.batches[0], plain.batches[0])
+    assert not torch.equal(first.batches[0], other.batches[0])
+    assert first.score(lambda x: linear(x.flatten(1))).divergence == pytest.approx(0, abs=1e-6)

@@ -1,9 +1,10 @@
 """Layer-wise N:M search by ELSA (Huang et al., arXiv 2409.09708): a supernet is trained once, then choices of levels are tried.
 
-1. The model becomes a supernet (`supernet`), trained by distillation from itself (`distill`), a sub-network a step, drawn by the
-   paper's policy (`sampling`).
-2. Choices within the budget are bred (`evolution`) and judged on images held out of training (`held_out`).
-3. The best one's weights are the supernet's own, inherited: its masks are the largest magnitudes of these.
+1. Each layer is tried alone at each of its levels (`sensitivity`).
+2. The model becomes a supernet (`supernet`), trained by distillation from itself (`distill`), a sub-network a step: of some that
+   the paper's policy draws (`sampling`), brought to the budget, the one that is expected to do best.
+3. Choices within the budget are bred (`evolution`) and judged on images held out of training (`held_out`).
+4. The best one's weights are the supernet's own, inherited: its masks are the largest magnitudes of these.
 
 The authors search on the validation set; here it is a part of the training images, so that what is reported is no more than is so.
 """
@@ -11,7 +12,7 @@ The authors search on the validation set; here it is a part of the training imag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import nn
@@ -21,12 +22,16 @@ from vitgraph.images.image_set import ImageSet
 from vitgraph.search.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
 from vitgraph.search.levels import Budget, Choice, Cost, Space, erk, uniform
 from vitgraph.search.sampling import Policy, lean
+from vitgraph.search.sensitivity import Sensitivity, lone
 from vitgraph.search.supernet import Frozen, Keep, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
 from vitgraph.training.held_out import Judge, Score, split
 from vitgraph.training.processes import Processes
 
 Progress = Callable[[str, int, int], None]
+
+PORTION = 10
+"""So many layers and levels are tried alone before that is kept."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,19 @@ class Elsa:
     """How many times during training the policy judges sub-networks, to learn from."""
     judged: int = 50
     """How many each time."""
+    pool: int = 50
+    """Of so many drawn sub-networks one is trained."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A supernet after its training; it serves any budget."""
+    """A supernet after its training for a budget."""
 
     supernet: Supernet
     original: nn.Module
     """A copy of the model as it came: the teacher."""
     policy: Policy
+    sensitivity: Sensitivity
     losses: list[float]
     """Mean of each part of the training."""
     judge: Judge
@@ -77,6 +85,8 @@ class Search:
 
     module: nn.Module
     space: Space
+    cost: Cost
+    budget: Budget
     images: ImageSet
     keep: Keep
     settings: Elsa
@@ -85,21 +95,25 @@ class Search:
     processes: Processes = field(default_factory=Processes)
 
     def train(self) -> Trained:
-        """Train the supernet."""
+        """Train the supernet for the budget."""
         training, held = split(self.images, self.settings.held_out, self.settings.schedule.seed)
         supernet = Supernet(self.module, self.space, self.keep)
-        distiller = Distiller(supernet, self.module, training, self.settings.schedule, self.processes)
-        judge, policy = Judge(held, distiller.teacher, self.processes.device), Policy(self.space)
-        losses = self._train(supernet, distiller, policy, judge)
-        return Trained(supernet, distiller.teacher, policy, losses, judge, (len(training), len(held)))
+        schedule, policy = self.settings.schedule, Policy(self.space)
+        distiller = Distiller(supernet, self.module, training, schedule, self.processes)
+        judge = Judge(held, distiller.teacher, self.processes.device, schedule.seed if schedule.augment else None)
+        sensitivity = self._try_alone(Supernet(distiller.teacher, self.space, self.keep).eval(), judge)
+        losses = self._train(supernet, distiller, policy, sensitivity, judge)
+        return Trained(supernet, distiller.teacher, policy, sensitivity, losses, judge, (len(training), len(held)))
 
-    def choose(self, trained: Trained, cost: Cost, budget: Budget) -> Result:
-        """Breed and judge choices within a budget."""
-        settings, limit = self.settings.evolution, budget.limit
+    def choose(self, trained: Trained) -> Result:
+        """Breed and judge choices within the budget."""
+        settings, cost, limit = self.settings.evolution, self.cost, self.budget.limit
         frozen = Frozen(trained.supernet)
         named = {"uniform": uniform(self.space, cost, limit), "ERK": erk(self.space, cost, limit)}
-        starts = [*named.values(), *self._drawn(trained.policy, cost, limit)]
-        subnets = evolve(self.space, cost, limit, self._judge_all(trained.judge, frozen), settings, starts)
+        generator = seeded(self.settings.schedule.seed, "first generation")
+        drawn = [self._draw(trained.policy, trained.sensitivity, 1.0, generator) for _ in range(settings.population)]
+        judge_all = self._judge_all(trained.judge, frozen)
+        subnets = evolve(self.space, cost, limit, judge_all, settings, [*named.values(), *drawn])
         scored = {each.choice: each for each in subnets}
         dense = self.space.dense
         score = trained.judge.score(lambda images: frozen.logits(images, dense))
@@ -110,6 +124,27 @@ class Search:
             subnets=subnets,
             original=trained.judge.score(trained.original),
         )
+
+    def _try_alone(self, original: Supernet, judge: Judge) -> Sensitivity:
+        """Each layer at each level, of the model as it came."""
+        checkpoint, frozen = replace(self.checkpoint, key=f"{self.checkpoint.key}-alone"), Frozen(original)
+        choices, found = lone(self.space), list[float]()
+        for part, start in enumerate(range(0, len(choices), PORTION)):
+            kept = checkpoint.read(part)
+            if kept is None:
+                some = choices[start : start + PORTION]
+                scores = self._score(judge, frozen, some, "layers alone", start, len(choices))
+                kept = {"alone": torch.tensor([each.divergence for each in scores], dtype=torch.float64)}
+                checkpoint.write(part, kept)
+            found += [float(each) for each in kept["alone"]]
+        return Sensitivity.of(self.space, found)
+
+    def _draw(self, policy: Policy, sensitivity: Sensitivity, epsilon: float, generator: torch.Generator) -> Choice:
+        """Of a pool that the policy draws, each brought to the budget, the one that is expected to lose least."""
+        window, seed, limit = self.settings.evolution.window, self.settings.evolution.seed, self.budget.limit
+        drawn = [policy.draw(epsilon, generator) for _ in range(self.settings.pool)]
+        within = [into_window(self.space, self.cost, limit, window, each, seed) for each in drawn]
+        return min(within, key=sensitivity.expected)
 
     def _judge_all(self, judge: Judge, frozen: Frozen) -> JudgeAll:
         """What scores a generation, and keeps the scores to go on from."""
@@ -127,20 +162,16 @@ class Search:
 
         return judge_all
 
-    def _drawn(self, policy: Policy, cost: Cost, limit: float) -> list[Choice]:
-        """Sub-networks that the policy draws at the end of training, brought to the budget."""
-        settings, generator = self.settings.evolution, seeded(self.settings.schedule.seed, "first generation")
-        drawn = [policy.draw(1.0, generator) for _ in range(settings.population)]
-        return [into_window(self.space, cost, limit, settings.window, each, settings.seed) for each in drawn]
-
-    def _train(self, supernet: Supernet, distiller: Distiller, policy: Policy, judge: Judge) -> list[float]:
+    def _train(
+        self, supernet: Supernet, distiller: Distiller, policy: Policy, sensitivity: Sensitivity, judge: Judge
+    ) -> list[float]:
         """Train in rounds; after each, sub-networks are judged, the policy learns, and all of it is kept to go on from."""
         steps, rounds = distiller.steps, min(self.settings.rounds, distiller.steps)
         start, losses = self._resume(distiller, policy, rounds)
 
         def draw(step: int) -> tuple[Choice]:
             generator = seeded(self.settings.schedule.seed, "sub-network", step)
-            return (policy.draw(lean(step / max(1, steps - 1)), generator),)
+            return (self._draw(policy, sensitivity, lean(step / max(1, steps - 1)), generator),)
 
         def told(step: int) -> None:
             self.progress("supernet training, steps", step, steps)
@@ -149,7 +180,12 @@ class Search:
             first, last = steps * each // rounds, steps * (each + 1) // rounds
             losses.append(distiller.train(first, last, draw, told))
             if each + 1 < rounds:
-                self._teach(policy, supernet, judge, each, last / steps)
+                generator = seeded(self.settings.schedule.seed, "judged", each)
+                choices = [
+                    self._draw(policy, sensitivity, lean(last / steps), generator) for _ in range(self.settings.judged)
+                ]
+                scores = self._score(judge, Frozen(supernet), choices, f"policy, round {each + 1}")
+                policy.learn(choices, [score.accuracy for score in scores])
             so_far = {"losses": torch.tensor(losses, dtype=torch.float64)}
             self.checkpoint.write(each, {**distiller.state(), **policy.state(), **so_far})
             self.checkpoint.drop(each - 1)
@@ -164,15 +200,6 @@ class Search:
                 distiller.restore({name: value for name, value in state.items() if "." in name})
                 return each + 1, [float(loss) for loss in state["losses"]]
         return 0, []
-
-    def _teach(self, policy: Policy, supernet: Supernet, judge: Judge, part: int, done: float) -> None:
-        """Draw sub-networks as training does now, judge them, and let the policy learn."""
-        generator = seeded(self.settings.schedule.seed, "judged", part)
-        choices = [policy.draw(lean(done), generator) for _ in range(self.settings.judged)]
-        frozen = Frozen(supernet)
-        policy.learn(
-            choices, [each.accuracy for each in self._score(judge, frozen, choices, f"policy, round {part + 1}")]
-        )
 
     def _score(
         self,

@@ -2,6 +2,7 @@
 
 method, model, target, budget, space   what was asked, and which layers could take which levels (`refused`: which not, and why)
 training, evolution, data              how, and on which images
+alone                                  the divergence of each layer at each level, nothing else masked
 dense, chosen, baselines               cost, score on the held-out images, `top1` on the evaluation images, level of each layer
 front                                  the Pareto front of all that were judged: best score for each cost
 population                             every choice that was judged, a digit a layer: the place of its level in `space`
@@ -20,18 +21,19 @@ from torch import Tensor
 
 from vitgraph.search.elsa import Result, Search, Trained
 from vitgraph.search.evolution import Subnet, front
-from vitgraph.search.levels import Budget, Choice, Cost, Space
+from vitgraph.search.levels import Choice, Space
 from vitgraph.training.held_out import Score
 
 
-def describe(search: Search, trained: Trained, result: Result, cost: Cost, budget: Budget) -> dict[str, Any]:
+def describe(search: Search, trained: Trained, result: Result) -> dict[str, Any]:
     """The keys of `search.json` that the search itself knows."""
-    settings, space = search.settings, search.space
+    settings, space, cost, budget = search.settings, search.space, search.cost, search.budget
     aim = settings.evolution.aim
     return {
         "budget": {"text": budget.text, "unit": cost.unit, "limit": budget.limit},
         "space": [_layer(space, index) for index in range(len(space.layers))],
-        "training": {**asdict(settings.schedule), "rounds": settings.rounds, "judged": settings.judged, "losses": trained.losses},
+        "training": {**asdict(settings.schedule), "rounds": settings.rounds, "judged": settings.judged, "pool": settings.pool, "losses": trained.losses},
+        "alone": [[round(float(value), 5) for value in row] for row in trained.sensitivity.alone],
         "policy": {"open": _whole(trained.policy.open), "visits": _whole(trained.policy.visits)},
         "evolution": asdict(settings.evolution),
         "images": {"trained_with": trained.images[0], "held_out": trained.images[1], "source": search.images.source},

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet
-from vitgraph.training.distill import seeded
+from vitgraph.training.distill import seeded, vary
 
 Logits = Callable[[Tensor], Tensor]
 """`[B, C, H, W]` to `[B, classes]`."""
@@ -53,10 +53,19 @@ def check_apart(images: ImageSet, evaluation: ImageSet) -> None:
 
 
 class Judge:
-    """The held-out images in memory, with the dense model's answers; scores models on them."""
+    """The held-out images in memory, with the dense model's answers; scores models on them.
 
-    def __init__(self, images: ImageSet, dense: Logits, device: torch.device | None = None) -> None:
-        self.batches = [pixels.to(device or "cpu") for pixels, _ in images.batches(BATCH)]
+    They may be images that the model learned from before it came here, and of which it knows more than of others. Mirrored and
+    shifted, by a `seed`, the same way for all, they are nearer to images that it never saw; without one they are as they are.
+    """
+
+    def __init__(
+        self, images: ImageSet, dense: Logits, device: torch.device | None = None, seed: int | None = None
+    ) -> None:
+        batches = [pixels for pixels, _ in images.batches(BATCH)]
+        if seed is not None:
+            batches = [vary(each, seeded(seed, "judged views", place)) for place, each in enumerate(batches)]
+        self.batches = [each.to(device or "cpu") for each in batches]
         self.labelled = images.labels is not None
         with torch.no_grad():
             self.reference = torch.cat([dense(pixels) for pixels in self.batches]).cpu()
