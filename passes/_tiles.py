@@ -18,7 +18,8 @@ from typing import Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.contract import Images
+from vitgraph.checkpoint import Checkpoint
+from vitgraph.contract import Context, Images
 from vitgraph.passes import _affine
 from vitgraph.program import Program
 from vitgraph.quantizing.fisher import Loss, answer, energy, gradients
@@ -91,6 +92,20 @@ class Curve:
         """The share of the weight's numbers that stays when the first k tiles are lost, `[count + 1]`, float64."""
         sizes = tiling.sizes()
         return 1 - _running(sizes, self.order) / sizes.sum()
+
+
+def kept_curves(program: Program, tiled: Tiled, score: Score, count: int, key: str, context: Context) -> list[Curve]:
+    """`find_curves` on the context's images, once: in its scratch folder the curves are kept under `key`."""
+    folder = None if score == "magnitude" else context.scratch
+    checkpoint = Checkpoint.of(folder, program, key, context.calibration)
+    kept = checkpoint.read(0)
+    if kept is not None:
+        return [Curve(kept[f"order {place}"], kept[f"loss {place}"]) for place in range(len(tiled))]
+    curves = find_curves(program, tiled, score, context.calibration, count, context.progress)
+    orders = {f"order {place}": curve.order for place, curve in enumerate(curves)}
+    losses = {f"loss {place}": curve.loss for place, curve in enumerate(curves)}
+    checkpoint.write(0, {**orders, **losses})
+    return curves
 
 
 def find_curves(

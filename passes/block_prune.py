@@ -31,7 +31,7 @@ from vitgraph.passes._block_fit import fit_in_order
 from vitgraph.passes._layers import Choice
 from vitgraph.passes._masks import insert_mask
 from vitgraph.passes._prunable import Prunable, parts_of, tiles_of, units_of
-from vitgraph.passes._tiles import Curve, Score, find_curves
+from vitgraph.passes._tiles import Curve, Score, kept_curves
 from vitgraph.program import Program
 from vitgraph.sites import BLOCK_ROLES, find_sites, path_of, select
 from vitgraph.target import Target
@@ -88,17 +88,33 @@ class BlockPrune(Pass):
 
     def run(self, program: Program, context: Context) -> None:
         """Prune the chosen sites. Raises `InputError` for options out of range, and for a budget that is out of reach."""
+        self.prune(program, self.curves(program, context), context)
+
+    def curves(self, program: Program, context: Context) -> list[Curve]:
+        """What each site that can be pruned costs the model as it loses more: the same curves for every budget."""
         self._check(program, context)
-        meter = find_meter(program, context, self.by, self.kind, self.batch)
-        chosen = self._prunable(program, context)
+        tiled = [(each.site, each.tiling) for _, each in self._prunable(program) if isinstance(each, Prunable)]
+        options = ("score", "images", "of", "rows", "cols", "only", "skip")
+        key = f"{self.name} curves {[getattr(self, option) for option in options]}"
+        with context.timed("calibration"):
+            return kept_curves(program, tiled, self.score, self.images, key, context)
+
+    def prune(self, program: Program, curves: Sequence[Curve], context: Context) -> None:
+        """Prune by the curves of this program, or of one like it; `InputError` for a budget that is out of reach."""
+        chosen = list[Prunable]()
+        for path, prunable in self._prunable(program):
+            if isinstance(prunable, str):
+                context.refuse(path, prunable)
+            else:
+                chosen.append(prunable)
         if not chosen and program.calls(dialect.mask):
             return
+        meter = find_meter(program, context, self.by, self.kind, self.batch)
+        parts = parts_of(chosen, curves, meter, self.power, self.least)
+        lost = self._allocate(parts, meter, context)
+        cuts = [cut for cut in map(_Cut, chosen, curves, parts, lost) if cut.lost and context.take(self.name, cut.path)]
+        keeps = {linear: keep for cut in cuts for linear, keep in cut.keeps(program).items()}
         with context.timed("calibration"):
-            tiled = [(each.site, each.tiling) for each in chosen]
-            curves = find_curves(program, tiled, self.score, context.calibration, self.images, context.progress)
-            lost = self._allocate(parts_of(chosen, curves, meter, self.power, self.least), meter, context)
-            cuts = [cut for cut in map(_Cut, chosen, curves, lost) if cut.lost and context.take(self.name, cut.path)]
-            keeps = {linear: keep for cut in cuts for linear, keep in cut.keeps(program).items()}
             fitted = self._fit(program, keeps, context)
         for linear, keep in keeps.items():
             insert_mask(program, linear, keep, fitted[linear].weight if linear in fitted else None)
@@ -135,20 +151,13 @@ class BlockPrune(Pass):
                 f"block-prune: {program.name} has several inputs, and images run along one; take score=magnitude"
             )
 
-    def _prunable(self, program: Program, context: Context) -> list[Prunable]:
-        """The chosen sites that can be pruned, in graph order; the others are refused."""
-        found = list[Prunable]()
-        roles = BLOCK_ROLES if self.of == "tiles" else _READERS
-        for site in select(find_sites(program).linears, self.only, self.skip, roles):
-            if self.of == "tiles":
-                prunable = tiles_of(site, self.rows, self.cols)
-            else:
-                prunable = units_of(program, site, self.multiple)
-            if isinstance(prunable, str):
-                context.refuse(site.path, prunable)
-            else:
-                found.append(prunable)
-        return found
+    def _prunable(self, program: Program) -> list[tuple[str, Prunable | str]]:
+        """The chosen sites in graph order, each by its path: what can be pruned of it, or why nothing can."""
+        if self.of == "tiles":
+            sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
+            return [(site.path, tiles_of(site, self.rows, self.cols)) for site in sites]
+        sites = select(find_sites(program).linears, self.only, self.skip, _READERS)
+        return [(site.path, units_of(program, site, self.multiple)) for site in sites]
 
     def _allocate(self, parts: Sequence[Part], meter: Meter, context: Context) -> list[int]:
         """How many each part loses; `InputError` where that is not enough."""
@@ -187,6 +196,7 @@ class _Cut:
 
     pruned: Prunable
     curve: Curve
+    part: Part
     lost: int
 
     @property
@@ -203,4 +213,5 @@ class _Cut:
         loss = float(self.curve.loss[self.lost] / self.curve.loss.max().clamp(min=1e-300))
         entry = {"pruned": self.path, "of": "tiles" if units is None else units.kind, "count": tiling.count}
         entry |= {"left": tiling.count - self.lost, "kept": round(share, 6), "saliency_lost": float(f"{loss:.6g}")}
+        entry["cost_left"] = round(self.part.cost(self.lost) / self.part.cost(0), 6)
         return entry if choice is None else {**entry, "output_lost": round(float(choice.lost), 6)}

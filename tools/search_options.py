@@ -1,17 +1,21 @@
-"""The options of `vitgraph search`: which linears get a level, how long to train, how long to search."""
+"""The options of `vitgraph search`: those of every method, and those that one has and another has not."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from vitgraph.errors import InputError
+from vitgraph.tools.pass_options import CalibrationSettings
 
 if TYPE_CHECKING:
     from vitgraph.search.elsa import Elsa
 
-_LEVELS, _TRAINING, _EVOLUTION = "Levels", "Supernet training", "Search"
+_TRAINING, _EVOLUTION = "elsa: supernet training", "elsa: search"
 
 
 class Aim(StrEnum):
@@ -22,18 +26,39 @@ class Aim(StrEnum):
 
 
 @dataclass(frozen=True)
-class SearchSettings:
-    """Which linears, how long to train, and how long to search."""
+class SiteSettings:
+    """Which linears a search is about; every method takes it."""
 
-    only: Annotated[
-        list[str],
-        typer.Option(metavar="SELECTOR", help="Linears that get a level: role, path or size.", rich_help_panel=_LEVELS),
-    ] = field(default_factory=list[str])
-    skip: Annotated[
-        list[str], typer.Option(metavar="SELECTOR", help="Linears that stay dense.", rich_help_panel=_LEVELS)
-    ] = field(default_factory=list[str])
+    only: Annotated[list[str], typer.Option(metavar="SELECTOR", help="Linears to choose for: role, path or size.")] = (
+        field(default_factory=list[str])
+    )
+    skip: Annotated[list[str], typer.Option(metavar="SELECTOR", help="Linears that stay dense.")] = field(
+        default_factory=list[str]
+    )
+
+
+@dataclass(frozen=True)
+class ElsaSettings:
+    """How long to train, and how long to search."""
+
+    train_data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR|ZIP",
+            help="Training images; labels, where there are some, tell their accuracy.",
+            show_default=False,
+            rich_help_panel=_TRAINING,
+        ),
+    ] = None
+    train_images: Annotated[
+        int | None,
+        typer.Option(min=2, help="How many of them; all unless given.", show_default=False, rich_help_panel=_TRAINING),
+    ] = None
     held_out: Annotated[
-        int, typer.Option(min=1, help="How many of the images are kept out of training, to choose by.")
+        int,
+        typer.Option(
+            min=1, help="How many of the images are kept out of training, to choose by.", rich_help_panel=_TRAINING
+        ),
     ] = 1000
     epochs: Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING)] = 3
     train_batch: Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING)] = 64
@@ -59,7 +84,7 @@ class SearchSettings:
         typer.Option(help="Choose by the divergence from the dense model, or by top-1.", rich_help_panel=_EVOLUTION),
     ] = Aim.DIVERGENCE
 
-    def elsa(self, seed: int) -> Elsa:
+    def of_search(self, seed: int) -> Elsa:
         """The same as the core takes it."""
         from vitgraph.search.elsa import Elsa
         from vitgraph.search.evolution import Evolution
@@ -68,3 +93,21 @@ class SearchSettings:
         schedule = Schedule(self.epochs, self.train_batch, self.learning_rate, augment=self.augment, seed=seed)
         evolution = Evolution(self.population, self.generations, aim=self.aim.value, seed=seed)
         return Elsa(schedule, evolution, self.held_out, self.rounds, self.judged, self.pool)
+
+
+OWN = {"elsa": ElsaSettings, "lpvit": CalibrationSettings}
+"""The options that belong to one method, by its name."""
+
+
+def check_own(method: str, given: Sequence[str]) -> None:
+    """Raise `InputError` where an option was given (by the name of its field) that is another method's."""
+    for other, settings in OWN.items():
+        foreign = [field.name for field in fields(settings) if field.name in given]
+        if other != method and foreign:
+            words = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+            raise InputError(f"--method {method} takes no {words}, which --method {other} has; leave that out")
+
+
+def given_options(context: Any) -> list[str]:
+    """The options that the command line has, as the names of their parameters; `context` is the command's (click)."""
+    return [name for name in context.params if context.get_parameter_source(name).name == "COMMANDLINE"]

@@ -86,12 +86,6 @@ def read_report(path: Path) -> Report:
 
 def write_html(report: Report, path: Path) -> None:
     """The same as one self-contained HTML page."""
-    from importlib import resources
+    from vitgraph.page import render
 
-    import jinja2
-
-    template = resources.files("vitgraph").joinpath("templates", "report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    path.write_text(environment.from_string(template).render(report=report), encoding="utf-8")
+    path.write_text(render("report.html.j2", report=report), encoding="utf-8")

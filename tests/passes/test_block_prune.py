@@ -323,11 +323,37 @@ def test_started_again_it_goes_on_where_it_was(tmp_path: Path) -> None:
     step = BlockPrune(budget=0.8, rows=4, cols=4, refit=True)
     whole = run(step, parse(TWO_BRANCHES), seen(scratch=tmp_path))
     parts = list(tmp_path.iterdir())
-    assert len(parts) == 2
+    assert len(parts) == 3  # curves, and two layers that were refitted
     parts[0].unlink()
     resumed = run(step, parse(TWO_BRANCHES), seen(scratch=tmp_path))
     for name, tensor in whole.tensors().items():
         assert torch.equal(tensor, resumed.tensor(name)), name
+
+
+def test_curves_are_taken_once_for_all_budgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = parse(WIDE)
+    steps = [BlockPrune(budget=budget, **SMALL) for budget in (0.8, 0.5)]
+    wanted = [keeps(run(step, dense, images(16))) for step in steps]
+    scratch = Context(calibration=images(16).calibration, scratch=tmp_path)
+    curves = steps[0].curves(dense, scratch)
+    monkeypatch.setattr("vitgraph.passes._tiles.find_curves", None)  # from here on gradients would be an error
+    again = steps[1].curves(dense, scratch)
+    for one, other in zip(curves, again, strict=True):
+        assert torch.equal(one.order, other.order)
+        assert torch.equal(one.loss, other.loss)
+    for step, keep in zip(steps, wanted, strict=True):
+        copy = dense.copy()
+        step.prune(copy, curves, Context())
+        assert all(torch.equal(each, keep[name]) for name, each in keeps(copy).items())
+
+
+def test_what_is_left_to_compute_is_told_site_by_site() -> None:
+    """Of tiles by estimate more than the share that stays: the launch and what is read and written are not saved."""
+    context = Context(get_target("a100"))
+    run(BlockPrune(by="latency", budget=0.9, batch=64, score="magnitude", least=0.0), parse(block(197, 384)), context)
+    assert all(1 > each["cost_left"] > each["kept"] for each in context.found[1:])
+    run(BlockPrune(budget=0.7, score="magnitude"), parse(block(197, 384)), context := Context())
+    assert all(each["cost_left"] == each["kept"] for each in context.found[1:])
 
 
 def test_pruned_and_then_2_4_and_int8() -> None:

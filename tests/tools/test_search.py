@@ -13,8 +13,10 @@ import pytest
 from tests.levels_model import SPACE
 from tests.tools.conftest import Cli
 from vitgraph.passes import find_pass
+from vitgraph.passes._tiles import Curve, find_curves
+from vitgraph.program import Program
 from vitgraph.recipe import load_recipe
-from vitgraph.tools.search_job import leveled
+from vitgraph.tools.search_elsa import leveled
 
 WORDS = (
     "search", "digits-vit", "--method", "elsa", "--target", "vegeta", "--budget", "1.7x", "--train-data", "digits:train",
@@ -38,6 +40,9 @@ def changed(option: str, value: str) -> tuple[str, ...]:
         ("--target", "rtx-turing", "multiplies no N:M zeros"),
         ("--target", "vegetable", "vegeta"),
         ("--method", "elsewhere", "elsa"),
+        ("--method", "lpvit", "--method lpvit takes no --train-data, --train-images, --held-out"),
+        ("--calibration-images", "8", "takes no --calibration-images, which --method lpvit has"),
+        ("--budget", "1mJ", "no energy"),
         ("--recipe", "fp61", "fp16"),
         ("--recipe", "int8", "vegeta"),
         ("--train-data", "gone.zip", "gone.zip"),
@@ -52,6 +57,113 @@ def test_what_cannot_be_had_is_told_at_once(option: str, value: str, told: str, 
     assert ran.status == 2
     assert told in ran.err
     assert not any(Path.cwd().iterdir())
+
+
+LPVIT = (
+    "search", "digits-vit", "--method", "lpvit", "--target", "a100", "--budget", "2x", "--calibration-data", "digits:train",
+    "--calibration-images", "16", "-o", "out",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--epochs", "3"), "--method lpvit takes no --epochs, which --method elsa has"),
+        (("--no-augment", "--aim", "accuracy"), "takes no --augment, --aim"),
+        (("--budget", "2x"), "2x 2x: one is there twice"),
+        (("--budget", "half"), "write how many times fewer"),
+        (("--budget", "1000x"), "out of reach"),
+        (("--budget", "99999999x"), "nothing would be left"),
+        (("--budget", "3ms", "--target", "vegeta"), "no estimate for vegeta"),
+        (("--recipe", "int8"), "has 0 block-prune"),
+        (("--only", "fc3"), "fc3"),
+        (("--evaluate-data", "gone.zip"), "gone.zip"),
+    ],
+)
+def test_what_lpvit_cannot_have_is_told_at_once(more: tuple[str, ...], told: str, cli: Cli) -> None:
+    ran = cli(*LPVIT, *more)
+    assert ran.status == 2
+    assert told in ran.err
+    assert not any(Path.cwd().iterdir())
+
+
+def test_fisher_curves_want_images(cli: Cli) -> None:
+    place = LPVIT.index("--calibration-data")
+    ran = cli(*LPVIT[:place], *LPVIT[place + 4 :])
+    assert ran.status == 2
+    assert "no calibration images" in ran.err
+
+
+def test_elsa_wants_one_budget_and_images(cli: Cli) -> None:
+    assert "one budget at a time" in cli(*WORDS, "--budget", "2x").err
+    place = WORDS.index("--train-data")
+    assert "--train-data" in cli(*WORDS[:place], *WORDS[place + 2 :]).err
+
+
+@pytest.mark.slow
+def test_tiles_for_several_budgets_and_what_compile_makes_of_them(cli: Cli) -> None:
+    """One allocation a budget; `compile` comes to the same, site by site."""
+    ran = cli(
+        *LPVIT,
+        "--budget",
+        "6.5M",
+        "--budget",
+        "0.2ms",
+        "--batch",
+        "4",
+        "--evaluate-data",
+        "digits:test",
+        "--evaluate-images",
+        "40",
+        "--json",
+    )
+    assert ran.status == 0, ran.err
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "search.html", "search.json",
+    ]  # fmt: skip
+    found = json.loads(Path("out/search.json").read_text())
+    assert found == ran.json
+    assert not Path(".out.unfinished").exists()
+    half, most, whole = found["points"]
+    assert half["chosen"]["left"] == pytest.approx(0.5, rel=0.01)
+    assert 6.4e6 < most["chosen"]["cost"] <= 6.5e6
+    assert (whole["budget"]["unit"], whole["budget"]["share"], whole["chosen"]["sites"]) == ("ms", 1.0, {})
+    assert set(half["baselines"]) == {"magnitude", "magnitude, even"}
+    assert half["chosen"]["agreement"] > half["baselines"]["magnitude, even"]["agreement"]
+    assert found["evaluation"]["images"] == 40
+    assert "blocks.0.attn.qkv" in Path("out/search.html").read_text()
+    for point in (half, most):
+        done = cli(*point["next"].split()[1:], "-o", point["recipe"].removesuffix(".yaml"), "--json")
+        entries = [each for step in done.json["passes"] if step["name"] == "block-prune" for each in step["found"]]
+        sites = {each.pop("pruned"): each for each in entries if "pruned" in each}
+        assert sites == point["chosen"]["sites"]
+
+
+@pytest.mark.slow
+def test_stopped_between_budgets_it_goes_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Units, on the second start by curves and classes that were kept."""
+    words = (
+        *LPVIT, "--recipe", "lpvit-int8", "--budget", "1.2x", "--evaluate-data", "digits:test", "--evaluate-images", "20",
+    )  # fmt: skip
+
+    def stop(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    def known(program: Program, tiled: Any, score: Any, *given: Any) -> list[Curve]:
+        assert score == "magnitude"
+        return find_curves(program, tiled, score, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("vitgraph.tools.search_lpvit._budgeted", stop)
+        assert cli(*words).status == 130
+    assert not Path("out").exists()
+    monkeypatch.setattr("vitgraph.passes._tiles.find_curves", known)
+    monkeypatch.setattr("vitgraph.tools.search_lpvit.predict", stop)
+    again = cli(*words, "--json")
+    assert again.status == 0, again.err
+    assert again.json["prunes"]["of"] == "units"
+    assert {each["of"] for each in again.json["points"][1]["chosen"]["sites"].values()} <= {"hidden units", "heads"}
+    assert not Path(".out.unfinished").exists()
 
 
 def test_a_folder_of_somebody_else_stays(cli: Cli) -> None:

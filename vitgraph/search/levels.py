@@ -7,7 +7,6 @@ levels, the sparsest first. Costs add up: a part that no choice changes, and for
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +23,7 @@ from vitgraph.cost.workload import DENSE, Zeros
 from vitgraph.errors import InputError
 from vitgraph.packing import Packing
 from vitgraph.program import Program
+from vitgraph.search.budget import read_limit, show_cost
 from vitgraph.sites import LinearSite, find_sites, select, weight_of
 from vitgraph.target import Target
 
@@ -193,27 +193,9 @@ def milliseconds(program: Program, space: Space, target: Target, batch: int, kin
     return Cost("ms", total(kernel.built(line, batch) for kernel in rest).ms, parts)
 
 
-_BUDGET = re.compile(r"(\d+(?:\.\d+)?)(x|G|M|ms)")
-_SCALE = {"G": 1e9, "M": 1e6, "ms": 1.0}
-
-
-def budget_unit(text: str) -> str:
-    """Which cost a budget limits: `ms` or `FLOPs`; `InputError` where it can't be read."""
-    match = _BUDGET.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
-        raise InputError(
-            f"--budget {text}: write how many times fewer FLOPs than dense (2.9x), FLOPs for one image (6.06G, 350M), or ms (0.8ms)"
-        )
-    return "ms" if match[2] == "ms" else "FLOPs"
-
-
 def read_budget(text: str, space: Space, cost: Cost) -> Budget:
     """The limit that a text such as `2.9x` means; `InputError` where even the sparsest choice costs more."""
-    budget_unit(text)
-    match = _BUDGET.fullmatch(text)
-    assert match is not None
-    number = float(match[1])
-    limit = cost.of(space.dense) / number if match[2] == "x" else number * _SCALE[match[2]]
+    limit = read_limit(text).of(cost.of(space.dense))
     least = cost.of(space.sparsest)
     if limit < least:
         ratio = cost.of(space.dense) / least
@@ -222,14 +204,6 @@ def read_budget(text: str, space: Space, cost: Cost) -> Budget:
             f"sparsest level costs; at most {int(ratio * 100) / 100:g} times less than dense can be had"
         )
     return Budget(text, limit)
-
-
-def show_cost(value: float, unit: str) -> str:
-    """A cost with its unit, to four digits."""
-    if unit == "ms":
-        return f"{value:.4g} ms"
-    scale, letter = (1e9, "G") if value >= 1e9 else (1e6, "M")
-    return f"{value / scale:.4g} {letter}FLOPs"
 
 
 def uniform(space: Space, cost: Cost, limit: float) -> Choice:

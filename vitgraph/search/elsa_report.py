@@ -1,4 +1,4 @@
-"""What a search leaves: `search.json`, the same as a page, and the text of its masks; every number measured or null with a reason.
+"""What a search by ELSA puts into `search.json`, and the text of its masks; every number measured or null with a reason.
 
 method, model, target, budget, space   what was asked, and which layers could take which levels (`refused`: which not, and why)
 training, evolution, data              how, and on which images
@@ -10,11 +10,7 @@ population                             every choice that was judged, a digit a l
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -77,22 +73,3 @@ def mask_steps(space: Space, choice: Choice) -> list[dict[str, Any]]:
         {"n": level.n, "m": level.m, "only": [layer.path for layer, own in zip(space.layers, patterns, strict=True) if own == level]}
         for level in levels
     ]  # fmt: skip
-
-
-def write_report(data: Mapping[str, Any], folder: Path) -> None:
-    """`search.json` and `search.html`."""
-    import jinja2
-
-    (folder / "search.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    template = resources.files("vitgraph").joinpath("templates", "search.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.from_string(template).render(found=data, rows=compared(data))
-    (folder / "search.html").write_text(page, encoding="utf-8")
-
-
-def compared(data: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The rows of the table: what was found between what it is compared with."""
-    named: Sequence[str] = ("uniform", "ERK", "dense")
-    return [("chosen", data["chosen"]), *((name, data["baselines"][name]) for name in named if name in data["baselines"])]  # fmt: skip
