@@ -22,6 +22,7 @@ from vitgraph.backends._weights import StoredWeight, read_weights
 from vitgraph.backends.trt import build_engine, unbuildable_why
 from vitgraph.compiler import compile_model
 from vitgraph.contract import Context
+from vitgraph.cost.counts import count
 from vitgraph.errors import CheckFailed
 from vitgraph.instruments import Verify
 from vitgraph.masks import declared, lost
@@ -69,17 +70,21 @@ f: f32[1, 8, 32] = aten.linear.default(g, w4, b4)  # mlp.fc2
 z: f32[1, 8, 32] = aten.add.Tensor(y, f)
 return_(z)
 """
+PRODUCTS = {
+    "int8": "",
+    "int4": "weight_format=int4",
+    "w4a4": "weight_format=int4 activation_format=int4",
+    "fp8": "weight_format=fp8 activation_format=fp8",
+}
 PATTERNS = (Packing(2, 4), Packing(1, 4), Packing(2, 4, together=2), Packing(2, 8, v=16), Packing(3, 16, v=32))
 
 
 def steps_of(pattern: Packing, score: str, fitted: bool, format: str, rounding: str) -> list[str]:
     """Everything that touches weights, one pass after the other."""
     mask = f"nm-mask{{n={pattern.n} m={pattern.m} together={pattern.together} v={pattern.v} score={score} refit={str(fitted).lower()}}}"
-    products = "" if format == "int8" else f"weight_format={format} "
-    products += "activation_format=fp8 " if format == "fp8" else ""
     fit = f"reconstruct{{iterations=3 weights={rounding}}}"
     return [
-        *("permute-channels", mask, "balance-attention", "smooth", "even-outputs", f"quantize{{{products}outputs=true}}"),
+        *("permute-channels", mask, "balance-attention", "smooth", "even-outputs", f"quantize{{{PRODUCTS[format]} outputs=true}}"),
         *(fit, "fold-shifts", "assign-precision{to=f16}", "materialize", "legalize"),
     ]  # fmt: skip
 
@@ -120,6 +125,8 @@ def thickened(program: Program, path: str) -> Program:
     [
         (Packing(2, 4), "sparsegpt", "int8", "round"),
         (Packing(2, 4, together=2), "magnitude", "int4", "tune"),
+        (Packing(2, 4, together=2), "sparsegpt", "w4a4", "round"),
+        (Packing(2, 4), "magnitude", "w4a4", "keep"),
         (Packing(2, 8, v=16), "wanda", "fp8", "keep"),
     ],
     ids=str,
@@ -136,7 +143,7 @@ def test_the_pattern_holds_behind_every_pass_and_in_the_file(
     st.sampled_from(PATTERNS),
     st.sampled_from(["magnitude", "wanda", "sparsegpt", "cap"]),
     st.booleans(),
-    st.sampled_from(["int8", "int4", "fp8"]),
+    st.sampled_from(list(PRODUCTS)),
     st.sampled_from(["tune", "round", "keep"]),
 )
 def test_whatever_the_pattern_the_score_and_the_format(
@@ -162,6 +169,33 @@ def hold(stages: list[Program], pattern: Packing, folder: Path) -> None:
         plan = plan_engine(loaded, lower(loaded, folder / f"{name}.onnx"), A100)
         assert [linear.masked for linear in plan.linears] == [pattern] * 4
         assert [complaint.site for complaint in judge_patterns(plan)] == broken
+
+
+@pytest.mark.parametrize("format", ["int4", "w4a4"])
+def test_int4_in_pairs_takes_five_eighths_of_its_bytes(format: str, tmp_path: Path) -> None:
+    """As counted, and as the file holds the codes; 2:4, which sparse INT4 units do not read, saves nothing."""
+    pairs, plain = (
+        staged(steps_of(pattern, "magnitude", False, format, "keep"))[-1]
+        for pattern in (Packing(2, 4, together=2), Packing(2, 4))
+    )
+    stored = read_weights(lower(pairs, tmp_path / "pairs.onnx").path)
+    dense = sum(weight.values.size for weight in stored.values()) / 2
+    assert {weight.format for weight in stored.values()} == {"int4"}
+    assert dense == (96 * 32 + 32 * 32 + 2 * 64 * 32) / 2
+    assert [share(each, dense) for each in (pairs, plain)] == [0.625, 1.0]
+    assert share(thickened(pairs, "mlp.fc2"), dense) > 0.65  # more than four of eight are kept somewhere: less is saved
+    file = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    for weight in stored.values():
+        codes = weight.packed(weight.values)
+        assert len(codes) == weight.values.size // 2
+        assert codes in file
+        assert weight.packed(np.roll(weight.values, 1)) not in file
+
+
+def share(program: Program, dense: float) -> float:
+    """What is stored of the masked weights, over the bytes of their dense codes."""
+    cost = count(program)
+    return 1 - (cost.unpacked_bytes - cost.stored_bytes) / dense
 
 
 def test_zeros_of_a_mask_stay_where_they_were_while_weights_are_fitted() -> None:
