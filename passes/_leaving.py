@@ -28,11 +28,12 @@ Edit = tuple[fx.Node, int, Any]
 
 def plan_leaving(program: Program, units: Units, stays: Tensor) -> list[Edit] | str:
     """New sizes for the moves around units of which only those that `stays`, `[count]`, flags are left; or why there are none."""
-    if units.attention is None:
-        reshapes = [node for node in units.between if node.target is aten.reshape.default]
-        return [(node, 1, _resized(node.args[1], -1, int(stays.sum()))) for node in reshapes]
+    steps = (*(node for branch in units.branches for node in branch.between), *units.behind)
+    reshapes = [node for node in steps if node.target is aten.reshape.default]
     try:
-        edits = list(_shrunk(program, units.attention, stays.view(1, -1, 1, 1)))
+        edits: list[Edit] = [(node, 1, _resized(node.args[1], -1, int(stays.sum()))) for node in reshapes]
+        if units.attention is not None:
+            edits += _shrunk(program, units.attention, stays.view(1, -1, 1, 1))
         for linear, owners in units.writers.items():
             edits += _shrunk(program, linear, stays[owners] | (owners == NOBODY))
     except _Entangled as error:

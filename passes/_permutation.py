@@ -41,7 +41,7 @@ def find_channels(program: Program, reader: fx.Node) -> Channels | str:
     node: Any = reader.args[0]
     if not _affine.has_constant_weight(reader):
         return "its weight is computed or quantized"
-    while node.target in ACTIVATIONS or _keeps_channels(node):
+    while node.target in ACTIVATIONS or keeps_channels(node):
         if len(node.users) > 1:
             return "what it reads is read elsewhere too"
         node = node.args[0]
@@ -56,7 +56,7 @@ def find_channels(program: Program, reader: fx.Node) -> Channels | str:
     return Channels(node, torch.arange(count), torch.zeros(count, dtype=torch.long))
 
 
-def _keeps_channels(node: fx.Node) -> bool:
+def keeps_channels(node: fx.Node) -> bool:
     """A reshape of everything but the last dimension."""
     if node.target is not aten.reshape.default:
         return False

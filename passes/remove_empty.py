@@ -13,7 +13,8 @@ After:
 A unit whose column is zero vanishes. One whose row is zero still puts out its activation at the bias, and a head whose
 rows of v are zero puts out v's bias, for a mean of equal rows is that row: both go into the bias of what reads them. A
 head takes its rows of q, k and v with it, and its plane of the position bias. A mask without zeros left goes too, so
-that what is left takes other patterns. The same numbers, summed over fewer of them.
+that what is left takes other patterns. A unit of a gated MLP takes its row of the gate and of the value. The same numbers,
+summed over fewer of them.
 """
 
 from __future__ import annotations
@@ -99,8 +100,8 @@ def _pattern_refusal(units: Units, patterns: Mapping[fx.Node, Packing]) -> str |
 def _empty(program: Program, units: Units) -> tuple[Tensor, Tensor]:
     """Which units nothing is read of, and which always put out the same: bool, `[count]` each."""
     read = (_affine.weight(program, units.reader) != 0).any(0)
-    written = (_affine.weight(program, units.source) != 0).any(1)
-    return ~units.of_columns(read), ~units.of_rows(written)
+    fixed, _ = constants(program, units)
+    return ~units.of_columns(read), ~units.of_columns(~fixed)
 
 
 def _move_into_bias(program: Program, units: Units, leaving: Tensor) -> None:
@@ -108,7 +109,7 @@ def _move_into_bias(program: Program, units: Units, leaving: Tensor) -> None:
     if not bool(leaving.any()):
         return
     reader, weight = units.reader, _affine.weight(program, units.reader)
-    z = constants(program, units).masked_fill(~leaving[units.columns], 0.0)
+    z = constants(program, units)[1].masked_fill(~leaving[units.columns], 0.0)
     bias, added = _affine.bias(program, reader), _affine.response(weight, z)
     if bias is not None:
         _affine.set_constant(program, reader, 2, bias + added, SUFFIX)

@@ -20,6 +20,7 @@ from vitgraph.masks import lost
 from vitgraph.models import load_model
 from vitgraph.passes import _units, pipeline
 from vitgraph.passes._masks import insert_mask
+from vitgraph.passes.block_prune import BlockPrune
 from vitgraph.passes.remove_empty import RemoveEmpty
 from vitgraph.program import Program
 from vitgraph.sites import find_sites
@@ -78,11 +79,14 @@ def test_hidden_units_leave() -> None:
     assert show(run(RemoveEmpty(), after)) == show(after)
 
 
+def nothing(program: Program, units: _units.Units) -> tuple[Tensor, Tensor]:
+    """Constants that were lost."""
+    fixed, values = _units.constants(program, units)
+    return fixed, torch.zeros_like(values)
+
+
 def test_without_the_bias_the_outputs_would_change(monkeypatch: pytest.MonkeyPatch) -> None:
     before = masked(MLP, fc1=(7, ALL))
-
-    def nothing(program: Program, units: _units.Units) -> Tensor:
-        return torch.zeros(12)
 
     monkeypatch.setattr("vitgraph.passes.remove_empty.constants", nothing)
     assert difference(before, run(RemoveEmpty(), before)) > 1e-3
@@ -166,8 +170,103 @@ def test_multiples_keep_some_empty_units() -> None:
         run(RemoveEmpty(multiple=0), before)
 
 
+TWO_LINEARS = """
+x: f32[N, 5, 8] = input()
+wg: f32[12, 8] = weight("gate.weight")
+bg: f32[12] = weight("gate.bias")
+g: f32[N, 5, 12] = aten.linear.default(x, wg, bg)  # blocks.0.gate
+s: f32[N, 5, 12] = aten.silu.default(g)
+wv: f32[12, 8] = weight("value.weight")
+bv: f32[12] = weight("value.bias")
+v: f32[N, 5, 12] = aten.linear.default(x, wv, bv)  # blocks.0.value
+h: f32[N, 5, 12] = aten.mul.Tensor(s, v)
+w2: f32[8, 12] = weight("fc2.weight")
+y: f32[N, 5, 8] = aten.linear.default(h, w2, None)  # blocks.0.fc2
+z: f32[N, 5, 8] = aten.add.Tensor(x, y)
+return_(z)
+"""
+ONE_LINEAR = """
+x: f32[N, 5, 8] = input()
+w1: f32[24, 8] = weight("fc1.weight")
+b1: f32[24] = weight("fc1.bias")
+f: f32[N, 5, 24] = aten.linear.default(x, w1, b1)  # blocks.0.fc1
+g: f32[N, 5, 12] = aten.slice.Tensor(f, -1, 0, 12)
+v: f32[N, 5, 12] = aten.slice.Tensor(f, -1, 12, 24)
+s: f32[N, 5, 12] = aten.silu.default(g)
+h: f32[N, 5, 12] = aten.mul.Tensor(s, v)
+w2: f32[8, 12] = weight("fc2.weight")
+b2: f32[8] = weight("fc2.bias")
+y: f32[N, 5, 8] = aten.linear.default(h, w2, b2)  # blocks.0.fc2
+z: f32[N, 5, 8] = aten.add.Tensor(x, y)
+return_(z)
+"""
+GATED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "nothing is read of two": (TWO_LINEARS, {"fc2": (ALL, [2, 3])}, 10),
+    "two rows zero": (TWO_LINEARS, {"gate": (7, ALL), "value": (7, ALL)}, 11),
+    "one row zero": (TWO_LINEARS, {"gate": (7, ALL)}, 12),
+    "nothing is read of two halves": (ONE_LINEAR, {"fc2": (ALL, [0, 11])}, 10),
+    "two halves zero": (ONE_LINEAR, {"fc1": ([4, 16], ALL)}, 11),
+    "a half zero": (ONE_LINEAR, {"fc1": (16, ALL)}, 12),
+}
+
+
+@pytest.mark.parametrize("case", GATED)
+def test_gated_units_take_a_row_of_either_branch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, zeros, left = GATED[case]
+    before, context = masked(text, **zeros), Context()
+    after = run(RemoveEmpty(), before, context)
+    rows = 24 if text == ONE_LINEAR else 12
+    assert next(site.n for site in find_sites(after).linears) == rows * left // 12
+    assert [site.k for site in find_sites(after).linears][-1] == left
+    assert difference(before, after) < 1e-5
+    assert context.refusals == []
+    hold_to_text(after)
+    if left == 12:
+        assert show(after) == show(before)
+        return
+    assert count(after).parameters == count(before).parameters - context.found[0]["parameters"]
+    monkeypatch.setattr("vitgraph.passes.remove_empty.constants", nothing)
+    assert (difference(before, run(RemoveEmpty(), before)) > 1e-4) is ("zero" in case)  # units 7 and 4 were a bias
+
+
+def test_a_factor_that_is_always_zero_takes_the_other_along() -> None:
+    """The value's row is zero and so is its bias: whatever the gate says, the unit puts out nothing."""
+    before = masked(ONE_LINEAR, fc1=(16, ALL))
+    with torch.no_grad():
+        before.tensor("fc1.bias")[16] = 0.0
+    after = run(RemoveEmpty(), before)
+    assert after.tensor("fc1.weight_narrow").shape == (22, 8)
+    assert difference(before, after) < 1e-5
+    hold_to_effect(RemoveEmpty(), before, after)
+
+
+def test_a_norm_over_gated_units_keeps_them() -> None:
+    """Scaled by the spread of all units, as in the larger EVA-02, none can leave."""
+    norm = "n: f32[N, 5, 12] = aten.layer_norm.default(h, [12], None, None, 1e-6)\nw2: f32"
+    before = masked(TWO_LINEARS.replace("w2: f32", norm).replace("(h, w2", "(n, w2"), fc2=(ALL, [2, 3]))
+    context = Context()
+    assert show(run(RemoveEmpty(only=("blocks.0.fc2",)), before, context)) == show(before)
+    assert "more than an activation" in context.refusals[0].why
+
+
+@pytest.mark.parametrize("text", [TWO_LINEARS, ONE_LINEAR])
+def test_gated_units_are_pruned_and_leave(text: str) -> None:
+    before, context = parse(text), Context()
+    step = BlockPrune(of="units", budget=0.6, multiple=2, score="magnitude")
+    pruned = run(step, before, context)
+    after = run(RemoveEmpty(), pruned)
+    assert difference(pruned, after) < 1e-5
+    assert (
+        count(after).macs / count(before).macs
+        == pytest.approx(context.found[0]["left"], abs=1e-6)
+        == pytest.approx(0.5)
+    )
+    assert "vitgraph.mask" not in show(after)
+
+
 REFUSED = {
     "read elsewhere": MLP.replace("return_(r)", "s: f32[N, 12] = aten.relu.default(g)\nreturn_([r, s])"),
+    "is read elsewhere too": TWO_LINEARS.replace("return_(z)", "r: f32[N, 5, 12] = aten.relu.default(v)\nreturn_([z, r])"),
     "more than an activation": MLP.replace("y: f32", 'c: f32[12] = weight("c")\nu: f32[N, 12] = aten.mul.Tensor(g, c)\ny: f32').replace("(g, w2", "(u, w2"),
 }  # fmt: skip
 
@@ -333,3 +432,25 @@ def test_heads_of_real_models_leave(name: str) -> None:
     inputs = random_inputs(masked)
     before, after = masked.run(*inputs), small.run(*inputs)
     assert float((before - after).abs().max() / before.abs().max()) < 1e-5
+
+
+SMALL = {"depth": 1, "embed_dim": 64, "num_heads": 2, "img_size": 28}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["eva02_tiny_patch14_224", "vit_giant_patch14_dinov2"])
+def test_gated_units_of_real_models_leave(name: str) -> None:
+    """SwiGLU, with one linear for both factors."""
+    steps = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants"
+    dense = pipeline(steps).run(capture_model(load_model(name, weights="random", model_args=SMALL)))
+    reader = "blocks.0.mlp.fc2"
+    masked = pipeline(f"block-prune{{of=units score=magnitude budget=0.8 only=[{reader}]}}").run(dense)
+    small, context = masked.copy(), Context()
+    RemoveEmpty().run(small, context)
+    small.clean()
+    (entry,) = context.found
+    assert (entry["removed"], entry["after"] < entry["before"]) == (reader, True)
+    inputs = random_inputs(masked)
+    before, after = masked.run(*inputs), small.run(*inputs)
+    assert float((before - after).abs().max() / before.abs().max()) < 1e-5
+    assert count(small).macs < 0.81 * count(dense).macs
