@@ -434,7 +434,7 @@ def test_heads_of_real_models_leave(name: str) -> None:
     assert float((before - after).abs().max() / before.abs().max()) < 1e-5
 
 
-SMALL = {"depth": 1, "embed_dim": 64, "num_heads": 2, "img_size": 28}
+SMALL = {"depth": 1, "embed_dim": 48, "num_heads": 2, "img_size": 28}
 
 
 @pytest.mark.slow
