@@ -55,12 +55,13 @@ class Pipeline:
         context = context or Context()
         self.check(context.target)
         work = program.copy()
+        text = show(work)
         for position, step in enumerate(self.passes, start=1):
             context.progress("passes", position - 1, len(self.passes))
             if not context.take(step.name, ""):
                 break
             where = f"pass {step.name!r} ({position} of {len(self.passes)})"
-            _run_step(step, where, work, context, instruments)
+            text = _run_step(step, where, work, text, context, instruments)
             give_back()
         context.progress("passes", len(self.passes), len(self.passes))
         return work
@@ -80,8 +81,11 @@ class Pipeline:
         return [{step.name: options_of(step)} if options_of(step) else step.name for step in self.passes]
 
 
-def _run_step(step: Pass, where: str, work: Program, context: Context, instruments: Sequence[Instrument]) -> None:
-    old, refused, found = show(work), len(context.refusals), len(context.found)
+def _run_step(
+    step: Pass, where: str, work: Program, old: str, context: Context, instruments: Sequence[Instrument]
+) -> str:
+    """Run one pass on a graph whose text is `old`; the text that it leaves."""
+    refused, found = len(context.refusals), len(context.found)
     nodes = len(work.calls())
     entry: dict[str, Any] = {"name": step.name, "options": options_of(step), "effect": step.declares().value}
     try:
@@ -90,7 +94,8 @@ def _run_step(step: Pass, where: str, work: Program, context: Context, instrumen
         start = time.perf_counter()
         step.run(work, context)
         _clean(work, where)
-        entry["changed"] = show(work) != old
+        new = show(work)
+        entry["changed"] = new != old
         entry["seconds"] = round(time.perf_counter() - start, 4)
         entry["nodes"] = [nodes, len(work.calls())]
         entry["drift"] = None
@@ -106,6 +111,7 @@ def _run_step(step: Pass, where: str, work: Program, context: Context, instrumen
             raise
         raise PassError(f"{where} failed: {type(error).__name__}: {error}") from error
     work.ledger.append(entry)
+    return new
 
 
 def _clean(work: Program, where: str) -> None:
