@@ -18,22 +18,25 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from vitgraph import capture_model, find_sites, get_target, load_model, open_images
 from vitgraph.checkpoint import Checkpoint
 from vitgraph.images.image_set import ImageSet
 from vitgraph.images.preprocess import PreprocessingOptions
+from vitgraph.packing import Packing
 from vitgraph.passes._nm import nm_keep
 from vitgraph.search.elsa import Elsa, Search, Trained, key_of
 from vitgraph.search.evolution import Evolution, into_window
-from vitgraph.search.levels import Choice, Cost, Space, find_space, flops, read_budget
+from vitgraph.search.levels import Choice, Cost, Space, find_space, flops, read_budget, uniform
 from vitgraph.search.supernet import Frozen, Supernet
 from vitgraph.tools.graph_cost import prepare
 from vitgraph.training.distill import Distiller, Schedule, seeded
@@ -51,6 +54,7 @@ CIFAR = {
     "mlp_ratio": 2,
     "num_classes": 10,
 }
+EIGHTHS = "uniform N:8"
 RANDOM = 5
 """So many choices at random, whose mean is compared."""
 PIXELS = ("32", "0.4914,0.4822,0.4465", "0.2470,0.2435,0.2616", "32x32", "none", None)
@@ -86,12 +90,15 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     seconds = {"training": round(time.perf_counter() - start, 1)}
     result = search.choose(trained)
     seconds["both"] = round(time.perf_counter() - start, 1)
-    frozen, on = Frozen(trained.supernet), Evaluation(evaluation, trained.original)
+    on = Evaluation(evaluation, trained.original)
+    eighths = in_eighths(space)
+    even = None if eighths is None else Rival(eighths, flops(program, eighths)).uniform(budget.limit)
     named = {
-        "ELSA": [result.chosen.choice],
-        "ERK": [result.baselines["ERK"].choice],
-        "uniform": [result.baselines["uniform"].choice],
-        f"{RANDOM} at random": at_random(space, cost, budget.limit, given.seed),
+        "ELSA": Rival(space, cost, [result.chosen.choice]),
+        "ERK": Rival(space, cost, [result.baselines["ERK"].choice]),
+        "uniform": Rival(space, cost, [result.baselines["uniform"].choice]),
+        **({} if even is None else {EIGHTHS: even}),
+        f"{RANDOM} at random": Rival(space, cost, at_random(space, cost, budget.limit, given.seed)),
     }
     rows = list[dict[str, Any]]()
 
@@ -100,21 +107,19 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
             row = {
                 "weights": weights,
                 "name": name,
-                "choices": ["".join(map(str, each)) for each in named[name]],
-                "mflops": round(sum(map(cost.of, named[name])) / len(named[name]) / 1e6, 3),
+                **named[name].row(),
                 **outcome.row(outcomes["ELSA"]),
             }
             rows.append(row)
             print(show(row), file=sys.stderr, flush=True)
 
-    def add_inherited(weights: str, frozen: Frozen) -> None:
-        add(weights, {name: on.mean([on.inherited(frozen, each) for each in found]) for name, found in named.items()})
-
-    add_inherited("supernet", frozen)
-    add_inherited("as it came", Frozen(Supernet(trained.original, space, nm_keep).eval()))
+    for weights, module in (("supernet", trained.supernet.module), ("as it came", trained.original)):
+        add(weights, {name: on.mean([on.of(each) for each in rival.models(module)]) for name, rival in named.items()})
     for count in given.alone:
-        rivals = {name: trained_alone(search, trained, named[name][0], count) for name in ("ELSA", "ERK")}
-        add(f"alone, {count}", {name: on.of(each) for name, each in rivals.items()})
+        some = {name: rival for name, rival in named.items() if name in ("ELSA", "ERK", EIGHTHS)}
+        add(
+            f"alone, {count}", {name: on.of(trained_alone(search, trained, each, count)) for name, each in some.items()}
+        )
     return {
         "model": model.name if not own else "vit_cifar10_p4_d128_l4_h4",
         "linears": len(find_sites(program).linears),
@@ -126,7 +131,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         "evaluation_images": len(evaluation),
         "threads": torch.get_num_threads(),
         "as_it_came": on.of(trained.original).row(None),
-        "supernet_dense": on.inherited(frozen, space.dense).row(None),
+        "supernet_dense": on.of(Rival(space, cost, [space.dense]).models(trained.supernet.module)[0]).row(None),
         "losses": [round(each, 4) for each in trained.losses],
         "open": ["".join(str(int(each)) for each in row) for row in trained.policy.open],
         "seconds": seconds,
@@ -144,15 +149,51 @@ def at_random(space: Space, cost: Cost, limit: float, seed: int) -> list[Choice]
     return [into_window(space, cost, limit, 0.01, each, seed) for each in drawn]
 
 
-def trained_alone(search: Search, trained: Trained, choice: Choice, count: int) -> Logits:
-    """The model as it came, trained with this choice alone on `count` of the training images."""
+@dataclass(frozen=True)
+class Rival:
+    """Choices that go under one name, and the levels that they choose from."""
+
+    space: Space
+    cost: Cost
+    choices: Sequence[Choice] = ()
+
+    def uniform(self, limit: float) -> Rival:
+        """One level for all, the densest within the limit."""
+        return replace(self, choices=[uniform(self.space, self.cost, limit)])
+
+    def models(self, module: nn.Module) -> list[Logits]:
+        """Each choice with the weights of `module`."""
+        frozen = Frozen(Supernet(module, self.space, nm_keep).eval())
+        return [partial(frozen.logits, choice=choice) for choice in self.choices]
+
+    def row(self) -> dict[str, Any]:
+        """Which choices, and what they cost in the mean."""
+        return {
+            "choices": ["".join(map(str, each)) for each in self.choices],
+            "levels": sorted({str(each) for choice in self.choices for each in self.space.patterns(choice)}),
+            "mflops": round(sum(map(self.cost.of, self.choices)) / len(self.choices) / 1e6, 3),
+        }
+
+
+def in_eighths(space: Space) -> Space | None:
+    """The same layers with N of each 8: levels that the target lacks, and one of them fits many a budget exactly.
+
+    None where a layer's inputs are no whole groups of eight.
+    """
+    if any(layer.k % 8 for layer in space.layers):
+        return None
+    levels = tuple(Packing(n, 8) for n in range(1, 9))
+    return Space(tuple(replace(layer, levels=levels) for layer in space.layers))
+
+
+def trained_alone(search: Search, trained: Trained, rival: Rival, count: int) -> Logits:
+    """The model as it came, trained with the first choice alone on `count` of the training images."""
     training, _ = split(search.images, search.settings.held_out, search.settings.schedule.seed)
-    student = Supernet(copy.deepcopy(trained.original).requires_grad_(True), search.space, search.keep)
+    student = Supernet(copy.deepcopy(trained.original).requires_grad_(True), rival.space, search.keep)
     schedule = replace(search.settings.schedule, epochs=1)
     distiller = Distiller(student, trained.original, training.take(range(count)), schedule, Processes())
-    distiller.train(0, distiller.steps, lambda step: (choice,), lambda step: None)
-    frozen = Frozen(student)
-    return lambda pixels: frozen.logits(pixels, choice)
+    distiller.train(0, distiller.steps, lambda step: (rival.choices[0],), lambda step: None)
+    return rival.models(student.module)[0]
 
 
 class Told:
@@ -203,10 +244,6 @@ class Evaluation:
         found = self._answers(model)
         divergence = (self.wanted.exp() * (self.wanted - found)).sum(-1)
         return Outcome((found.argmax(-1) == self.labels).double(), divergence)
-
-    def inherited(self, frozen: Frozen, choice: Choice) -> Outcome:
-        """Run them through a sub-network with the supernet's weights."""
-        return self.of(lambda pixels: frozen.logits(pixels, choice))
 
     def mean(self, outcomes: list[Outcome]) -> Outcome:
         """Of several models, image by image."""

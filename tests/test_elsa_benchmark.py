@@ -33,13 +33,16 @@ def test_without_data_it_says_why(tmp_path: Path) -> None:
 def test_rows() -> None:
     found = answer(*DIGITS)
     rows = {(row["weights"], row["name"]): row for row in found["rows"]}
-    everything = ["ELSA", "ERK", "uniform", "5 at random"]
+    everything = ["ELSA", "ERK", "uniform", "uniform N:8", "5 at random"]
     assert list(rows) == [
         *(("supernet", name) for name in everything),
         *(("as it came", name) for name in everything),
         ("alone, 64", "ELSA"),
         ("alone, 64", "ERK"),
+        ("alone, 64", "uniform N:8"),
     ]
+    assert rows["supernet", "uniform N:8"]["levels"] == ["2:8"]
+    assert rows["supernet", "uniform"]["levels"] == ["1:4"]
     assert all(row["mflops"] <= 8.031 / 2.4 for row in rows.values())
     for (weights, _), row in rows.items():
         elsa = rows[weights, "ELSA"]
