@@ -7,18 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.test_program import TEXT
 from vitgraph.errors import InputError
 from vitgraph.program_file import load, save
 from vitgraph.text import parse
-
-TEXT = """# program: tiny
-# form: canonical
-x: f32[N, 8] = input()
-fc_weight: f32[8, 8] = weight("fc.weight")
-fc_bias: f32[8] = constant("fc.bias")
-linear: f32[N, 8] = aten.linear.default(x, fc_weight, fc_bias)  # fc
-return_(linear)
-"""
 
 
 def test_a_saved_program_loads_to_the_same(tmp_path: Path) -> None:
