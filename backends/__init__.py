@@ -12,8 +12,8 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from vitgraph.backend import Backend
 from vitgraph.errors import InputError
+from vitgraph.runtime.backend import Backend
 
 OWN: Mapping[str, str] = {
     "eager": "vitgraph.backends.eager:Eager",

@@ -9,10 +9,10 @@ from typing import ClassVar, Self
 from torch import Tensor
 
 from vitgraph.errors import InputError
-from vitgraph.numerics import flatten_outputs
-from vitgraph.program import Program
-from vitgraph.target import Target
-from vitgraph.tensor_type import Dim, TensorType
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Dim, TensorType
+from vitgraph.pass_manager.numerics import flatten_outputs
+from vitgraph.targets.target import Target
 
 
 class EagerRunner:

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
-from vitgraph.program import Program
-from vitgraph.target import Target
+from vitgraph.ir.program import Program
+from vitgraph.targets.target import Target
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -84,7 +84,7 @@ class Ort:
         """A session with full optimization on the CPU; `InputError` where ONNX Runtime does not take the model."""
         if isinstance(model, Path):
             return OrtRunner(self._session(model, str(model)), str(model))
-        from vitgraph.backends._onnx import lower  # brings onnx and onnx_ir, which running a file does not need
+        from vitgraph.backends.onnx.lowering import lower  # brings onnx and onnx_ir, which running a file does not need
 
         folder = Path(tempfile.mkdtemp(prefix="vitgraph-"))
         try:

@@ -24,12 +24,12 @@ from typing import Any
 import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
-from vitgraph.accuracy import Predictions
-from vitgraph.backends._onnx import lower
+from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.ort import Ort
-from vitgraph.batch import parse_batch
+from vitgraph.compile.accuracy import Predictions
 from vitgraph.cost.counts import count
 from vitgraph.images.preprocess import PreprocessingOptions
+from vitgraph.ir.batch import parse_batch
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))

@@ -52,8 +52,8 @@ def theirs(folder: Path) -> dict[str, Any]:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     from vitgraph import capture_model, get_target, load_model, read_pipeline
-    from vitgraph.backends._onnx import lower
-    from vitgraph.backends.trt import build_engine
+    from vitgraph.backends.onnx.lowering import lower
+    from vitgraph.backends.tensorrt.backend import build_engine
 
     program = read_pipeline("canonicalize,fold-constants,fuse-attention").run(
         capture_model(load_model(MODEL, weights="random"))
@@ -88,8 +88,8 @@ def theirs(folder: Path) -> dict[str, Any]:
 def overhead() -> dict[str, dict[str, float]]:
     """The pass manager's share of a recipe's pipeline, instruments off: all that is not a pass and the clean-up behind it."""
     from vitgraph import Context, capture_model, get_target, load_model, open_images
+    from vitgraph.compile.recipe import load_recipe
     from vitgraph.passes import find_pass
-    from vitgraph.recipe import load_recipe
 
     model, found = load_model(MODEL, weights="random"), dict[str, dict[str, float]]()
     program = capture_model(model)

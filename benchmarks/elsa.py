@@ -29,11 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vitgraph import capture_model, find_sites, get_target, load_model, open_images
-from vitgraph.checkpoint import Checkpoint
 from vitgraph.images.image_set import ImageSet
 from vitgraph.images.preprocess import PreprocessingOptions
-from vitgraph.packing import Packing
-from vitgraph.passes._nm import nm_keep
+from vitgraph.ir.packing import Packing
+from vitgraph.passes.sparsity.nm_selection import nm_keep
+from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.elsa import Elsa, Search, Trained, key_of
 from vitgraph.search.evolution import Evolution, into_window
 from vitgraph.search.levels import Choice, Cost, Space, find_space, flops, read_budget, uniform

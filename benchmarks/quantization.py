@@ -39,12 +39,12 @@ from vitgraph import (
     open_images,
     read_pipeline,
 )
-from vitgraph.accuracy import Predictions, predict
+from vitgraph.analysis.sites import BLOCK_ROLES
 from vitgraph.backends import find_backend
-from vitgraph.backends._contract import EnginePlan, PlannedAttention, PlannedLinear, check_contract
-from vitgraph.backends._onnx import lower
-from vitgraph.backends.trt import build_engine, unbuildable_why
-from vitgraph.sites import BLOCK_ROLES
+from vitgraph.backends.onnx.lowering import lower
+from vitgraph.backends.tensorrt.backend import build_engine, unbuildable_why
+from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedAttention, PlannedLinear, check_contract
+from vitgraph.compile.accuracy import Predictions, predict
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -26,9 +26,9 @@ import numpy as np
 import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
-from vitgraph.accuracy import Predictions
-from vitgraph.batch import parse_batch
-from vitgraph.packing import Packing
+from vitgraph.compile.accuracy import Predictions
+from vitgraph.ir.batch import parse_batch
+from vitgraph.ir.packing import Packing
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 from vitgraph import Context, Program, capture_model, find_sites, load_model, open_images, read_pipeline
-from vitgraph.batch import parse_batch
-from vitgraph.numerics import measure
+from vitgraph.ir.batch import parse_batch
+from vitgraph.pass_manager.numerics import measure
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", ROOT.parent / "shared" / "data"))
@@ -119,7 +119,7 @@ def show(row: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, or say why not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="vitgraph.tools.train_efficientvit:efficientvit_cifar10")
+    parser.add_argument("--model", default="tests.assets.train_efficientvit:efficientvit_cifar10")
     parser.add_argument("--weights", default=str(ROOT / "tests" / "assets" / "efficientvit_cifar10.safetensors"))
     parser.add_argument("--calibration-data", default=str(DATA / "cifar10" / "train50000.zip"))
     parser.add_argument("--calibration-images", type=int, default=64)

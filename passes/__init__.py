@@ -9,36 +9,36 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from vitgraph.contract import Pass
 from vitgraph.errors import InputError
-from vitgraph.pipeline import Pipeline, parse_pipeline
+from vitgraph.pass_manager.pass_contract import Pass
+from vitgraph.pass_manager.pipeline import Pipeline, parse_pipeline
 
 ORDER: Mapping[str, str] = {
     # name: module and class             # why it stands here
-    "canonicalize": "canonicalize:Canonicalize",  # one spelling per operator; everything below relies on it
+    "canonicalize": "canonicalize.canonicalize:Canonicalize",  # one spelling per operator; everything below relies on it
     "fold-constants": "fold_constants:FoldConstants",  # position biases and masks become weights that patterns can see
     "fold-batch-norm": "fold_batch_norm:FoldBatchNorm",  # before masks and scales are chosen for the folded weights
     "fuse-layer-norm": "fuse_layer_norm:FuseLayerNorm",  # FP16 overflows in a layer norm written by hand
     "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
-    "block-prune": "block_prune:BlockPrune",  # before all that chooses among channels, of which it may leave fewer
-    "remove-empty": "remove_empty:RemoveEmpty",  # after tiles are masked; before N:M, which counts in the K that is left
-    "split-outliers": "split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
-    "permute-channels": "permute_channels:PermuteChannels",  # before masks: which channels stand together decides what they keep
-    "nm-mask": "nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
-    "balance-attention": "balance_attention:BalanceAttention",  # before smooth, which evens out what is left for it
-    "smooth": "smooth:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
-    "even-outputs": "even_outputs:EvenOutputs",  # after smooth: it divides the rows that smooth measured
-    "channel-migrate": "channel_migrate:ChannelMigrate",  # before scales are chosen: it evens out what they are chosen for
-    "filter-shift": "filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
-    "quantize": "quantize:Quantize",  # before types: calibration runs in FP32
-    "quantize-linear-attention": "quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
-    "place": "place:Place",  # before weights are fitted: read past its pair, a weight must be the one in floating point
-    "reconstruct": "reconstruct:Reconstruct",  # after quantizing: it fits weights to the scales; before types: in FP32
-    "fold-shifts": "fold_shifts:FoldShifts",  # after weights are fitted: biases make up for shifts through the weights that stay
-    "assign-precision": "assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
-    "materialize": "materialize:Materialize",  # after everything that may still choose weights
+    "block-prune": "pruning.block_prune:BlockPrune",  # before all that chooses among channels, of which it may leave fewer
+    "remove-empty": "pruning.remove_pruned:RemoveEmpty",  # after tiles are masked; before N:M, which counts in the K that is left
+    "split-outliers": "quantization.split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
+    "permute-channels": "sparsity.permute_channels:PermuteChannels",  # before masks: which channels stand together decides what they keep
+    "nm-mask": "sparsity.nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
+    "balance-attention": "quantization.balance_attention:BalanceAttention",  # before smooth, which evens out what is left for it
+    "smooth": "quantization.smooth_quant:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
+    "even-outputs": "quantization.equalize_outputs:EvenOutputs",  # after smooth: it divides the rows that smooth measured
+    "channel-migrate": "quantization.channel_migrate:ChannelMigrate",  # before scales are chosen: it evens out what they are chosen for
+    "filter-shift": "quantization.filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
+    "quantize": "quantization.quantize:Quantize",  # before types: calibration runs in FP32
+    "quantize-linear-attention": "quantization.quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
+    "place": "precision.mixed_precision:Place",  # before weights are fitted: read past its pair, a weight must be the one in floating point
+    "reconstruct": "quantization.reconstruct:Reconstruct",  # after quantizing: it fits weights to the scales; before types: in FP32
+    "fold-shifts": "quantization.absorb_shifts:FoldShifts",  # after weights are fitted: biases make up for shifts through the weights that stay
+    "assign-precision": "precision.assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
+    "materialize": "quantization.materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run
 }
 """Every pass of vitgraph, in the order in which a recipe uses them."""

@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.dialect import aten
-from vitgraph.program import Program
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 _LINEAR_MAPS = (aten.conv2d.default, aten.conv1d.default, aten.linear.default)
 

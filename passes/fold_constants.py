@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.dialect import aten, attention
-from vitgraph.passes._constants import Constants, replace_by_constant
-from vitgraph.program import Program
-from vitgraph.tensor_type import TensorType
+from vitgraph.ir.dialect import aten, attention
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.passes.constants import Constants, replace_by_constant
 
 _LAYOUT = (aten.reshape.default, aten.permute.default)
 

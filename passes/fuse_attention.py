@@ -24,11 +24,11 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from vitgraph import dialect
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.program import Program
-from vitgraph.sites import path_of
-from vitgraph.tensor_type import Dim, Size
+from vitgraph.analysis.sites import path_of
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Dim, Size
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 aten = torch.ops.aten
 

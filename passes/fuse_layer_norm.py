@@ -25,10 +25,10 @@ from typing import Any, ClassVar
 
 from torch import fx
 
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.dialect import aten
-from vitgraph.program import Program
-from vitgraph.tensor_type import TensorType
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 
 @dataclass(frozen=True)

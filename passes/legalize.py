@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from vitgraph import dialect
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.program import Program
-from vitgraph.sites import find_sites
+from vitgraph.analysis.sites import find_sites
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 aten = torch.ops.aten
 

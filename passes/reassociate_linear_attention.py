@@ -22,11 +22,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import fx
 
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.program import Program
-from vitgraph.sites import path_of
-from vitgraph.softmax import find_attentions
-from vitgraph.tensor_type import Size
+from vitgraph.analysis.attention import find_attentions
+from vitgraph.analysis.sites import path_of
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Size
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 aten = torch.ops.aten
 Order = Literal["left", "right"]

@@ -22,13 +22,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import fx
 
-from vitgraph import dialect
-from vitgraph.contract import Context, Effect, Pass
+from vitgraph.analysis.attention import find_attentions, find_softmaxes
+from vitgraph.analysis.sites import path_of
 from vitgraph.errors import CheckFailed
-from vitgraph.program import Program
-from vitgraph.sites import path_of
-from vitgraph.softmax import find_attentions, find_softmaxes
-from vitgraph.tensor_type import Size
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Size
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 aten = torch.ops.aten
 

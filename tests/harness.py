@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vitgraph.contract import Context, Pass, Refusal
-from vitgraph.numerics import objection
-from vitgraph.pipeline import Pipeline
-from vitgraph.program import Program
-from vitgraph.tensor_type import TensorType
-from vitgraph.text import parse, show
-from vitgraph.verify import check as check_valid
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
+from vitgraph.ir.text import parse, show
+from vitgraph.ir.verify import check as check_valid
+from vitgraph.pass_manager.numerics import objection
+from vitgraph.pass_manager.pass_contract import Context, Pass, Refusal
+from vitgraph.pass_manager.pipeline import Pipeline
 
 BATCH = 2
 """What N stands for when a text is run."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitgraph.backends._weights import read_weights
+from vitgraph.backends.onnx.stored_weights import read_weights
 
 pytestmark = pytest.mark.slow
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
-from vitgraph.batch import parse_batch
 from vitgraph.cost.counts import count
+from vitgraph.frontend.models import LoadedModel
 from vitgraph.images.preprocess import PreprocessingOptions
-from vitgraph.models import LoadedModel
+from vitgraph.ir.batch import parse_batch
 
 pytestmark = pytest.mark.slow
 PREPARED = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants"

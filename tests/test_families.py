@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from tests.harness import outputs
-from vitgraph.capture import capture
-from vitgraph.contract import Effect
-from vitgraph.numerics import objection
-from vitgraph.passes.canonicalize import Canonicalize
-from vitgraph.pipeline import Pipeline
-from vitgraph.text import parse, show
-from vitgraph.verify import check
+from vitgraph.frontend.capture import capture
+from vitgraph.ir.text import parse, show
+from vitgraph.ir.verify import check
+from vitgraph.pass_manager.numerics import objection
+from vitgraph.pass_manager.pass_contract import Effect
+from vitgraph.pass_manager.pipeline import Pipeline
+from vitgraph.passes.canonicalize.canonicalize import Canonicalize
 
 FAMILIES = {
     "beit": "beit_base_patch16_224",

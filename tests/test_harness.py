@@ -6,10 +6,10 @@ from typing import ClassVar
 import pytest
 
 from tests.harness import check, hold_to_text
-from vitgraph.contract import Context, Effect, Pass, PassError
-from vitgraph.dialect import aten
-from vitgraph.program import Program
-from vitgraph.text import parse
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
 
 BEFORE = """
 x: f32[2, 8] = input()

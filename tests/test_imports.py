@@ -13,10 +13,10 @@ FOLDERS = ("vitgraph", "passes", "backends", "tools")
 UPPER = ("vitgraph.passes", "vitgraph.backends", "vitgraph.tools")
 FRONT_DOORS = {
     "vitgraph/__init__.py",
-    "vitgraph/compiler.py",
-    "vitgraph/job.py",
+    "vitgraph/compile/compiler.py",
+    "vitgraph/compile/request.py",
 }  # the only core files that may look upward
-LATE_IMPORT = re.compile(r"vitgraph(\.\w+)+(:\w+)?")  # "vitgraph.passes.quantize:Quantize" in a registry
+LATE_IMPORT = re.compile(r"vitgraph(\.\w+)+(:\w+)?")  # "vitgraph.passes.quantization.quantize:Quantize" in a registry
 PASSES_MAY_USE = {"torch", *sys.stdlib_module_names}
 
 
@@ -28,7 +28,7 @@ def source_files(root: Path) -> list[Path]:
 
 
 def is_module(root: Path, name: str) -> bool:
-    """Whether `name`, such as `vitgraph.passes.quantize`, is a file or folder of ours; the links are not needed."""
+    """Whether `name`, such as `vitgraph.passes.quantization.quantize`, is a file or folder of ours; the links are not needed."""
     place = root / re.sub(r"^vitgraph\.(passes|backends|tools)\b", r"\1", name).replace(".", "/")
     return place.with_suffix(".py").is_file() or place.is_dir()
 
@@ -36,7 +36,7 @@ def is_module(root: Path, name: str) -> bool:
 def imported_names(tree: ast.AST, root: Path) -> Iterator[tuple[int, str]]:
     """(line, module) of every import at any depth.
 
-    `from vitgraph import text` yields `vitgraph.text` where that is a module, and else the front door, `vitgraph`.
+    `from vitgraph import text` yields `vitgraph.ir.text` where that is a module, and else the front door, `vitgraph`.
     """
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -62,8 +62,8 @@ def objection(place: str, module: str) -> str | None:
         return "name the defining module: `from vitgraph.errors import InputError`, `import vitgraph.passes`"
     if place in FRONT_DOORS or folder == "tools":
         return None
-    if module == "vitgraph.compiler":
-        return "vitgraph.compiler looks upward; nothing below it may look back"
+    if module == "vitgraph.compile.compiler":
+        return "vitgraph.compile.compiler looks upward; nothing below it may look back"
     if folder == "passes" and module.partition(".")[0] not in {"vitgraph", *PASSES_MAY_USE}:
         return "a pass may use vitgraph and torch only"
 
@@ -97,22 +97,22 @@ def test_import_directions() -> None:
 @pytest.mark.parametrize(
     ("place", "text"),
     [
-        ("vitgraph/text.py", "import vitgraph.passes"),
-        ("vitgraph/text.py", "from vitgraph.backends.trt import Trt"),
-        ("vitgraph/text.py", "def late():\n    from vitgraph.tools.cli import main"),
-        ("vitgraph/text.py", "from vitgraph import capture"),
-        ("vitgraph/text.py", "from vitgraph import passes"),
-        ("vitgraph/text.py", "from . import verify"),
-        ("vitgraph/text.py", "import passes"),
-        ("vitgraph/text.py", "from vitgraph.compiler import compile"),
-        ("vitgraph/text.py", "NAME = 'vitgraph.passes.quantize:Quantize'"),
-        ("passes/quantize.py", "from vitgraph.passes.smooth import Smooth"),
-        ("passes/quantize.py", "import vitgraph.backends.ort"),
-        ("passes/quantize.py", "import onnx"),
-        ("backends/trt.py", "from vitgraph.backends.ort import Ort"),
-        ("backends/trt.py", "from vitgraph.backends import trt"),
-        ("backends/trt.py", "import vitgraph.passes"),
-        ("backends/trt.py", "import vitgraph.tools.cli"),
+        ("vitgraph/ir/text.py", "import vitgraph.passes"),
+        ("vitgraph/ir/text.py", "from vitgraph.backends.tensorrt.backend import Trt"),
+        ("vitgraph/ir/text.py", "def late():\n    from vitgraph.tools.cli import main"),
+        ("vitgraph/ir/text.py", "from vitgraph import capture"),
+        ("vitgraph/ir/text.py", "from vitgraph import passes"),
+        ("vitgraph/ir/text.py", "from . import verify"),
+        ("vitgraph/ir/text.py", "import passes"),
+        ("vitgraph/ir/text.py", "from vitgraph.compile.compiler import compile"),
+        ("vitgraph/ir/text.py", "NAME = 'vitgraph.passes.quantization.quantize:Quantize'"),
+        ("passes/quantization/quantize.py", "from vitgraph.passes.quantization.smooth_quant import Smooth"),
+        ("passes/quantization/quantize.py", "import vitgraph.backends.ort"),
+        ("passes/quantization/quantize.py", "import onnx"),
+        ("backends/tensorrt/backend.py", "from vitgraph.backends.ort import Ort"),
+        ("backends/tensorrt/backend.py", "from vitgraph.backends import trt"),
+        ("backends/tensorrt/backend.py", "import vitgraph.passes"),
+        ("backends/tensorrt/backend.py", "import vitgraph.tools.cli"),
         ("tools/cli.py", "from vitgraph import compile"),
         ("tools/cli.py", "from ..vitgraph import text"),
     ],
@@ -127,16 +127,19 @@ def test_objects_to(place: str, text: str, tmp_path: Path) -> None:
     ("place", "text"),
     [
         ("vitgraph/__init__.py", "import vitgraph.passes"),
-        ("vitgraph/compiler.py", "from vitgraph.backends.trt import Trt"),
-        ("vitgraph/text.py", "import numpy\nfrom vitgraph.errors import InputError"),
-        ("vitgraph/text.py", "from vitgraph import text"),
-        ("vitgraph/text.py", "'''Prints what vitgraph.passes made.'''"),
-        ("passes/__init__.py", "from vitgraph.passes.quantize import Quantize"),
-        ("passes/quantize.py", "import math\nimport torch.fx\nimport vitgraph.contract"),
-        ("backends/trt.py", "import tensorrt\nfrom vitgraph.backends._onnx import lower"),
-        ("backends/_onnx.py", "from vitgraph.backends import _onnx"),
+        ("vitgraph/compile/compiler.py", "from vitgraph.backends.tensorrt.backend import Trt"),
+        ("vitgraph/ir/text.py", "import numpy\nfrom vitgraph.errors import InputError"),
+        ("vitgraph/ir/text.py", "from vitgraph import text"),
+        ("vitgraph/ir/text.py", "'''Prints what vitgraph.passes made.'''"),
+        ("passes/__init__.py", "from vitgraph.passes.quantization.quantize import Quantize"),
+        ("passes/quantization/quantize.py", "import math\nimport torch.fx\nimport vitgraph.pass_manager.pass_contract"),
+        ("backends/tensorrt/backend.py", "import tensorrt\nfrom vitgraph.backends.onnx.lowering import lower"),
+        ("backends/onnx/lowering.py", "from vitgraph.backends import _onnx"),
         ("backends/__init__.py", "ORT = 'vitgraph.backends.ort:Ort'"),
-        ("tools/cli.py", "import vitgraph.passes\nimport vitgraph.backends.trt\nimport vitgraph.compiler"),
+        (
+            "tools/cli.py",
+            "import vitgraph.passes\nimport vitgraph.backends.tensorrt.backend\nimport vitgraph.compile.compiler",
+        ),
     ],
 )
 def test_allows(place: str, text: str, tmp_path: Path) -> None:

@@ -13,27 +13,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.passes.test_quantize import Noise
-from vitgraph.backends import _planned
-from vitgraph.backends._contract import EnginePlan, PlannedLinear, check_contract, judge_patterns
-from vitgraph.backends._onnx import lower
-from vitgraph.backends._planned import plan_engine
-from vitgraph.backends._weights import StoredWeight, read_weights
-from vitgraph.backends.trt import build_engine, unbuildable_why
-from vitgraph.compiler import compile_model
-from vitgraph.contract import Context
+from tests.passes.quantization.test_quantize import Noise
+from vitgraph.analysis.sites import BLOCK_ROLES, find_sites, path_of, weight_of
+from vitgraph.backends.onnx.lowering import lower
+from vitgraph.backends.onnx.stored_weights import StoredWeight, read_weights
+from vitgraph.backends.tensorrt import engine_plan
+from vitgraph.backends.tensorrt.backend import build_engine, unbuildable_why
+from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedLinear, check_contract, judge_patterns
+from vitgraph.backends.tensorrt.engine_plan import plan_engine
+from vitgraph.compile.compiler import compile_model
 from vitgraph.cost.counts import count
 from vitgraph.errors import CheckFailed
-from vitgraph.instruments import Verify
-from vitgraph.masks import declared, lost
-from vitgraph.packing import Packing
+from vitgraph.ir.mask_patterns import declared, lost
+from vitgraph.ir.packing import Packing
+from vitgraph.ir.program import Program
+from vitgraph.ir.program_file import load, save
+from vitgraph.ir.text import parse
+from vitgraph.ir.verify import verify
+from vitgraph.pass_manager.instruments import Verify
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
-from vitgraph.program import Program
-from vitgraph.program_file import load, save
-from vitgraph.sites import BLOCK_ROLES, find_sites, path_of, weight_of
-from vitgraph.target import get_target
-from vitgraph.text import parse
-from vitgraph.verify import verify
+from vitgraph.targets.target import get_target
 
 A100 = get_target("a100")
 
@@ -223,7 +223,7 @@ def test_the_file_is_held_to_its_masks_where_no_engine_is_built(
         return {"blocks.0.mlp.fc1/MatMul": ones}
 
     if broken:
-        monkeypatch.setattr(_planned, "read_weights", tampered)
+        monkeypatch.setattr(engine_plan, "read_weights", tampered)
     steps = "canonicalize,fuse-attention,nm-mask{only=[blocks.0.mlp.fc1]},materialize"
     options: dict[str, Any] = {"target": "orin-agx", "recipe": "fp16", "weights": "random", "pipeline": steps}
     if not broken:

@@ -19,8 +19,8 @@ LINKS = ("passes", "backends", "tools")
 MUST_HOLD = (
     "vitgraph/py.typed",
     "vitgraph/digits/digits.safetensors",
-    "vitgraph/recipes/sparse-int8.yaml",
-    "vitgraph/targets/a100.yaml",
+    "vitgraph/compile/recipes/sparse-int8.yaml",
+    "vitgraph/targets/devices/a100.yaml",
     "vitgraph/passes/__init__.py",
 )
 

@@ -16,26 +16,26 @@ import pytest
 import torch
 from torch import nn
 
-from vitgraph.accuracy import predict
+from vitgraph.analysis.sites import find_sites
 from vitgraph.backends import find_backend
-from vitgraph.backends._contract import check_contract
-from vitgraph.backends._onnx import lower
-from vitgraph.backends._planned import plan_engine
-from vitgraph.backends.trt import build_engine
-from vitgraph.batch import parse_batch
-from vitgraph.capture import capture, capture_model
-from vitgraph.contract import Context
+from vitgraph.backends.onnx.lowering import lower
+from vitgraph.backends.tensorrt.backend import build_engine
+from vitgraph.backends.tensorrt.engine_check import check_contract
+from vitgraph.backends.tensorrt.engine_plan import plan_engine
+from vitgraph.compile.accuracy import predict
+from vitgraph.compile.recipe import load_recipe
 from vitgraph.errors import CheckFailed
+from vitgraph.frontend.capture import capture, capture_model
+from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
-from vitgraph.models import load_model
-from vitgraph.numerics import measure
+from vitgraph.ir.batch import parse_batch
+from vitgraph.ir.program import Program
+from vitgraph.ir.verify import check
+from vitgraph.pass_manager.numerics import measure
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes import find_pass, pipeline
-from vitgraph.pipeline import Pipeline
-from vitgraph.program import Program
-from vitgraph.recipe import load_recipe
-from vitgraph.sites import find_sites
-from vitgraph.target import get_target
-from vitgraph.verify import check
+from vitgraph.targets.target import get_target
 
 SIZE = 64
 ABLATION = Path(__file__).resolve().parent.parent / "benchmarks" / "trio_ablation.py"
@@ -158,8 +158,8 @@ def test_the_ablation_has_a_row_for_every_choice_of_fixes() -> None:
 @pytest.mark.parametrize("recipe", ["trio", "trio-best"])
 def test_trio_keeps_the_accuracy_of_a_trained_model(recipe: str, data: Path) -> None:
     if not ASSET.is_file():
-        pytest.skip(f"no trained model at {ASSET.name}: train one with tools/train_efficientvit.py")
-    loaded = load_model("vitgraph.tools.train_efficientvit:efficientvit_cifar10", weights=ASSET)
+        pytest.skip(f"no trained model at {ASSET.name}: train one with tests/assets/train_efficientvit.py")
+    loaded = load_model("tests.assets.train_efficientvit:efficientvit_cifar10", weights=ASSET)
     calibration = open_images(str(data / "cifar10" / "train50000.zip"), loaded.preprocessing, limit=64)
     evaluation = open_images(str(data / "cifar10" / "test5000.zip"), loaded.preprocessing, limit=2000)
     program = capture_model(loaded, parse_batch("1:8:64"))

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
-from vitgraph.accuracy import predict
-from vitgraph.batch import parse_batch
-from vitgraph.numerics import objection
+from vitgraph.compile.accuracy import predict
+from vitgraph.ir.batch import parse_batch
+from vitgraph.pass_manager.numerics import objection
 
 pytestmark = pytest.mark.slow
 PREPARED = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants"

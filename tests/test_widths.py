@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.tools.conftest import Cli, cli
-from vitgraph.backends.trt import unbuildable_why
-from vitgraph.target import get_target
+from vitgraph.backends.tensorrt.backend import unbuildable_why
+from vitgraph.targets.target import get_target
 
 assert cli  # the fixture
 

@@ -18,8 +18,8 @@ from vitgraph.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vitgraph.pipeline import Instrument
-    from vitgraph.program import Program
+    from vitgraph.ir.program import Program
+    from vitgraph.pass_manager.pipeline import Instrument
 
 METRICS = ("verify", "numerics", "snr_db", "relative_l2", "top1_agreement")
 CHECK_HELP = (
@@ -42,7 +42,7 @@ class Check:
 
 def read_check(text: str, program: Program, probe: Sequence[Tensor]) -> Check:
     """Make the check that `text` says; `InputError` where it is neither a metric nor a command with `{}`."""
-    from vitgraph.instruments import Compare, Verify
+    from vitgraph.pass_manager.instruments import Compare, Verify
 
     if text in ("verify", "numerics"):
         return Check(lambda found: None, lambda: [Verify()] if text == "verify" else [Verify(), Compare()])
@@ -72,8 +72,8 @@ def _number(text: str, check: str) -> float:
 def _metric(
     name: str, compare: str, limit: float, program: Program, probe: Sequence[Tensor]
 ) -> Callable[[Program], str | None]:
-    from vitgraph.contract import Effect
-    from vitgraph.numerics import flatten_outputs, measure, objection, snr_db
+    from vitgraph.pass_manager.numerics import flatten_outputs, measure, objection, snr_db
+    from vitgraph.pass_manager.pass_contract import Effect
 
     reference = program.run(*probe)
 
@@ -96,7 +96,7 @@ def _metric(
 
 def run_command(text: str, program: Program) -> str | None:
     """Save the program, run the command on it, and say what became of that; exit status 0 is good."""
-    from vitgraph.program_file import save
+    from vitgraph.ir.program_file import save
 
     with tempfile.TemporaryDirectory(prefix="vitgraph-") as folder:
         file = Path(folder) / "program.safetensors"

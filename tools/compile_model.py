@@ -15,7 +15,7 @@ from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings, read
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
-    from vitgraph.report import Report
+    from vitgraph.compile.report import Report
 
 EVALUATE_HELP = "Labelled images: a folder of class folders, or a folder or .zip with labels.csv (file,index,label)."
 
@@ -69,7 +69,7 @@ def compile_model(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a compilation's folder.")] = False,
 ) -> Answer:
     """Compile a model for a device and write engine, ONNX, program and report."""
-    from vitgraph import compiler
+    from vitgraph.compile import compiler
 
     steps = None if pipeline is None else str(read_pipeline(pipeline))
     with show_progress() as progress:
@@ -104,7 +104,7 @@ def compile_model(
 
 def _failed(error: CheckFailed, output: Path) -> Answer:
     """The work ran to its end, so there is a report to show beside the complaint."""
-    from vitgraph.report import read_report
+    from vitgraph.compile.report import read_report
 
     if not (output / "report.json").is_file():
         raise error

@@ -14,7 +14,7 @@ from vitgraph.tools.command import Answer, command, group, table
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
-    from vitgraph.report import Report
+    from vitgraph.compile.report import Report
     from vitgraph.tools.progress import Progress
 
 TARGET = "a100"
@@ -84,8 +84,8 @@ def cell(report: dict[str, Any], *path: str) -> str:
 
 
 def _compile(recipe: str, pipeline: str | None, out: Path, force: bool, progress: Progress) -> Report:
-    from vitgraph.compiler import compile_model
-    from vitgraph.report import read_report
+    from vitgraph.compile.compiler import compile_model
+    from vitgraph.compile.report import read_report
 
     try:
         return compile_model(

@@ -59,8 +59,8 @@ def _version(name: str) -> str | None:
 
 def _targets() -> list[dict[str, Any]]:
     """For each device: can its engine be built on this machine, and what would it be good for?"""
-    from vitgraph.backends.trt import unbuildable_why
-    from vitgraph.target import all_targets
+    from vitgraph.backends.tensorrt.backend import unbuildable_why
+    from vitgraph.targets.target import all_targets
 
     found = list[dict[str, Any]]()
     for target in all_targets():

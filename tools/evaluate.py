@@ -15,7 +15,7 @@ from vitgraph.tools.model_options import program_file
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
-    from vitgraph.accuracy import Predictions
+    from vitgraph.compile.accuracy import Predictions
     from vitgraph.images.preprocess import Preprocessing
 
 
@@ -40,8 +40,8 @@ def evaluate(
     on: Annotated[On, typer.Option(help="ort: model.onnx in ONNX Runtime; eager: the program in torch.")] = On.ORT,
 ) -> Answer:
     """Measure top-1 of a compiled model on labelled images."""
+    from vitgraph.compile.report import read_report
     from vitgraph.images.preprocess import build
-    from vitgraph.report import read_report
 
     report = read_report(out)
     preprocessing = build(report.preprocessing, f"{out / 'report.json'}: its pre-processing settings")
@@ -64,10 +64,10 @@ def _predict(
     out: Path, data: str, limit: int | None, preprocessing: Preprocessing, batch: str, on: On, progress: Any
 ) -> tuple[Predictions, int, str, str]:
     """The predictions, how many, the data's hash, and in words what ran them."""
-    from vitgraph.accuracy import predict
     from vitgraph.backends import find_backend
+    from vitgraph.compile.accuracy import predict
     from vitgraph.images.image_set import open_images
-    from vitgraph.program_file import load
+    from vitgraph.ir.program_file import load
 
     source: Any = out / "model.onnx"
     if on is On.EAGER:

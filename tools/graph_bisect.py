@@ -28,7 +28,7 @@ def bisect_passes(
     """Find the first pass, and the first site in it, after which a check fails."""
     from dataclasses import replace
 
-    from vitgraph.bisection import bisect
+    from vitgraph.pass_manager.bisection import bisect
 
     steps = read_pipeline(pipeline)
     program = open_program(model, settings)

@@ -15,8 +15,8 @@ from vitgraph.tools.drawn_cost import draw_cost, draw_estimates, draw_facts
 from vitgraph.tools.model_options import ModelSettings, is_program, open_program, read_program
 
 if TYPE_CHECKING:
-    from vitgraph.program import Program
-    from vitgraph.target import Target
+    from vitgraph.ir.program import Program
+    from vitgraph.targets.target import Target
 
 PREPARED = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
 """What brings a captured graph to the form in which products and attentions are found."""
@@ -69,9 +69,9 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
         return Answer(data, json.dumps(data, indent=2) if as_json else drawn)
     if path.suffix in (".onnx", ".json"):
         raise InputError(f"{model}: --cost counts a model, a saved program or a folder of `vitgraph compile`")
-    from vitgraph.batch import parse_batch
     from vitgraph.cost.cost_report import describe_cost, project
     from vitgraph.cost.products import images_of
+    from vitgraph.ir.batch import parse_batch
 
     captured = _open(model, settings)
     program = prepare(captured)
@@ -83,14 +83,14 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
 
 
 def _targets(names: list[str]) -> tuple[Target, ...]:
-    from vitgraph.target import all_targets, get_target
+    from vitgraph.targets.target import all_targets, get_target
 
     return tuple(get_target(name) for name in names) or all_targets()
 
 
 def _of_report(folder: Path, names: list[str]) -> dict[str, Any]:
     """The report's cost as it was written; of its estimates, those of the named targets."""
-    from vitgraph.report import read_report
+    from vitgraph.compile.report import read_report
 
     cost = read_report(folder).cost
     if not names:
@@ -112,7 +112,7 @@ def _open(model: str, settings: ModelSettings) -> Program:
 
 def prepare(program: Program) -> Program:
     """A captured program brought to the form in which products are found; a canonical one as it is."""
-    from vitgraph.contract import Context
+    from vitgraph.pass_manager.pass_contract import Context
     from vitgraph.passes import pipeline
 
     return program if program.form == "canonical" else pipeline(PREPARED).run(program, Context(), [])

@@ -86,7 +86,7 @@ def _cost(model: str | None, settings: ModelSettings, costs: CostOptions, node: 
 
 
 def _report(folder: Path, form: Format) -> Answer:
-    from vitgraph.report import read_report
+    from vitgraph.compile.report import read_report
 
     report = read_report(folder)
     data = json.loads(report.to_json())

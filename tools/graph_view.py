@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vitgraph.errors import InputError
 
 if TYPE_CHECKING:
-    from vitgraph.program import Program
+    from vitgraph.ir.program import Program
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def view_program(program: Program) -> View:
     """A program, with the sites passes work on where it is canonical."""
     from torch import Tensor
 
-    from vitgraph.masks import lost
-    from vitgraph.sites import path_of
-    from vitgraph.text import node_lines
+    from vitgraph.analysis.sites import path_of
+    from vitgraph.ir.mask_patterns import lost
+    from vitgraph.ir.text import node_lines
 
     lines = list(node_lines(program))
     names = {node: line.partition(":")[0] if node.op != "output" else "return_" for node, line in lines}
@@ -87,7 +87,7 @@ def _sites(program: Program) -> dict[str, Any] | None:
     """Counts by role; None for a graph as captured, in which sites are not found."""
     if program.form != "canonical":
         return None
-    from vitgraph.sites import find_sites
+    from vitgraph.analysis.sites import find_sites
 
     sites = find_sites(program)
     return {
@@ -110,7 +110,7 @@ def _patterns_of(program: Program) -> dict[str, int] | None:
 
 def _patterns_in(path: Path) -> dict[str, int]:
     """The same for the weights of an ONNX file."""
-    from vitgraph.backends._weights import read_weights
+    from vitgraph.backends.onnx.stored_weights import read_weights
     from vitgraph.cost.products import packing_of
     from vitgraph.cost.workload import BITS
 

@@ -51,14 +51,14 @@ def _describe_pass(name: str, place: str) -> dict[str, Any]:
 
 
 def _options(options: dict[str, Any]) -> str:
-    from vitgraph.pipeline import show_value
+    from vitgraph.pass_manager.pipeline import show_value
 
     return " ".join(f"{name}={show_value(option['default'])}" for name, option in options.items())
 
 
 def list_targets() -> Answer:
     """List every device, what it can do, and where its engine is built."""
-    from vitgraph.target import all_targets
+    from vitgraph.targets.target import all_targets
 
     targets = all_targets()
     rows = [
@@ -79,8 +79,8 @@ def list_targets() -> Answer:
 
 def list_recipes() -> Answer:
     """List every recipe and its pipeline."""
+    from vitgraph.compile.recipe import load_recipe, recipe_names
     from vitgraph.passes import find_pass
-    from vitgraph.recipe import load_recipe, recipe_names
 
     recipes = [load_recipe(name, find_pass) for name in recipe_names()]
     found = [{"name": r.name, "description": r.description, "pipeline": str(r.pipeline)} for r in recipes]

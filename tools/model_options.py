@@ -11,9 +11,9 @@ import typer
 from vitgraph.errors import InputError
 
 if TYPE_CHECKING:  # torch takes seconds to import; a command line that is wrong should be told so at once
+    from vitgraph.frontend.models import LoadedModel
     from vitgraph.images.preprocess import PreprocessingOptions
-    from vitgraph.models import LoadedModel
-    from vitgraph.program import Program
+    from vitgraph.ir.program import Program
 
 MODEL_HELP = "A timm name, torchvision:NAME, transformers:CONFIG-DIR, module.path:factory, or the embedded digits-vit."
 PROGRAM_HELP = MODEL_HELP + " Or a saved program: a file of `opt -o`, a folder of `compile`, or a graph's text (.txt)."
@@ -53,7 +53,7 @@ class ModelSettings:
 
     def arguments(self) -> dict[str, Any]:
         """What `--model-args` says; one option may hold several, separated by blanks."""
-        from vitgraph.models import parse_model_args
+        from vitgraph.frontend.models import parse_model_args
 
         return parse_model_args([part for text in self.model_args for part in text.split()])
 
@@ -74,7 +74,7 @@ class ModelSettings:
 
 def load_named(spec: str, settings: ModelSettings, values: bool = True) -> LoadedModel:
     """The model that MODEL names, with its weights; without `values`, with their shapes only."""
-    from vitgraph.models import load_model
+    from vitgraph.frontend.models import load_model
 
     return load_model(
         spec,
@@ -118,13 +118,13 @@ def program_file(folder: Path) -> Path | None:
 
 def read_program(path: Path) -> Program:
     """Read a saved program or the one in a folder."""
-    from vitgraph.program_file import load
+    from vitgraph.ir.program_file import load
 
     return load(program_file(path) or path)
 
 
 def _read_text(path: Path, seed: int) -> Program:
-    from vitgraph.text import TextError, parse
+    from vitgraph.ir.text import TextError, parse
 
     try:
         return parse(path.read_text(encoding="utf-8"), seed=seed)
@@ -133,8 +133,8 @@ def _read_text(path: Path, seed: int) -> Program:
 
 
 def _capture(spec: str, settings: ModelSettings, values: bool) -> Program:
-    from vitgraph.batch import parse_batch
-    from vitgraph.capture import capture_model
+    from vitgraph.frontend.capture import capture_model
+    from vitgraph.ir.batch import parse_batch
 
     batch = parse_batch(settings.batch)
     return capture_model(load_named(spec, settings, values), batch)

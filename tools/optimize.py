@@ -17,8 +17,8 @@ from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, make_contex
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
-    from vitgraph.pipeline import Instrument, Pipeline
-    from vitgraph.program import Program
+    from vitgraph.ir.program import Program
+    from vitgraph.pass_manager.pipeline import Instrument, Pipeline
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def optimize(
     }
     if output is None:
         return Answer(data | {"text": str(done)}, str(done))
-    from vitgraph.program_file import save
+    from vitgraph.ir.program_file import save
 
     save(done, output)
     return Answer(
@@ -123,7 +123,7 @@ def _recorded(program: Program, model: str, surroundings: PassSettings) -> tuple
 def _instruments(watching: Watching, steps: Pipeline, surroundings: PassSettings, verify: bool) -> list[Instrument]:
     from dataclasses import asdict
 
-    from vitgraph.instruments import Compare, Dump, Reproducer, Verify
+    from vitgraph.pass_manager.instruments import Compare, Dump, Reproducer, Verify
 
     chosen: list[Instrument] = []
     names = {step.name for step in steps.passes}

@@ -13,10 +13,10 @@ from vitgraph.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vitgraph.contract import Context
     from vitgraph.images.image_set import ImageSet
-    from vitgraph.pipeline import Pipeline
-    from vitgraph.program import Program
+    from vitgraph.ir.program import Program
+    from vitgraph.pass_manager.pass_contract import Context
+    from vitgraph.pass_manager.pipeline import Pipeline
 
 PIPELINE_HELP = "Passes in order, such as canonicalize,nm-mask{n=2 m=4}; or the name or the file of a recipe."
 
@@ -45,8 +45,8 @@ class PassSettings(CalibrationSettings):
 
 def read_pipeline(text: str) -> Pipeline:
     """A pipeline's text, or a recipe's name or file."""
+    from vitgraph.compile.recipe import load_recipe, recipe_names
     from vitgraph.passes import find_pass, pipeline
-    from vitgraph.recipe import load_recipe, recipe_names
 
     if text in recipe_names() or text.endswith((".yaml", ".yml")):
         return load_recipe(text, find_pass).pipeline
@@ -55,8 +55,8 @@ def read_pipeline(text: str) -> Pipeline:
 
 def make_context(program: Program, settings: PassSettings, seed: int, fuel: int | None = None) -> Context:
     """Everything a pass may ask for, opened and checked; progress goes to standard error."""
-    from vitgraph.contract import Context
-    from vitgraph.target import get_target
+    from vitgraph.pass_manager.pass_contract import Context
+    from vitgraph.targets.target import get_target
 
     target = None if settings.target is None else get_target(settings.target)
     images = None
@@ -91,7 +91,7 @@ def make_probe(program: Program, images: ImageSet | None = None, seed: int = 0) 
     """A batch to compare numbers on, one tensor for each input: the first images, or seeded noise; an open batch is 2."""
     import torch
 
-    from vitgraph.tensor_type import Dim
+    from vitgraph.ir.tensor_type import Dim
 
     generator = torch.Generator().manual_seed(seed)
     made = list[torch.Tensor]()

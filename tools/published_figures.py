@@ -12,7 +12,7 @@ from vitgraph.tools.command import Answer, group, table
 
 if TYPE_CHECKING:
     from vitgraph.cost.published import Row, Summary
-    from vitgraph.program import Program
+    from vitgraph.ir.program import Program
 
 TERMS = {
     "fitted": "constants were chosen with these",

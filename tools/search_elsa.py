@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vitgraph.accuracy import predict
-from vitgraph.capture import capture_model
-from vitgraph.checkpoint import Checkpoint
-from vitgraph.contract import Refusal
+from vitgraph.compile.accuracy import predict
+from vitgraph.compile.recipe import Recipe
 from vitgraph.errors import InputError
+from vitgraph.frontend.capture import capture_model
 from vitgraph.images.image_set import ImageSet, open_images
 from vitgraph.outputs import unfinished
+from vitgraph.pass_manager.pass_contract import Refusal
+from vitgraph.pass_manager.pipeline import Pipeline, build_pass
 from vitgraph.passes import ORDER, find_pass
-from vitgraph.passes._nm import nm_keep
-from vitgraph.pipeline import Pipeline, build_pass
-from vitgraph.recipe import Recipe
+from vitgraph.passes.sparsity.nm_selection import nm_keep
+from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import read_limit, show_cost
 from vitgraph.search.elsa import Result, Search, Trained, key_of
 from vitgraph.search.elsa_report import describe, mask_steps

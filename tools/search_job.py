@@ -12,18 +12,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from vitgraph.batch import Batch, parse_batch
+from vitgraph.compile.page import render
+from vitgraph.compile.recipe import Recipe, load_recipe
+from vitgraph.ir.batch import Batch, parse_batch
 from vitgraph.outputs import check_output, unfinished, whole_folder
-from vitgraph.page import render
 from vitgraph.passes import find_pass
-from vitgraph.recipe import Recipe, load_recipe
-from vitgraph.target import Target, get_target
+from vitgraph.targets.target import Target, get_target
 from vitgraph.tools.model_options import ModelSettings, load_named
 from vitgraph.tools.search_options import SiteSettings
 
 if TYPE_CHECKING:
+    from vitgraph.frontend.models import LoadedModel
     from vitgraph.images.image_set import ImageSet
-    from vitgraph.models import LoadedModel
     from vitgraph.tools.progress import Progress
 
 

@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from vitgraph.accuracy import Predictions, predict
 from vitgraph.backends.eager import Eager
-from vitgraph.capture import capture_model
-from vitgraph.checkpoint import Checkpoint
-from vitgraph.contract import Context
+from vitgraph.compile.accuracy import Predictions, predict
+from vitgraph.compile.recipe import Recipe
 from vitgraph.errors import InputError
+from vitgraph.frontend.capture import capture_model
 from vitgraph.images.image_set import ImageSet, open_images
+from vitgraph.ir.program import Program
 from vitgraph.outputs import unfinished
-from vitgraph.passes._block_cost import By, find_meter
-from vitgraph.passes.block_prune import BlockPrune
-from vitgraph.pipeline import Pipeline
-from vitgraph.program import Program
-from vitgraph.recipe import Recipe
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pipeline import Pipeline
+from vitgraph.passes.pruning.block_cost import By, find_meter
+from vitgraph.passes.pruning.block_prune import BlockPrune
+from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import Limit, read_limit, show_cost
 from vitgraph.tools.command import group, table
 from vitgraph.tools.pass_options import CalibrationSettings

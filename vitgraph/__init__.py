@@ -13,68 +13,68 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitgraph.capture import capture as _capture
-    from vitgraph.capture import capture_model as capture_model
-    from vitgraph.compiler import compile_model as compile_model
-    from vitgraph.contract import Context as Context
-    from vitgraph.contract import Effect as Effect
-    from vitgraph.contract import Pass as Pass
-    from vitgraph.contract import PassError as PassError
+    from vitgraph.analysis.sites import find_sites as find_sites
+    from vitgraph.compile.compiler import compile_model as compile_model
+    from vitgraph.compile.report import Report as Report
+    from vitgraph.compile.report import read_report as read_report
     from vitgraph.errors import CheckFailed as CheckFailed
     from vitgraph.errors import InputError as InputError
     from vitgraph.errors import VitgraphError as VitgraphError
+    from vitgraph.frontend.capture import capture as _capture
+    from vitgraph.frontend.capture import capture_model as capture_model
+    from vitgraph.frontend.models import load_model as load_model
     from vitgraph.images.image_set import open_images as open_images
-    from vitgraph.instruments import Compare as Compare
-    from vitgraph.instruments import Dump as Dump
-    from vitgraph.instruments import Reproducer as Reproducer
-    from vitgraph.instruments import Verify as Verify
-    from vitgraph.models import load_model as load_model
+    from vitgraph.ir.program import Program as Program
+    from vitgraph.ir.program_file import load as load
+    from vitgraph.ir.program_file import save as save
+    from vitgraph.ir.text import parse as parse
+    from vitgraph.ir.text import show as show
+    from vitgraph.ir.verify import verify as _verify
+    from vitgraph.pass_manager.instruments import Compare as Compare
+    from vitgraph.pass_manager.instruments import Dump as Dump
+    from vitgraph.pass_manager.instruments import Reproducer as Reproducer
+    from vitgraph.pass_manager.instruments import Verify as Verify
+    from vitgraph.pass_manager.pass_contract import Context as Context
+    from vitgraph.pass_manager.pass_contract import Effect as Effect
+    from vitgraph.pass_manager.pass_contract import Pass as Pass
+    from vitgraph.pass_manager.pass_contract import PassError as PassError
+    from vitgraph.pass_manager.pipeline import Pipeline as Pipeline
     from vitgraph.passes import pipeline as _pipeline
-    from vitgraph.pipeline import Pipeline as Pipeline
-    from vitgraph.program import Program as Program
-    from vitgraph.program_file import load as load
-    from vitgraph.program_file import save as save
-    from vitgraph.report import Report as Report
-    from vitgraph.report import read_report as read_report
-    from vitgraph.sites import find_sites as find_sites
-    from vitgraph.target import Target as Target
-    from vitgraph.target import get_target as get_target
-    from vitgraph.text import parse as parse
-    from vitgraph.text import show as show
-    from vitgraph.verify import verify as _verify
+    from vitgraph.targets.target import Target as Target
+    from vitgraph.targets.target import get_target as get_target
 
     capture_module, read_pipeline, verify_program = _capture, _pipeline, _verify  # `as` another name would be private
 
 _HOME = {
-    "capture_module": "capture:capture",
-    "capture_model": "capture",
-    "compile_model": "compiler",
-    "Context": "contract",
-    "Effect": "contract",
-    "Pass": "contract",
-    "PassError": "contract",
+    "capture_module": "frontend.capture:capture",
+    "capture_model": "frontend.capture",
+    "compile_model": "compile.compiler",
+    "Context": "pass_manager.pass_contract",
+    "Effect": "pass_manager.pass_contract",
+    "Pass": "pass_manager.pass_contract",
+    "PassError": "pass_manager.pass_contract",
     "CheckFailed": "errors",
     "InputError": "errors",
     "VitgraphError": "errors",
     "open_images": "images.image_set",
-    "Compare": "instruments",
-    "Dump": "instruments",
-    "Reproducer": "instruments",
-    "Verify": "instruments",
-    "load_model": "models",
+    "Compare": "pass_manager.instruments",
+    "Dump": "pass_manager.instruments",
+    "Reproducer": "pass_manager.instruments",
+    "Verify": "pass_manager.instruments",
+    "load_model": "frontend.models",
     "read_pipeline": "passes:pipeline",
-    "Pipeline": "pipeline",
-    "Program": "program",
-    "load": "program_file",
-    "save": "program_file",
-    "Report": "report",
-    "read_report": "report",
-    "find_sites": "sites",
-    "Target": "target",
-    "get_target": "target",
-    "parse": "text",
-    "show": "text",
-    "verify_program": "verify:verify",
+    "Pipeline": "pass_manager.pipeline",
+    "Program": "ir.program",
+    "load": "ir.program_file",
+    "save": "ir.program_file",
+    "Report": "compile.report",
+    "read_report": "compile.report",
+    "find_sites": "analysis.sites",
+    "Target": "targets.target",
+    "get_target": "targets.target",
+    "parse": "ir.text",
+    "show": "ir.text",
+    "verify_program": "ir.verify:verify",
 }
 """Each public name and where it lives: a module, and the name there where it is another (no name may be a module's)."""
 

@@ -12,9 +12,9 @@ import torch
 from _job import Job, run
 
 from vitgraph import Context, capture_model, get_target, load_model
-from vitgraph.backends._onnx import lower
+from vitgraph.backends.onnx.lowering import lower
+from vitgraph.compile.recipe import load_recipe
 from vitgraph.passes import find_pass
-from vitgraph.recipe import load_recipe
 
 
 class Stored:

@@ -9,17 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.backends.operator_cases import CASES, batch_for, build
-from vitgraph import dialect
-from vitgraph.backend import Backend, Runner
 from vitgraph.backends import all_backends, find_backend
-from vitgraph.backends._onnx import RULES
-from vitgraph.capture import capture
+from vitgraph.backends.onnx.lowering import RULES
 from vitgraph.errors import InputError
-from vitgraph.numerics import measure
+from vitgraph.frontend.capture import capture
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.ir.verify import verify
+from vitgraph.pass_manager.numerics import measure
 from vitgraph.passes import pipeline
-from vitgraph.program import Program
-from vitgraph.target import get_target
-from vitgraph.verify import verify
+from vitgraph.runtime.backend import Backend, Runner
+from vitgraph.targets.target import get_target
 
 ON_CPU = ("eager", "ort")
 TOLERANCE = 5e-6  # absolute and relative: single operators on numbers of about one

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.backends.operator_cases import CASES, batch_for, build
-from vitgraph.backends._onnx import lower
 from vitgraph.backends.eager import Eager
+from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.ort import Ort, OrtRunner
 from vitgraph.errors import InputError
-from vitgraph.numerics import measure
-from vitgraph.program import Program
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.numerics import measure
 
 INT8_LINEAR = (
     "s: f32[] = constant('s'); w: f32[32, 512] = weight('w'); ws: f32[32] = constant('w_scale'); b: f32[32] = weight('b'); "

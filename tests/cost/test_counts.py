@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitgraph.cost.counts import count
-from vitgraph.text import parse
+from vitgraph.ir.text import parse
 
 LINEAR = """
 x: f32[N, 5, 8] = input()

@@ -5,7 +5,7 @@ import pytest
 from vitgraph.cost.encoder import Encoder
 from vitgraph.cost.estimates import compare_forms, describe_estimates, estimate_on
 from vitgraph.cost.roofline import BOUNDS, Estimate
-from vitgraph.target import Target, all_targets, get_target
+from vitgraph.targets.target import Target, all_targets, get_target
 
 SMALL = Encoder(layers=2, hidden=128, heads=4, tokens=65).kernels("tensorrt", "fp16")
 LARGE = Encoder(layers=1, hidden=1024, heads=16, tokens=197).kernels("tensorrt", "fp16")

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from vitgraph.capture import capture
 from vitgraph.cost.encoder import Encoder
 from vitgraph.cost.fusion import find_kernels
 from vitgraph.cost.kernel import total
 from vitgraph.cost.workload import Attention, Gemm
-from vitgraph.models import load_model
+from vitgraph.frontend.capture import capture
+from vitgraph.frontend.models import load_model
+from vitgraph.ir.text import parse
 from vitgraph.passes import pipeline
-from vitgraph.text import parse
 from vitgraph.tools.graph_cost import PREPARED
 from vitgraph.tools.published_figures import capture_named
 

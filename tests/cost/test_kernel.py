@@ -9,7 +9,7 @@ from tests.cost.test_roofline import line_of
 from vitgraph.cost.kernel import Kernel, linear, refusal, total
 from vitgraph.cost.roofline import Estimate
 from vitgraph.cost.workload import DENSE, Attention, Gemm, Zeros, two_of_four
-from vitgraph.packing import Packing
+from vitgraph.ir.packing import Packing
 
 TWO_OF_FOUR = Zeros(Packing(2, 4))
 ATTENTION = Kernel("a", "attention", "fp16", Attention(12, 197, 197, 64, 64), 4 * 197 * 768 * 2)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from vitgraph.capture import capture
 from vitgraph.cost.products import Product, find_products
+from vitgraph.frontend.capture import capture
+from vitgraph.ir.text import parse
 from vitgraph.passes import pipeline
-from vitgraph.text import parse
 
 HEADER = "# program: t\n# form: canonical\n"
 

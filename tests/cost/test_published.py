@@ -12,8 +12,8 @@ from vitgraph.cost.published import Row, document, rows, summarize
 from vitgraph.cost.published_forms import FORMS, zeros_of
 from vitgraph.cost.shares import FITTED, Shares
 from vitgraph.cost.workload import Zeros
-from vitgraph.packing import SPARSE
-from vitgraph.program import Program
+from vitgraph.ir.packing import SPARSE
+from vitgraph.ir.program import Program
 
 CAPTURED = ("program_ms", "gigamacs")
 TIMED = tuple(form for form in FORMS if form not in CAPTURED)

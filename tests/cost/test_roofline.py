@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from vitgraph.cost.roofline import BOUNDS, Roofline, roofline
 from vitgraph.cost.shares import FITTED
 from vitgraph.cost.workload import BITS, DENSE, Attention, Gemm, Zeros
-from vitgraph.packing import SPARSE, Packing
-from vitgraph.target import Target, all_targets, get_target
+from vitgraph.ir.packing import SPARSE, Packing
+from vitgraph.targets.target import Target, all_targets, get_target
 
 TARGETS = [target.name for target in all_targets() if not isinstance(roofline(target), str)]
 sizes = st.integers(1, 5000)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitgraph.errors import InputError
+from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images, stride
 from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions
-from vitgraph.models import load_model
 
 PLAN = Preprocessing(image_size=(8, 8), resize=(8, 8), mean=(0.0,), std=(1.0,))
 

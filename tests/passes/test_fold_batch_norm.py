@@ -1,9 +1,9 @@
 import pytest
 
 from tests.harness import check, run
-from vitgraph.contract import Context
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.fold_batch_norm import FoldBatchNorm
-from vitgraph.text import parse
 
 BEFORE = """
 x: f32[N, 4, 6, 6] = input()

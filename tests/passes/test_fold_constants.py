@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from tests.harness import check, run
-from vitgraph.contract import Context
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.fold_constants import FoldConstants
-from vitgraph.text import parse
 
 BIAS = """
 x: f32[N, 3, 4, 4] = input()

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, random_inputs, run
-from vitgraph import dialect
-from vitgraph.contract import Context
+from vitgraph.ir import dialect
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.fuse_attention import FuseAttention
-from vitgraph.text import parse
 
 aten = torch.ops.aten
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from tests.harness import check, run
-from vitgraph.contract import Context
+from vitgraph.ir.text import parse, show
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.legalize import SMALLEST_SCALE, Legalize
-from vitgraph.target import get_target
-from vitgraph.text import parse, show
+from vitgraph.targets.target import get_target
 
 RMS = """
 x: {t}[N, 5, 8] = input()

@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from tests.harness import random_inputs
-from tests.passes.test_place import CLASSIFIER
-from tests.passes.test_place import context as placing
-from tests.passes.test_quantize import BLOCK, context
-from vitgraph import dialect
-from vitgraph.contract import Context
+from tests.passes.precision.test_mixed_precision import CLASSIFIER
+from tests.passes.precision.test_mixed_precision import context as placing
+from tests.passes.quantization.test_quantize import BLOCK, context
 from vitgraph.errors import InputError
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import ORDER, find_pass, pipeline
-from vitgraph.program import Program
-from vitgraph.text import parse
 
 aten = torch.ops.aten
 

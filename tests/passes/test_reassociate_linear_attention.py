@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, run
-from vitgraph.contract import Context, Effect
 from vitgraph.cost import counts
 from vitgraph.errors import InputError
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.passes import pipeline
 from vitgraph.passes.reassociate_linear_attention import ReassociateLinearAttention
-from vitgraph.text import parse
 
 INPUTS = """
 q: f32[{b}, 2, {n}, {d}] = input()
@@ -214,8 +214,8 @@ def test_a_wrong_chain_would_be_noticed() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("order", ["cheaper", "left", "right"])
 def test_efficientvit_b0_keeps_its_outputs(order: Literal["cheaper", "left", "right"]) -> None:
-    from vitgraph.capture import capture
-    from vitgraph.models import load_model
+    from vitgraph.frontend.capture import capture
+    from vitgraph.frontend.models import load_model
 
     model = load_model("efficientvit_b0", weights="random")
     images = torch.randn(2, *model.input_shape)

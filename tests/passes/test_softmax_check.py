@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.harness import check, run
-from vitgraph.contract import Context, Effect
 from vitgraph.errors import CheckFailed
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.passes.softmax_check import SoftmaxCheck
-from vitgraph.text import parse
 
 CLASSIFIER = """
 x: f32[N, 8] = input()
@@ -247,8 +247,8 @@ def test_one_that_is_dropped_does_not_count() -> None:
 
 @pytest.mark.slow
 def test_deit_lists_twelve() -> None:
-    from vitgraph.capture import capture
-    from vitgraph.models import load_model
+    from vitgraph.frontend.capture import capture
+    from vitgraph.frontend.models import load_model
     from vitgraph.passes import pipeline
 
     model = load_model("deit_tiny_patch16_224", weights="random")

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
+from vitgraph.ir.text import parse
 from vitgraph.quantizing.calibration import Point, observe, observe_channels
 from vitgraph.quantizing.scales import BINS, Method, threshold
-from vitgraph.text import parse
 
 DOUBLE = """
 x: f32[{n}, 6] = input()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitgraph import dialect
+from vitgraph.ir import dialect
 from vitgraph.quantizing.scales import BINS, LEVELS, METHODS, Method, Statistics, threshold, weight_scales
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.passes.test_place import CLASSIFIER, Noise, quantized
+from tests.passes.precision.test_mixed_precision import CLASSIFIER, Noise, quantized
 from vitgraph.errors import InputError
+from vitgraph.ir.text import parse
 from vitgraph.quantizing.sensitivity import Seen, Sensitivity, damage_of
 from vitgraph.quantizing.simulation import Off, Simulation
 from vitgraph.quantizing.switches import find_switches, take_back
-from vitgraph.text import parse
 
 
 def by_hand(reference: Tensor, found: Tensor) -> tuple[float, float]:

@@ -3,10 +3,10 @@
 import torch
 
 from tests.quantizing.test_calibration import Rows
-from vitgraph import dialect
+from vitgraph.ir import dialect
+from vitgraph.ir.text import parse
 from vitgraph.quantizing.scales import LEVELS
 from vitgraph.quantizing.softmax_threshold import IMAGES, softmax_thresholds
-from vitgraph.text import parse
 
 TEXT = """
 x: f32[N, 2, 64, 16] = input()

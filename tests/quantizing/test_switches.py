@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from tests.harness import body, run
-from tests.passes.test_place import quantized
-from tests.passes.test_quantize import SEPARATE, block, context
-from vitgraph import dialect
-from vitgraph.passes.quantize import Quantize
-from vitgraph.program import Program
+from tests.passes.precision.test_mixed_precision import quantized
+from tests.passes.quantization.test_quantize import SEPARATE, block, context
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import parse, show
+from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.quantizing.switches import Switch, Switches, find_switches, take_back
-from vitgraph.text import parse, show
 
 aten = torch.ops.aten
 

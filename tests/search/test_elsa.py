@@ -9,17 +9,17 @@ from torch import nn
 
 from tests.levels_model import COST, SPACE
 from tests.search.test_supernet import space as digits_space
-from vitgraph.capture import capture_model
-from vitgraph.checkpoint import Checkpoint
 from vitgraph.digits import PREPROCESSING
+from vitgraph.frontend.capture import capture_model
+from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
-from vitgraph.models import load_model
-from vitgraph.passes._nm import nm_keep
+from vitgraph.passes.sparsity.nm_selection import nm_keep
+from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.elsa import Elsa, Result, Search, Trained
 from vitgraph.search.evolution import Evolution
+from vitgraph.search.level_sensitivity import Sensitivity
 from vitgraph.search.levels import Budget, Choice, flops
 from vitgraph.search.sampling import Policy
-from vitgraph.search.sensitivity import Sensitivity
 from vitgraph.tools.graph_cost import prepare
 from vitgraph.training.distill import Schedule, seeded
 

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from tests.levels_model import COST, SPACE
-from vitgraph.capture import capture_model
 from vitgraph.cost.paper_counts import elsa_flops
 from vitgraph.cost.products import find_products
 from vitgraph.errors import InputError
-from vitgraph.models import load_model
-from vitgraph.packing import Packing
+from vitgraph.frontend.capture import capture_model
+from vitgraph.frontend.models import load_model
+from vitgraph.ir.packing import Packing
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import parse
 from vitgraph.passes import pipeline
-from vitgraph.program import Program
 from vitgraph.search.levels import Cost, Space, erk, find_space, flops, milliseconds, read_budget, uniform
-from vitgraph.target import get_target
-from vitgraph.text import parse
+from vitgraph.targets.target import get_target
 from vitgraph.tools.graph_cost import prepare
 
 

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from vitgraph.capture import capture_model
-from vitgraph.models import LoadedModel, load_model
-from vitgraph.packing import Packing
+from vitgraph.frontend.capture import capture_model
+from vitgraph.frontend.models import LoadedModel, load_model
+from vitgraph.ir.packing import Packing
 from vitgraph.passes import pipeline
-from vitgraph.passes._nm import nm_keep
+from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.search.levels import Choice, Layer, Space, find_space
 from vitgraph.search.supernet import Frozen, Supernet
-from vitgraph.target import get_target
+from vitgraph.targets.target import get_target
 from vitgraph.tools.graph_cost import prepare
 
 

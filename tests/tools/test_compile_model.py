@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from tests.tools.conftest import Cli
+from vitgraph.compile.report import Report
 from vitgraph.errors import CheckFailed, InputError
-from vitgraph.report import Report
 
 DIGITS = (
     "compile",
@@ -200,7 +200,7 @@ def stub(monkeypatch: pytest.MonkeyPatch, outcome: Any) -> dict[str, Any]:
         assert isinstance(outcome, Report)
         return outcome
 
-    monkeypatch.setattr("vitgraph.compiler.compile_model", compile_model)
+    monkeypatch.setattr("vitgraph.compile.compiler.compile_model", compile_model)
     return called
 
 

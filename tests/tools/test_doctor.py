@@ -19,7 +19,7 @@ def test_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None
     def find_nothing(name: str) -> None:
         """Stand for importlib's search."""
 
-    monkeypatch.setattr("vitgraph.backends.trt.find_spec", find_nothing)
+    monkeypatch.setattr("vitgraph.backends.tensorrt.backend.find_spec", find_nothing)
     found = cli("doctor", "--json").json
     assert [each["target"] for each in found["targets"] if each["builds_here"]] == []
     (a100,) = (each for each in found["targets"] if each["target"] == "a100")

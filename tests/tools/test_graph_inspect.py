@@ -8,8 +8,8 @@ from onnx import TensorProto, helper
 
 from tests.backends.onnx_vit import Vit, make_vit, onnx
 from tests.tools.conftest import Cli
-from vitgraph.backends._onnx import lower
-from vitgraph.program_file import load, save
+from vitgraph.backends.onnx.lowering import lower
+from vitgraph.ir.program_file import load, save
 
 
 def test_text_shows_facts_sites_and_every_node(cli: Cli, mlp: Path) -> None:

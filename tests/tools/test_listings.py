@@ -2,9 +2,9 @@
 
 from tests.planted import installed
 from tests.tools.conftest import Cli
+from vitgraph.compile.recipe import recipe_names
 from vitgraph.passes import ORDER, all_passes
-from vitgraph.recipe import recipe_names
-from vitgraph.target import target_names
+from vitgraph.targets.target import target_names
 
 
 def test_passes_stand_in_order_with_their_options(cli: Cli) -> None:

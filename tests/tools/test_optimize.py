@@ -6,8 +6,8 @@ import pytest
 
 from tests.planted import installed
 from tests.tools.conftest import Cli
-from vitgraph.program_file import load
-from vitgraph.text import parse, show
+from vitgraph.ir.program_file import load
+from vitgraph.ir.text import parse, show
 
 
 def test_prints_a_text_that_reads_back(cli: Cli, mlp: Path) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from tests.levels_model import SPACE
 from tests.tools.conftest import Cli
+from vitgraph.compile.recipe import load_recipe
+from vitgraph.ir.program import Program
 from vitgraph.passes import find_pass
-from vitgraph.passes._tiles import Curve, find_curves
-from vitgraph.program import Program
-from vitgraph.recipe import load_recipe
+from vitgraph.passes.pruning.tiles import Curve, find_curves
 from vitgraph.tools.search_elsa import leveled
 
 WORDS = (
@@ -157,7 +157,7 @@ def test_stopped_between_budgets_it_goes_on(cli: Cli, monkeypatch: pytest.Monkey
         patched.setattr("vitgraph.tools.search_lpvit._budgeted", stop)
         assert cli(*words).status == 130
     assert not Path("out").exists()
-    monkeypatch.setattr("vitgraph.passes._tiles.find_curves", known)
+    monkeypatch.setattr("vitgraph.passes.pruning.tiles.find_curves", known)
     monkeypatch.setattr("vitgraph.tools.search_lpvit.predict", stop)
     again = cli(*words, "--json")
     assert again.status == 0, again.err

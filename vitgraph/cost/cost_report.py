@@ -11,8 +11,8 @@ from vitgraph.cost.estimates import compare_forms, describe_estimates
 from vitgraph.cost.fusion import find_kernels
 from vitgraph.cost.paper_counts import Packed, Uniform, counted_by, packed, uniform
 from vitgraph.cost.products import Product, find_products
-from vitgraph.program import Program
-from vitgraph.target import Target
+from vitgraph.ir.program import Program
+from vitgraph.targets.target import Target
 
 
 def describe_cost(

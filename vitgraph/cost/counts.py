@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from vitgraph import dialect
 from vitgraph.cost.products import Product, find_products
-from vitgraph.program import Program
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
 
 
 @dataclass(frozen=True)

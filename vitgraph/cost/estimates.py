@@ -15,7 +15,7 @@ from vitgraph.cost.kernel import Kernel, refusal, total
 from vitgraph.cost.paper_counts import PRUNED_ROLES
 from vitgraph.cost.roofline import Estimate, Roofline, roofline
 from vitgraph.cost.workload import DENSE, Zeros, two_of_four
-from vitgraph.target import Target, all_targets
+from vitgraph.targets.target import Target, all_targets
 
 FORMS: Mapping[str, tuple[str, Zeros]] = {
     "fp16": ("fp16", DENSE),

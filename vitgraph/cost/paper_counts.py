@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
+from vitgraph.analysis.sites import BLOCK_ROLES
 from vitgraph.cost.products import Product, sizes, volume
-from vitgraph.packing import SPARSE, Packing
-from vitgraph.program import Program
-from vitgraph.sites import BLOCK_ROLES
+from vitgraph.ir.packing import SPARSE, Packing
+from vitgraph.ir.program import Program
 
 aten = torch.ops.aten
 

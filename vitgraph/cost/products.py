@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph import dialect
-from vitgraph.packing import Packing, find_packing
-from vitgraph.program import Program
-from vitgraph.sites import find_sites, path_of, weight_of
-from vitgraph.tensor_type import Dim, Size, TensorType
+from vitgraph.analysis.sites import find_sites, path_of, weight_of
+from vitgraph.ir import dialect
+from vitgraph.ir.packing import Packing, find_packing
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Dim, Size, TensorType
 
 aten = torch.ops.aten
 

@@ -23,7 +23,7 @@ import yaml
 
 from vitgraph.cost.published_forms import FORMS, Bench, Setting, Unanswered
 from vitgraph.cost.shares import FITTED, Shares
-from vitgraph.program import Program
+from vitgraph.ir.program import Program
 
 TERMS = ("fitted", "held", "assumed", "counted")
 

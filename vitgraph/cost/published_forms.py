@@ -16,8 +16,8 @@ from vitgraph.cost.kernel import Kernel, linear, refusal, total
 from vitgraph.cost.roofline import Estimate, Roofline, roofline
 from vitgraph.cost.shares import Shares
 from vitgraph.cost.workload import DENSE, Zeros, two_of_four
-from vitgraph.program import Program
-from vitgraph.target import AttentionKernel, get_target
+from vitgraph.ir.program import Program
+from vitgraph.targets.target import AttentionKernel, get_target
 
 
 @dataclass(frozen=True)

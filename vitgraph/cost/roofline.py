@@ -20,8 +20,8 @@ from math import ceil
 
 from vitgraph.cost.shares import FITTED, Shares
 from vitgraph.cost.workload import BITS, DENSE, Attention, Gemm, Zeros
-from vitgraph.packing import SPARSE, Packing
-from vitgraph.target import Chip, Target
+from vitgraph.ir.packing import SPARSE, Packing
+from vitgraph.targets.target import Chip, Target
 
 TILES = ((64, 64), (64, 128), (128, 64), (128, 128), (128, 256), (256, 128))
 """Rows and columns of the output that one multiprocessor works on at a time."""

@@ -1,6 +1,6 @@
 """The embedded example: a small ViT for handwritten digits, its weights, and the digits themselves.
 
-Everything here was made by `tools/train_digits.py` from scikit-learn's digits (1,797 images, 8x8, ten classes; the UCI
+Everything here was made by `tests/assets/train_digits.py` from scikit-learn's digits (1,797 images, 8x8, ten classes; the UCI
 optical recognition set, CC BY 4.0). The split is fixed and stored: what the model never saw is `test`.
 """
 

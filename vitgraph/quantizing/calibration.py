@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.contract import Images
-from vitgraph.dialect import probabilities
 from vitgraph.errors import InputError
-from vitgraph.program import Program
+from vitgraph.ir.dialect import probabilities
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.scales import BINS, SMALLEST, Statistics
-from vitgraph.units import Units
+from vitgraph.runtime.activation_store import Units
 
 
 @dataclass(frozen=True)

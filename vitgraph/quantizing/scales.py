@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
-from vitgraph.formats import FORMATS, Format
+from vitgraph.ir.formats import FORMATS, Format
 
 Method = Literal["minmax", "percentile", "entropy", "mse", "hessian"]
 WeightMethod = Literal["minmax", "mse", "hessian"]

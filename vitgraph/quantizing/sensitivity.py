@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitgraph.contract import Images
 from vitgraph.errors import InputError
-from vitgraph.program import Program
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.simulation import Off, Simulation
 from vitgraph.quantizing.switches import Switch
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph import dialect
 from vitgraph.errors import InputError
-from vitgraph.numerics import flatten_outputs
-from vitgraph.program import Program
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.numerics import flatten_outputs
 from vitgraph.quantizing.switches import Edge, Switch
 
 Values = dict[fx.Node, Any]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from vitgraph import dialect
-from vitgraph.program import Program
-from vitgraph.sites import LAYOUT, LinearSite, behind_layout, find_sites, path_of
+from vitgraph.analysis.sites import LAYOUT, LinearSite, behind_layout, find_sites, path_of
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
 
 Edge = tuple[fx.Node, fx.Node]
 """A reader and the pair it reads."""

@@ -17,12 +17,12 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import nn
 
-from vitgraph.checkpoint import Checkpoint
 from vitgraph.images.image_set import ImageSet
+from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
+from vitgraph.search.level_sensitivity import Sensitivity, lone
 from vitgraph.search.levels import Budget, Choice, Cost, Space, erk, uniform
 from vitgraph.search.sampling import Policy, lean
-from vitgraph.search.sensitivity import Sensitivity, lone
 from vitgraph.search.supernet import Frozen, Keep, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
 from vitgraph.training.held_out import Judge, Score, split

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vitgraph.contract import Refusal
+from vitgraph.analysis.sites import LinearSite, find_sites, select, weight_of
 from vitgraph.cost.fusion import find_kernels
 from vitgraph.cost.kernel import Kernel, total
 from vitgraph.cost.kernel import refusal as estimate_refusal
@@ -21,11 +21,11 @@ from vitgraph.cost.products import find_products
 from vitgraph.cost.roofline import roofline
 from vitgraph.cost.workload import DENSE, Zeros
 from vitgraph.errors import InputError
-from vitgraph.packing import Packing
-from vitgraph.program import Program
+from vitgraph.ir.packing import Packing
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Refusal
 from vitgraph.search.budget import read_limit, show_cost
-from vitgraph.sites import LinearSite, find_sites, select, weight_of
-from vitgraph.target import Target
+from vitgraph.targets.target import Target
 
 Choice = tuple[int, ...]
 """For each layer the place of its level in `Layer.levels`."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from vitgraph.packing import Packing
+from vitgraph.ir.packing import Packing
 from vitgraph.search.levels import Choice, Space
 
 Keep = Callable[[Tensor, Packing], Tensor]

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from vitgraph.contract import Context, Effect, Pass
-from vitgraph.program import Program
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 aten = torch.ops.aten
 

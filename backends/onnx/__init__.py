@@ -1,0 +1,1 @@
+"""A program as an ONNX file, and what stands in one."""

@@ -1,0 +1,187 @@
+"""ONNX forms of what works on images `[N, C, H, W]`: pooling, resizing, sampling."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import onnx_ir as ir
+import torch
+
+from vitgraph.backends.onnx.graph_builder import (
+    Call,
+    Lowering,
+    NoLowering,
+    Result,
+    Rule,
+    Table,
+    tensor_type,
+    types_of_results,
+)
+
+aten = torch.ops.aten
+
+
+def image_size(node: Any) -> tuple[int, int]:
+    """Height and width of an image batch `[N, C, H, W]`, which must be known."""
+    kind = tensor_type(node)
+    if kind.rank != 4 or not isinstance(kind.shape[2], int) or not isinstance(kind.shape[3], int):
+        raise NoLowering(f"takes an image batch [N, C, H, W] of known size, not {kind}")
+    return kind.shape[2], kind.shape[3]
+
+
+def _both(values: Any) -> list[int]:
+    """Two numbers, where one may be given for both."""
+    listed = [int(value) for value in (values if isinstance(values, list | tuple) else [values])]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return listed * 2 if len(listed) == 1 else listed
+
+
+def _reach(call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> list[int]:
+    """Padding needed after the image so that a pooling gives the size torch says.
+
+    ONNX's ceil_mode is not used: it differs from torch's where the last window starts in the padding.
+    """
+    padding, wanted, sizes = _both(call["padding"]), image_size(call.node), image_size(call["self"])
+    return [
+        max(p, (out - 1) * s + d * (k - 1) + 1 - size - p)
+        for out, s, d, k, size, p in zip(wanted, stride, dilation, kernel, sizes, padding, strict=True)
+    ]
+
+
+def _max_pool(g: Lowering, call: Call) -> Result:
+    kernel, dilation = _both(call["kernel_size"]), _both(call["dilation"])
+    stride = _both(call["stride"]) if call["stride"] else kernel
+    pads = _both(call["padding"]) + _reach(call, kernel, stride, dilation)
+    return g.emit("MaxPool", g.value(call["self"]), kernel_shape=kernel, strides=stride, pads=pads, dilations=dilation)
+
+
+def _avg_pool(g: Lowering, call: Call) -> Result:
+    kernel, padding = _both(call["kernel_size"]), _both(call["padding"])
+    stride = _both(call["stride"]) if call["stride"] else kernel
+    ends = _reach(call, kernel, stride, [1, 1])
+    divisor = call["divisor_override"]
+    count_pads = bool(call["count_include_pad"]) or divisor is not None
+    if ends != padding and divisor is None:  # torch counts the padding, but not what ceil_mode reaches beyond it
+        if count_pads and any(padding):
+            raise NoLowering("average pooling with ceil_mode, padding and count_include_pad together has no lowering")
+        count_pads = False
+    y = g.emit(
+        "AveragePool",
+        g.value(call["self"]),
+        kernel_shape=kernel,
+        strides=stride,
+        pads=padding + ends,
+        count_include_pad=int(count_pads),
+    )
+    return y if divisor is None else g.emit("Mul", y, g.number(math.prod(kernel) / divisor, call.type.dtype))
+
+
+def _adaptive_avg_pool(g: Lowering, call: Call) -> Result:
+    """A mean, an average pooling, or, where windows overlap unevenly, a product with a matrix from each side."""
+    sizes, wanted = image_size(call["self"]), image_size(call.node)
+    x = g.value(call["self"])
+    if wanted == (1, 1):
+        return g.emit("ReduceMean", x, g.ints([2, 3]), keepdims=1)
+    kernel = _even_windows(sizes, wanted)
+    if kernel is not None:
+        return g.emit("AveragePool", x, kernel_shape=kernel, strides=kernel)
+    rows, columns = (
+        _averaging(g, size, out, call.type.dtype, left)
+        for size, out, left in zip(sizes, wanted, (True, False), strict=True)
+    )
+    return g.emit("MatMul", g.emit("MatMul", rows, x), columns)
+
+
+def _averaging(g: Lowering, size: int, out: int, dtype: torch.dtype, left: bool) -> ir.Value:
+    """The matrix `[out, size]` of an adaptive mean, transposed where it multiplies from the right."""
+    matrix = torch.zeros(out, size, dtype=torch.float64)
+    for row in range(out):
+        start, end = row * size // out, -(-(row + 1) * size // out)
+        matrix[row, start:end] = 1 / (end - start)
+    name = f"averaging/{size}to{out}/{dtype}{'' if left else '/transposed'}"
+    return g.small(name, (matrix if left else matrix.t()).to(dtype).contiguous())
+
+
+def _even_windows(sizes: Sequence[int], wanted: Sequence[int]) -> list[int] | None:
+    """The window by which each size divides into the wanted number, or None."""
+    pairs = list(zip(sizes, wanted, strict=True))
+    return [size // out for size, out in pairs] if all(size % out == 0 for size, out in pairs) else None
+
+
+def _adaptive_max_pool(g: Lowering, call: Call) -> Result:
+    """The values only; a use of the positions is refused where it stands."""
+    values, _ = types_of_results(call.node)
+    assert values is not None
+    sizes, wanted = image_size(call["self"]), [int(size) for size in values.shape[2:] if isinstance(size, int)]
+    kernel = _even_windows(sizes, wanted)
+    positions_used = any(user.target is operator.getitem and user.args[1] == 1 for user in call.node.users)
+    if kernel is None or positions_used:
+        raise NoLowering("adaptive max pooling takes sizes that divide, and gives no positions")
+    pooled = g.emit("MaxPool", g.value(call["self"]), kernel_shape=kernel, strides=kernel)
+    return pooled, pooled
+
+
+def _resize(mode: str) -> Rule:
+    def lower(g: Lowering, call: Call) -> Result:
+        nearest = mode == "nearest"
+        corners = not nearest and bool(call["align_corners"])
+        transform = "asymmetric" if nearest else "align_corners" if corners else "half_pixel"
+        scales = [1.0, 1.0, *_scales(call, "input", corners)]
+        name = f"scales/{scales}"
+        return g.emit(
+            "Resize",
+            g.value(call["input"]),
+            None,
+            g.small(name, torch.tensor(scales, dtype=torch.float32)),
+            mode=mode,
+            coordinate_transformation_mode=transform,
+            nearest_mode="floor" if nearest else None,
+            cubic_coeff_a=-0.75 if mode == "cubic" else None,
+        )
+
+    return lower
+
+
+def _scales(call: Call, name: str, corners: bool) -> list[float]:
+    """Height and width factors: torch's where it was given them, and always such that ONNX gets torch's size."""
+    sizes, wanted = image_size(call[name]), image_size(call.node)
+    given = None if corners else call["scale_factors"]
+    factors = [float(factor) for factor in given] if given else [w / s for w, s in zip(wanted, sizes, strict=True)]
+    for axis, (size, out) in enumerate(zip(sizes, wanted, strict=True)):
+        factors[axis] = _float32_reaching(factors[axis], size, out)
+    return factors
+
+
+def _float32_reaching(factor: float, size: int, out: int) -> float:
+    """The float32 nearest to `factor` for which floor(size * factor) is `out`."""
+    single = numpy.float32(factor)
+    for candidate in (single, numpy.nextafter(single, numpy.float32("inf")), numpy.nextafter(single, numpy.float32(0))):
+        if math.floor(numpy.float32(size) * candidate) == out:
+            return float(candidate)
+    raise NoLowering(f"no float32 factor takes {size} pixels to {out}")
+
+
+def _grid_sample(g: Lowering, call: Call) -> Result:
+    return g.emit(
+        "GridSample",
+        g.value(call["input"]),
+        g.value(call["grid"]),
+        mode=("linear", "nearest", "cubic")[call["interpolation_mode"]],
+        padding_mode=("zeros", "border", "reflection")[call["padding_mode"]],
+        align_corners=int(call["align_corners"]),
+    )
+
+
+IMAGE: Table = {
+    aten.max_pool2d.default: _max_pool,
+    aten.avg_pool2d.default: _avg_pool,
+    aten.adaptive_avg_pool2d.default: _adaptive_avg_pool,
+    aten.adaptive_max_pool2d.default: _adaptive_max_pool,
+    aten.upsample_bilinear2d.vec: _resize("linear"),
+    aten.upsample_bicubic2d.vec: _resize("cubic"),
+    aten.upsample_nearest2d.vec: _resize("nearest"),
+    aten.grid_sampler.default: _grid_sample,
+}

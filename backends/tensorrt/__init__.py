@@ -1,0 +1,1 @@
+"""TensorRT engines: built, read back, and checked against their plan."""

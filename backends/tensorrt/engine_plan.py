@@ -1,0 +1,50 @@
+"""What an engine is expected to hold, read off the program it is made of and the ONNX file in between."""
+
+from __future__ import annotations
+
+from vitgraph.analysis.attention import find_attentions
+from vitgraph.analysis.sites import find_sites
+from vitgraph.backends.onnx.model import AttentionNode, OnnxModel
+from vitgraph.backends.onnx.stored_weights import read_weights
+from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedAttention, PlannedLinear
+from vitgraph.ir import dialect
+from vitgraph.ir.mask_patterns import declared, places
+from vitgraph.ir.program import Program
+from vitgraph.targets.target import Target
+
+
+def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePlan:
+    """Every linear with the type it was planned in and its mask, every softmax attention with its kernel's type.
+
+    An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
+    """
+    masks = declared(program)
+    weights = read_weights(model.path, floats=bool(masks))
+    linears = tuple(
+        PlannedLinear(
+            linear.path,
+            linear.node,
+            linear.planned,
+            weights.get(linear.node),
+            masks.get(place),
+        )
+        for linear, place in zip(model.linears, places(each.path for each in model.linears), strict=True)
+    )
+    excuses = _excuses(program, model, target)
+    attentions = tuple(PlannedAttention(a.path, a.softmax, a.planned, excuses.get(a)) for a in model.attentions)
+    return EnginePlan(linears, attentions)
+
+
+def _excuses(program: Program, model: OnnxModel, target: Target) -> dict[AttentionNode, str]:
+    """Why an attention can't be one kernel, where its sizes are the reason."""
+    sites = {site.node: site for site in find_sites(program).attentions}
+    nodes = [node for kind, node in find_attentions(program) if kind == "softmax"]
+    found = dict[AttentionNode, str]()
+    for attention, node in zip(model.attentions, nodes, strict=True):
+        if node.target is not dialect.attention or target.attention(attention.planned) is None:
+            continue
+        site = sites[node]
+        why = target.attention_refusal(attention.planned, site.head_dim, max(site.tokens, site.keys), site.value_dim)
+        if why is not None:
+            found[attention] = why
+    return found

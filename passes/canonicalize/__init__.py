@@ -1,0 +1,1 @@
+"""`canonicalize`, and its rules by the kind of operator."""

@@ -1,0 +1,1 @@
+"""Which type each part of a model is computed in."""

@@ -1,0 +1,178 @@
+"""Type the graph: floating point in FP16 or BF16, quantized linears dequantized to FP32.
+
+Before:
+    xq = vitgraph.fake_quantize.default(x, x_scale, None)     # all f32
+    y = aten.linear.default(xq, wq, b)
+    z = aten.gelu.default(y)
+
+After:
+    x32 = aten.to.dtype(x, f32)                               # x is f16
+    xq = vitgraph.fake_quantize.default(x32, x_scale, None)
+    y = aten.linear.default(xq, wq, b)                        # f32: an INT32 accumulator fits, FP16 overflows at 65504
+    y16 = aten.to.dtype(y, f16)
+    z = aten.gelu.default(y16)
+
+TensorRT 11 types graphs strongly, so the precision has to stand in the graph. The casts around an INT8 product cost no
+kernel: they fold into the neighbours. Inputs and outputs of the program keep their types.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.targets.target import Target
+
+aten = torch.ops.aten
+
+_HALF = {"f16": torch.float16, "bf16": torch.bfloat16}
+_TARGET_NAMES = {"f16": "fp16", "bf16": "bf16"}
+_PRODUCTS = (aten.linear.default, aten.conv2d.default)
+_PAIRS = (dialect.fake_quantize, dialect.dequantize)
+
+
+@dataclass(frozen=True)
+class AssignPrecision(Pass):
+    """Compute in `to` everywhere but in quantized products and their quantizers, which stay FP32."""
+
+    name: ClassVar[str] = "assign-precision"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    floor_db: ClassVar[float] = 20.0
+
+    to: Literal["f16", "bf16", "f32"] = "f16"
+    linears: Literal["auto", "f32", "half"] = "auto"
+    """What quantized products are dequantized to: FP32, or `to` itself; auto takes FP32 where the target multiplies it."""
+
+    def objection(self, target: Target | None) -> str | None:
+        """A type that the target has no arithmetic for."""
+        if target is None or self.to == "f32" or target.supports_type(_TARGET_NAMES[self.to]):
+            return None
+        return f"{target.name} has no {self.to} arithmetic; write to=f16 or to=f32"
+
+    def run(self, program: Program, context: Context) -> None:
+        """Cast the weights and insert casts at the borders."""
+        if self.to == "f32":
+            return
+        half = _HALF[self.to]
+        if any(_dtype(node) is half for node in program.calls()):
+            context.refuse("model", f"it computes in {self.to} already")
+            return
+        if not context.take(self.name, "model"):
+            return
+        island = _island(program) if self._wide(context) else set[fx.Node]()
+        halves = dict[str, fx.Node]()
+        for node in list(program.graph.nodes):
+            if node.op == "placeholder":
+                _cast_after(program, node, half)
+            elif node.op == "call_function" and node in island:
+                _border(program, node, island, half)
+            elif node.op == "call_function":
+                _narrow(program, node, half, halves)
+        _restore_output(program, island)
+
+    def _wide(self, context: Context) -> bool:
+        """Are quantized products dequantized to FP32?"""
+        if self.linears != "auto":
+            return self.linears == "f32"
+        return context.target is None or context.target.supports_matmul("fp32")
+
+
+def _dtype(node: fx.Node) -> torch.dtype | None:
+    kind = node.meta["type"]
+    return kind.dtype if isinstance(kind, TensorType) else None
+
+
+def _island(program: Program) -> set[fx.Node]:
+    """Quantized products, their quantizers and what dequantizes their weights: these stay FP32.
+
+    Where a weight alone is quantized, the product is one in `to`, and so is what dequantizes it.
+    """
+    island = {pair for pair in program.calls(*_PAIRS) if not _is_weight_alone(pair)}
+    for node in program.calls(*_PRODUCTS):
+        if isinstance(node.args[0], fx.Node) and node.args[0].target is dialect.fake_quantize:
+            island.add(node)
+            weight = node.args[1]
+            while isinstance(weight, fx.Node) and weight.op == "call_function":
+                island.add(weight)
+                weight = weight.args[0]
+    return island
+
+
+def _is_weight_alone(pair: fx.Node) -> bool:
+    """Is this on a weight that only products with an input in floating point read?"""
+    return all(
+        user.target in _PRODUCTS and user.args[1] is pair and user.args[0].target is not dialect.fake_quantize  # type: ignore[union-attr]
+        for user in pair.users
+    )
+
+
+def _cast_after(program: Program, node: fx.Node, dtype: torch.dtype) -> None:
+    """Every reader of `node` reads it cast."""
+    kind = node.meta["type"]
+    if not isinstance(kind, TensorType) or not kind.dtype.is_floating_point:
+        return
+    readers = list(node.users)
+    cast = program.insert(node.next, aten.to.dtype, node, dtype, path=node.meta.get("path", ""))
+    for reader in readers:
+        reader.replace_input_with(node, cast)
+
+
+def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.dtype) -> None:
+    """Cast what comes into the island to FP32, and what leaves it to half."""
+    for source in list(node.all_input_nodes):
+        if source.op == "call_function" and source not in island:
+            node.replace_input_with(source, program.insert(node, aten.to.dtype, source, torch.float32))
+    kept = (aten.to.dtype, "output")  # an output that is FP32 already stays so
+    outside = [user for user in node.users if user not in island and user.target not in kept]
+    if not outside:
+        return
+    cast = program.insert(node.next, aten.to.dtype, node, half, path=node.meta.get("path", ""))
+    for user in outside:
+        user.replace_input_with(node, cast)
+
+
+def _narrow(program: Program, node: fx.Node, half: torch.dtype, halves: dict[str, fx.Node]) -> None:
+    """Let an ordinary operator read half-precision copies of its weights; a cast to FP32 becomes one to half."""
+    if node.target is aten.to.dtype and node.args[1] is torch.float32:
+        node.update_arg(1, half)
+    for source in list(node.all_input_nodes):
+        tensor = program.constant(source)
+        if tensor is None or tensor.dtype != torch.float32:
+            continue
+        name = str(source.target)
+        if name not in halves:
+            first = next(iter(program.graph.nodes))
+            trainable = isinstance(tensor, torch.nn.Parameter)
+            halves[name] = program.constant_node(first, f"{name}_{_short(half)}", _fit(tensor, half), trainable)
+        node.replace_input_with(source, halves[name])
+
+
+def _short(dtype: torch.dtype) -> str:
+    return next(name for name, kind in _HALF.items() if kind is dtype)
+
+
+def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cast, with what is too large (a mask's -1e9) brought to the type's limit; infinities stay."""
+    limit = torch.finfo(dtype).max
+    clipped = torch.where(tensor.isinf(), tensor, tensor.clamp(-limit, limit))
+    return clipped.detach().to(dtype)
+
+
+def _restore_output(program: Program, island: set[fx.Node]) -> None:
+    """The outputs keep the type they had."""
+    output = program.output
+
+    def restore(value: fx.Node) -> Any:
+        wanted = value.meta["type"]
+        if value in island or not isinstance(wanted, TensorType) or not wanted.dtype.is_floating_point:
+            return value
+        return program.insert(output, aten.to.dtype, value, wanted.dtype, path=value.meta.get("path", ""))
+
+    output.args = fx.map_arg(output.args, restore)

@@ -1,0 +1,148 @@
+"""Take INT8 back where it costs too much: measure every site on calibration images, and keep to a budget.
+
+Before:
+    xq = vitgraph.fake_quantize.default(x, x_scale, None)     # one channel of x is 1000 times the others
+    y = aten.linear.default(xq, wq, b)
+
+After:
+    y = aten.linear.default(x, w, b)                          # assign-precision makes it FP16
+
+Each switch (see `switches`) is measured twice against the same program in floating point: alone, everything else in
+floating point; and all but it, everything else in INT8. Then the search in `_placement` takes back what is worth most.
+No labels are needed: the drop is the one to expect if the floating-point program's confidence is right.
+
+A budget that can't be met is no error here: the best that was reached stays, and `found` says how close it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from vitgraph.analysis.sites import select
+from vitgraph.errors import InputError
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.passes.precision.fallback_search import Budget, Search, sites_in
+from vitgraph.quantizing.sensitivity import Damage, Sensitivity
+from vitgraph.quantizing.switches import Switch, Switches, find_switches, take_back
+
+
+@dataclass(frozen=True)
+class Place(Pass):
+    """Decide site by site, from measurements, what stays INT8."""
+
+    name: ClassVar[str] = "place"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    floor_db: ClassVar[float] = -math.inf  # it moves numbers back towards floating point, however far off they were
+
+    max_drop: float | None = None
+    """How many points of top-1 INT8 may cost."""
+    float_sites: int | None = None
+    """How many sites may be taken back at most; without max_drop: take back so many, the worst ones."""
+    min_int8: int = 0
+    """How many linears stay INT8 at least."""
+    images: int = 32
+    """How many calibration images to measure on."""
+    only: tuple[str, ...] = ()
+    """Take back only these; besides roles of linears there are `attention` and `output`."""
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """`InputError` for a bound that nothing can keep to."""
+        for option in ("max_drop", "float_sites", "min_int8"):
+            value = getattr(self, option)
+            if value is not None and not value >= 0:
+                raise InputError(f"place: {option}={value}: it can't be less than 0")
+        if self.images < 1:
+            raise InputError(f"place: images={self.images}: at least one is needed to measure on")
+
+    def run(self, program: Program, context: Context) -> None:
+        """Measure, search, rewrite. Raises `InputError` without images, and for more linears in INT8 than there are."""
+        if context.calibration is None:
+            raise InputError("place: no calibration images; name some with --calibration-data (or `random`)")
+        switches = find_switches(program)
+        if not switches.all:
+            context.refuse("model", "nothing in it is quantized, so there is nothing to take back")
+            return
+        linears = sum(switch.is_linear for switch in switches.all)
+        if self.min_int8 > linears:
+            raise InputError(f"place: min_int8={self.min_int8}: only {linears} linears are INT8 to begin with")
+        candidates = select(switches.all, self.only, self.skip)
+        measure = Sensitivity(program, context.calibration, self.images, context.progress)
+        alone = measure.alone(switches.all)
+        first, *without = measure.without([], [switches.off(switch) for switch in switches.all])
+        gains = {
+            switch: (first.divergence - damage.divergence) / sites_in(switches.off(switch))
+            for switch, damage in zip(switches.all, without, strict=True)
+        }
+        harm = {switch: damage.divergence for switch, damage in zip(switches.all, alone, strict=True)}
+        budget = Budget(self.max_drop, self.float_sites, self.min_int8)
+        search = Search(measure, switches, candidates, budget, first, gains, harm)
+        search.run()
+        context.found.append(self._verdict(search, first, len(measure)))
+        context.found += _table(search, alone, without)
+        if not search.met:
+            context.refuse(
+                "model", f"expected to lose {search.damage.drop:.3g} points, over max_drop={self.max_drop:g}"
+            )
+        take_back(program, [s for s in switches.all if s in search.off and context.take(self.name, s.path)])
+
+    def _verdict(self, search: Search, first: Damage, images: int) -> dict[str, Any]:
+        """The placement as a whole: what was asked and what came of it."""
+        return {
+            "placement": "met" if search.met else "missed",
+            "max_drop": self.max_drop,
+            "expected_drop": round(search.damage.drop, 4),
+            "expected_drop_all_int8": round(first.drop, 4),
+            "agreement": round(search.damage.agreement, 3),
+            "kl": _short(search.damage.divergence),
+            "kl_all_int8": _short(first.divergence),
+            "float_sites": sites_in(search.off),
+            "int8_linears": sum(each.is_linear and each not in search.off for each in search.switches.all),
+            "images": images,
+        }
+
+
+def _table(search: Search, alone: Sequence[Damage], without: Sequence[Damage]) -> list[dict[str, Any]]:
+    """One row for each switch: both measurements, the decision and its reason."""
+    off = search.off
+    return [
+        {
+            "site": switch.path,
+            "role": switch.role,
+            "kl_alone": _short(one.divergence),
+            "kl_all_but_one": _short(rest.divergence),
+            "decision": "float" if switch in off else "int8",
+            "why": _reason(switch, search),
+        }
+        for switch, one, rest in zip(search.switches.all, alone, without, strict=True)
+    ]
+
+
+def _reason(switch: Switch, search: Search) -> str:
+    if switch in search.off and switch not in search.roots:
+        return _goes_along(switch, search.switches, search.roots)
+    if switch in search.why:
+        return search.why[switch]
+    if switch not in search.candidates:
+        return "not among those that may be taken back (only, skip)"
+    if search.budget.max_drop is None and search.budget.float_sites is None:
+        return "no budget asks to take anything back"
+    return "the budget holds with it in INT8" if search.met else "taking it back does not help"
+
+
+def _goes_along(switch: Switch, switches: Switches, roots: list[Switch]) -> str:
+    with_ = next(root for root in roots if switch in switches.off(root))
+    law = (
+        "an INT8 attention hands its output to an INT8 linear"
+        if switch.role == "attention"
+        else "a product in floating point has no INT8 output"
+    )
+    return f"goes with {with_.path}: {law}"
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

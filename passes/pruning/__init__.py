@@ -1,0 +1,1 @@
+"""Pruning of tiles and units, and their removal from the graph."""

@@ -1,0 +1,217 @@
+"""Put a mask on whole tiles of linears' weights, on as many of each linear as a budget for the model asks for.
+
+Before:
+    y = aten.linear.default(x, weight, bias)
+
+After:
+    masked = vitgraph.mask.default(weight, weight_keep)       # weight_keep: whole tiles of 32 by 32 are zero
+    y = aten.linear.default(x, masked, bias)                  # weight_updated where `refit` changed what stays
+
+LPViT (Xu et al., arXiv 2407.02068). Tiles are ranked, for each weight a curve says what losing the first k of the ranking
+costs the model (`_tiles.py`), and all weights give up tiles until the next would cost the same everywhere (`_allocation.py`)
+and the budget is met: a share of the model's multiply-accumulates, or of its estimated time or energy on the target.
+With `of=units` what is ranked is hidden units and heads, whose rows and columns are masked in all linears around them:
+`remove-empty` then makes the model smaller. A tile makes no model smaller, unless it empties a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, fx
+
+from vitgraph.analysis.sites import BLOCK_ROLES, find_sites, path_of, select
+from vitgraph.errors import InputError
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.passes.pruning.allocation import Part, allocate
+from vitgraph.passes.pruning.block_cost import By, Kind, Meter, find_meter
+from vitgraph.passes.pruning.block_fit import fit_in_order
+from vitgraph.passes.pruning.prunable import Prunable, parts_of, tiles_of, units_of
+from vitgraph.passes.pruning.tiles import Curve, Score, kept_curves
+from vitgraph.passes.sparsity.layerwise import Choice
+from vitgraph.passes.sparsity.mask_insertion import insert_mask
+from vitgraph.targets.target import Target
+
+_READERS = ("proj", "fc2")
+"""What reads units."""
+_RUNS = {
+    "tiles": "TensorRT and ONNX Runtime multiply zeros like any other number, and nothing here skips tiles: no backend gets"
+    " faster, but for the hidden units and heads that tiles emptied and remove-empty takes out",
+    "units": "zeros like any other number until remove-empty takes the units out; smaller dense products after that",
+}
+"""What backends make of it, in words for the report."""
+
+
+@dataclass(frozen=True)
+class BlockPrune(Pass):
+    """Keep `budget` of what the model computes."""
+
+    name: ClassVar[str] = "block-prune"
+    effect: ClassVar[Effect] = Effect.LOSSY
+    floor_db: ClassVar[float] = -3.0
+
+    budget: float = 0.8
+    """The share of the dense program's cost, attention and head included, that is left."""
+    by: By = "flops"
+    kind: Kind = "fp16"
+    """In which type the products are estimated, for a budget by latency or energy."""
+    batch: int = 1
+    """For how many images, for such a budget."""
+    of: Literal["tiles", "units"] = "tiles"
+    rows: int = 32
+    cols: int = 32
+    multiple: int = 16
+    """Of hidden units a multiple of this stays."""
+    score: Score = "fisher"
+    even: bool = False
+    """The same share of every linear, whatever the curves say."""
+    power: float = 0.0
+    """How much of LPViT's power term is added to the curves; 1 weighs it like the loss."""
+    least: float = 0.05
+    """Of every linear at least this share stays."""
+    refit: bool = False
+    """Fit what stays, by least squares, to what the dense linear puts out."""
+    damp: float = 0.1
+    images: int = 256
+    """Of so many images gradients are taken; `refit` looks at all."""
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    @property
+    def needs_images(self) -> bool:
+        """Gradients and inputs are seen on images."""
+        return self.score != "magnitude" or self.refit
+
+    def run(self, program: Program, context: Context) -> None:
+        """Prune the chosen sites. Raises `InputError` for options out of range, and for a budget that is out of reach."""
+        self.prune(program, self.curves(program, context), context)
+
+    def curves(self, program: Program, context: Context) -> list[Curve]:
+        """What each site that can be pruned costs the model as it loses more: the same curves for every budget."""
+        self._check(program, context)
+        tiled = [(each.site, each.tiling) for _, each in self._prunable(program) if isinstance(each, Prunable)]
+        options = ("score", "images", "of", "rows", "cols", "only", "skip")
+        key = f"{self.name} curves {[getattr(self, option) for option in options]}"
+        with context.timed("calibration"):
+            return kept_curves(program, tiled, self.score, self.images, key, context)
+
+    def prune(self, program: Program, curves: Sequence[Curve], context: Context) -> None:
+        """Prune by the curves of this program, or of one like it; `InputError` for a budget that is out of reach."""
+        chosen = list[Prunable]()
+        for path, prunable in self._prunable(program):
+            if isinstance(prunable, str):
+                context.refuse(path, prunable)
+            else:
+                chosen.append(prunable)
+        if not chosen and program.calls(dialect.mask):
+            return
+        meter = find_meter(program, context, self.by, self.kind, self.batch)
+        parts = parts_of(chosen, curves, meter, self.power, self.least)
+        lost = self._allocate(parts, meter, context)
+        cuts = [cut for cut in map(_Cut, chosen, curves, parts, lost) if cut.lost and context.take(self.name, cut.path)]
+        keeps = {linear: keep for cut in cuts for linear, keep in cut.keeps(program).items()}
+        with context.timed("calibration"):
+            fitted = self._fit(program, keeps, context)
+        for linear, keep in keeps.items():
+            insert_mask(program, linear, keep, fitted[linear].weight if linear in fitted else None)
+        context.found += [cut.entry(fitted.get(cut.pruned.site.node)) for cut in cuts]
+
+    def objection(self, target: Target | None) -> str | None:
+        """Estimates are asked of a target."""
+        if self.by != "flops" and target is None:
+            return f"by={self.by} asks what a target would take: name one with --target, or take by=flops"
+        return None
+
+    def _check(self, program: Program, context: Context) -> None:
+        """Raise `InputError` for what is out of range or absent."""
+        if not 0 < self.budget <= 1 or not 0 <= self.least < 1:
+            raise InputError(
+                f"block-prune: budget={self.budget} least={self.least}: shares, such as budget=0.8 least=0.05"
+            )
+        names = ("rows", "cols", "multiple", "batch", "images")
+        small = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) < 1]
+        if small or self.damp <= 0 or self.power < 0:
+            faults = " ".join([*small, f"damp={self.damp} power={self.power}"])
+            raise InputError(f"block-prune: {faults}: sizes are 1 or more, damp is over 0 and power 0 or more")
+        if self.even and self.power:
+            raise InputError(
+                "block-prune: even=true looks at no curve that power could be added to; leave one of them out"
+            )
+        if self.needs_images and context.calibration is None:
+            raise InputError(
+                "block-prune: no calibration images, and only score=magnitude without refit does without;"
+                " name some with --calibration-data (or `random`)"
+            )
+        if self.needs_images and len(program.inputs) != 1:
+            raise InputError(
+                f"block-prune: {program.name} has several inputs, and images run along one; take score=magnitude"
+            )
+
+    def _prunable(self, program: Program) -> list[tuple[str, Prunable | str]]:
+        """The chosen sites in graph order, each by its path: what can be pruned of it, or why nothing can."""
+        if self.of == "tiles":
+            sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
+            return [(site.path, tiles_of(site, self.rows, self.cols)) for site in sites]
+        sites = select(find_sites(program).linears, self.only, self.skip, _READERS)
+        return [(site.path, units_of(program, site, self.multiple)) for site in sites]
+
+    def _allocate(self, parts: Sequence[Part], meter: Meter, context: Context) -> list[int]:
+        """How many each part loses; `InputError` where that is not enough."""
+        total = meter.total()
+        rest = total - sum(part.cost(0) for part in parts)
+        lost = allocate(parts, self.budget * total - rest, self.even, 0.005 * self.budget * total)
+        left = (rest + sum(part.cost(count) for part, count in zip(parts, lost, strict=True))) / total
+        if left > self.budget * 1.01:
+            raise InputError(
+                f"block-prune: budget={self.budget} by={self.by} is out of reach: {left:.3f} is left when all goes that may"
+                f" of {len(parts)} site(s); take a larger budget, smaller {self.of} or a smaller least, or prune more sites"
+            )
+        if left < self.budget * 0.99:
+            context.refuse(
+                "model", f"{self.of} are too coarse for a budget of {self.budget}; {left:.4f} is what is left"
+            )
+        context.found.append({"budget": self.by, "asked": self.budget, "left": round(left, 6), "runs": _RUNS[self.of]})
+        return lost
+
+    def _fit(self, program: Program, keeps: dict[fx.Node, Tensor], context: Context) -> dict[fx.Node, Choice]:
+        """New weights for what stays, where they are asked for."""
+        if not self.refit:
+            return {}
+        inside = {node: keeps[node] for node in program.graph.nodes if node in keeps}
+        fitted = fit_in_order(program, inside, self.damp, repr(self), context)
+        for linear in inside:
+            if linear not in fitted:
+                why = "several values are alive around it, so images cannot run up to it in parts: pruned, but not refitted"
+                context.refuse(path_of(linear), why)
+        return fitted
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What became of one site."""
+
+    pruned: Prunable
+    curve: Curve
+    part: Part
+    lost: int
+
+    @property
+    def path(self) -> str:
+        return self.pruned.site.path
+
+    def keeps(self, program: Program) -> dict[fx.Node, Tensor]:
+        return self.pruned.keeps(program, self.curve.keep(self.lost))
+
+    def entry(self, choice: Choice | None) -> dict[str, Any]:
+        """The site's line in the ledger."""
+        tiling, units = self.pruned.tiling, self.pruned.units
+        share = float(self.curve.shares(tiling)[self.lost])
+        loss = float(self.curve.loss[self.lost] / self.curve.loss.max().clamp(min=1e-300))
+        entry = {"pruned": self.path, "of": "tiles" if units is None else units.kind, "count": tiling.count}
+        entry |= {"left": tiling.count - self.lost, "kept": round(share, 6), "saliency_lost": float(f"{loss:.6g}")}
+        entry["cost_left"] = round(self.part.cost(self.lost) / self.part.cost(0), 6)
+        return entry if choice is None else {**entry, "output_lost": round(float(choice.lost), 6)}

@@ -1,0 +1,1 @@
+"""Q/DQ pairs, their scales, and what makes values easier to quantize."""

@@ -1,0 +1,152 @@
+"""Even out the channels that a depthwise convolution reads, so that one input scale serves all of them.
+
+Before:
+    y = aten.conv2d.default(x, w, b, …, groups=C)             # some channels of x are far larger than the others
+
+After:
+    even = aten.mul.Tensor(x, r_inverse)                      # r_inverse = 1/r, [C, 1, 1]
+    y = aten.conv2d.default(even, w_migrated, b, …, groups=C)  # w_migrated = w * r: filter c reads channel c alone
+
+with r_c = max_c / max(q99, mean(max)) between `least` and `most`, 1 where a channel is always zero (Trio-ViT, arXiv
+2405.03882, §IV-B, and its code). Each filter has a scale of its own, so the weights lose nothing. A constant product that
+stands there already takes the factor in, and so does a convolution in front, at once or behind a ReLU.
+
+In two things the defaults differ from the paper's, `range=max least=0.1 most=64`. The filters pay nothing for wider
+limits; what lies beyond them stays uneven. And max_c is not the largest value of all images but the mean of what each image reaches:
+where every channel ends at the largest value seen, in every channel an image not seen is clipped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.analysis.sites import LinearSite, find_sites, select, weight_of
+from vitgraph.errors import InputError
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.quantizing.calibration import Point, observe, observe_channels
+from vitgraph.quantizing.scales import threshold
+
+aten = torch.ops.aten
+
+_EVEN = 1.01
+"""Factors that differ by less than this are left alone."""
+_HOMOGENEOUS = (aten.relu.default, aten.leaky_relu.default)
+"""f(x / r) = f(x) / r for positive r. Hardswish is not."""
+
+
+@dataclass(frozen=True)
+class ChannelMigrate(Pass):
+    """Trio-ViT's channel-wise migration, for depthwise convolutions."""
+
+    name: ClassVar[str] = "channel-migrate"
+    effect: ClassVar[Effect] = Effect.REORDERS
+
+    least: float = 2.0**-12
+    """The smallest factor; 0.1 in the paper."""
+    most: float = 2.0**12
+    """The largest factor; 64 in the paper."""
+    range: Literal["typical", "max"] = "typical"
+    """A channel's range: what an image reaches in the mean, or the largest value of all images (the paper's)."""
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def run(self, program: Program, context: Context) -> None:
+        """Observe the channels, then rewrite. Raises `InputError` for limits that leave no room, or without images."""
+        if not 0.0 < self.least <= 1.0 <= self.most:
+            raise InputError(f"channel-migrate: least={self.least} most={self.most}: write 0 < least <= 1 <= most")
+        if context.calibration is None:
+            raise InputError("channel-migrate: no calibration images; name some with --calibration-data (or `random`)")
+        chosen = select(find_sites(program).linears, self.only, self.skip, ("depthwise",))
+        sites = [site for site in chosen if _takes(site, context)]
+        inputs: list[Any] = [site.node.args[0] for site in sites]
+        with context.timed("calibration"):
+            seen = self._observe(program, inputs, context) if sites else []
+        for site, (tops, usual) in zip(sites, seen, strict=True):
+            factors = self._factors(tops, usual)
+            if float(factors.max() / factors.min()) < _EVEN:
+                context.refuse(site.path, "its input's channels are even already")
+            elif context.take(self.name, site.path):
+                _migrate(program, site, factors)
+
+    def _observe(self, program: Program, nodes: list[fx.Node], context: Context) -> list[tuple[Tensor, float]]:
+        """Of each value: the range of each channel `[C]`, and the magnitude that 99 % of all values stay under."""
+        assert context.calibration is not None
+        channels = observe_channels(program, nodes, context.calibration, context.progress, axis=1)
+        whole = observe(program, [Point(node) for node in nodes], context.calibration, progress=context.progress)
+        tops = [each.typical if self.range == "typical" else each.largest for each in channels]
+        return list(zip(tops, [threshold(each, "percentile", 99.0) for each in whole], strict=True))
+
+    def _factors(self, tops: Tensor, usual: float) -> Tensor:
+        """r, `[C]`."""
+        factors = (tops / max(usual, float(tops.mean()))).clamp(self.least, self.most)
+        return torch.where(tops > 0, factors, 1.0)
+
+
+def _takes(site: LinearSite, context: Context) -> bool:
+    if site.role != "depthwise":
+        context.refuse(site.path, "it is no depthwise convolution: its filters read several channels")
+    elif site.node.meta["type"].rank != 4:
+        context.refuse(site.path, "its input has no batch")
+    elif site.node.args[1] is not weight_of(site.node):
+        context.refuse(site.path, "its weight is computed, masked or quantized")
+    else:
+        return True
+    return False
+
+
+def _migrate(program: Program, site: LinearSite, factors: Tensor) -> None:
+    source: Any = site.node.args[0]
+    weight = weight_of(site.node)
+    _scale(program, site.node, 1, factors.reshape(-1, 1, 1, 1))
+    constant = _constant_factor(program, source)
+    producer = _producer(source)
+    if constant is not None:
+        factor = program.constant_node(source, f"{constant.target}_migrated", _evened(program, constant, factors))
+        source.args = (source.args[0], factor)
+    elif producer is not None:
+        _scale(program, producer, 1, 1 / factors.reshape(-1, 1, 1, 1))
+        if producer.args[2] is not None:
+            _scale(program, producer, 2, 1 / factors)
+    else:
+        factor = program.constant_node(site.node, f"{weight.target}_migrate", 1 / factors.reshape(-1, 1, 1))
+        even = program.insert(site.node, aten.mul.Tensor, source, factor, path=source.meta.get("path", ""))
+        site.node.update_arg(0, even)
+
+
+def _scale(program: Program, node: fx.Node, position: int, factors: Tensor) -> None:
+    """Multiply a weight or bias of a convolution."""
+    old: Any = node.args[position]
+    values = program.tensor(str(old.target))
+    trainable = isinstance(values, torch.nn.Parameter)
+    name = f"{old.target}_migrated"
+    node.update_arg(position, program.constant_node(node, name, values.detach() * factors, trainable))
+
+
+def _constant_factor(program: Program, source: fx.Node) -> fx.Node | None:
+    """The factor of a product that stands there already, read by this site alone: one number a channel."""
+    if source.target is not aten.mul.Tensor or len(source.users) != 1:
+        return None
+    value = program.constant(source.args[1])
+    fits = value is not None and value.dim() >= 3 and value.numel() == value.shape[-3]
+    return source.args[1] if fits else None  # type: ignore[return-value]
+
+
+def _evened(program: Program, constant: fx.Node, factors: Tensor) -> Tensor:
+    """The product's factor with ours in it, `[C, 1, 1]`."""
+    old = program.tensor(str(constant.target)).detach()
+    return old.reshape(-1, 1, 1) / factors.reshape(-1, 1, 1)
+
+
+def _producer(source: fx.Node) -> fx.Node | None:
+    """The convolution that can take the factors in: at once or behind a ReLU, and read by nobody else."""
+    while source.target in _HOMOGENEOUS and len(source.users) == 1:
+        source = source.args[0]  # type: ignore[assignment]
+    alone = source.target is aten.conv2d.default and len(source.users) == 1
+    weights: Any = source.args[1:3]
+    plain = alone and all(weight is None or weight.op == "get_attr" for weight in weights)
+    return source if plain else None

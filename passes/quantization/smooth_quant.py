@@ -1,0 +1,183 @@
+"""Move range and offset of a linear's input channels into its weight and bias, so that one INT8 scale serves them all.
+
+Before:
+    y = aten.linear.default(x, w, b)                          # some channels of x are far larger, or far from zero
+
+After:
+    even = aten.mul.Tensor(x, w_smooth)                       # 1/s, one number a channel, s > 0
+    centred = aten.sub.Tensor(even, w_shift)                  # z/s
+    y = aten.linear.default(centred, w_smoothed, b_smoothed)  # w s, b + w z
+
+with s = max|x - z|^alpha / max|w|^(1 - alpha), channel by channel: SmoothQuant's migration (Xiao et al., arXiv 2211.10438,
+eq. 4), and z the middle of the channel's range (Outlier Suppression+, Wei et al., arXiv 2304.09145): what GELU puts out
+lies nearly all on one side of zero, and a symmetric scale would leave half its steps unused. Alpha, and whether to shift,
+are chosen for each value by the error that the quantized products would have; without a shift there is no `sub`.
+
+Where x is a layer norm that only such linears read, z and s go into the norm's weight and bias; elsewhere both operators
+stay in the graph, where the builder folds them into the kernel that rounds x: they cost no layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.analysis.channel_flow import behind_moves, channels_at, readers_behind_moves
+from vitgraph.analysis.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, path_of, select
+from vitgraph.errors import InputError
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.passes import affine
+from vitgraph.passes.quantization.migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
+from vitgraph.quantizing.calibration import Channels, observe_channels
+
+aten = torch.ops.aten
+
+_SUFFIX = "smoothed"
+
+
+@dataclass(frozen=True)
+class Smooth(Pass):
+    """SmoothQuant's migration for linears that share a value with nobody else."""
+
+    name: ClassVar[str] = "smooth"
+    effect: ClassVar[Effect] = Effect.REORDERS
+
+    alpha: float | Literal["auto"] = "auto"
+    """How much of the range moves: 0 leaves the inputs, 1 evens them out wholly; `auto` tries some for each value."""
+    shift: bool | Literal["auto"] = "auto"
+    """Also centre each channel, where the linears have a bias to make up for it; `auto` tries both for each value."""
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def run(self, program: Program, context: Context) -> None:
+        """Observe the channels, then rewrite. Raises `InputError` for alpha outside 0…1 or without images."""
+        if self.alpha != "auto" and not 0.0 <= self.alpha <= 1.0:
+            raise InputError(f"smooth: alpha={self.alpha}: it is a share, from 0 to 1, or auto")
+        if context.calibration is None:
+            raise InputError("smooth: no calibration images; name some with --calibration-data (or `random`)")
+        chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
+        groups = _group(program, [site for site in chosen if self._takes(site, context)], context)
+        with context.timed("calibration"):
+            seen = observe_channels(program, list(groups), context.calibration, context.progress) if groups else []
+            rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
+        for (value, linears), channels in zip(groups.items(), seen, strict=True):
+            if context.take(self.name, path_of(linears[0])):
+                self._migrate(program, value, linears, channels, rows)
+
+    def _sample(self, program: Program, linears: list[fx.Node], context: Context) -> dict[fx.Node, Rows]:
+        if not linears or "auto" not in (self.alpha, self.shift):
+            return {}
+        assert context.calibration is not None
+        return sample_rows(program, linears, context.calibration, context.progress)
+
+    def _takes(self, site: LinearSite, context: Context) -> bool:
+        source: Any = site.node.args[0]
+        if behind_layout(source).target is dialect.attention and not self.only:
+            return False  # balance-attention's part
+        if site.is_conv:
+            context.refuse(site.path, "its channels are not in the last dimension")
+        elif behind_layout(source).target is dialect.attention:
+            context.refuse(site.path, "its input is an attention's output, which balance-attention evens out")
+        elif not affine.has_constant_weight(site.node):
+            context.refuse(site.path, "its weight or bias is computed")
+        else:
+            return True
+        return False
+
+    def _migrate(
+        self,
+        program: Program,
+        value: fx.Node,
+        linears: Sequence[fx.Node],
+        channels: Channels,
+        rows: Mapping[fx.Node, Rows],
+    ) -> None:
+        norm = _is_affine_norm(value)
+        weights = [affine.weight(program, linear) for linear in linears]
+        alphas = ALPHAS if self.alpha == "auto" else (self.alpha,)
+        centred = self._centred(program, value, linears, norm)
+        reaches = [Reach.of(channels, each, spare=not norm) for each in centred]
+        samples = [rows[linear] for linear in linears if linear in rows]
+        reach, alpha = best_migration(reaches, alphas, weights, samples, kept=not norm)
+        s = factors(reach.largest, weights, alpha)
+        shifted = bool(reach.shift.any())
+        for linear in linears:
+            bias = affine.bias(program, linear)
+            if shifted and bias is not None:
+                moved = bias + affine.response(affine.weight(program, linear), reach.shift)
+                affine.set_constant(program, linear, 2, moved, _SUFFIX)
+            affine.scale_weight(program, linear, s, _SUFFIX)
+        if norm:
+            _fold(program, value, reach.shift, s)
+        else:
+            _leave(program, value, linears, reach.shift if shifted else None, s)
+
+    def _centred(self, program: Program, value: fx.Node, linears: Sequence[fx.Node], norm: bool) -> tuple[bool, ...]:
+        """The candidates: a shift needs a bias that makes up for it in every linear, and one in the norm."""
+        holders = [
+            *(affine.bias(program, each) for each in linears),
+            *([program.constant(value.args[3])] if norm else []),
+        ]
+        if not self.shift or any(bias is None for bias in holders):
+            return (False,)
+        return (False, True) if self.shift == "auto" else (True,)
+
+
+def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> dict[fx.Node, list[fx.Node]]:
+    """Values, and the linears that read each: a layer norm behind moves, or else what the linears read themselves."""
+    groups, chosen = dict[fx.Node, list[fx.Node]](), {site.node for site in sites}
+    for site in sites:
+        source: Any = site.node.args[0]
+        norm = behind_moves(source)
+        if _is_affine_norm(norm) and _is_read_by(program, norm, chosen):
+            groups.setdefault(norm, []).append(site.node)
+        elif all(user in chosen and user.args[0] is source for user in source.users):
+            groups.setdefault(source, []).append(site.node)
+        else:
+            context.refuse(site.path, "others read its input too, and would need the same factors")
+    return groups
+
+
+def _is_affine_norm(node: fx.Node) -> bool:
+    weight: Any = node.args[2] if node.target is aten.layer_norm.default else None
+    return weight is not None and weight.op == "get_attr"
+
+
+def _is_read_by(program: Program, norm: fx.Node, linears: set[fx.Node]) -> bool:
+    """Do only these linears read the norm, each with every channel in its place?"""
+    numbers = torch.arange(norm.meta["type"].shape[-1])
+    for reader, value in readers_behind_moves(norm):
+        if reader not in linears or reader.args[0] is not value:
+            return False
+        places = channels_at(program, norm, value)
+        if places.shape[-1] != len(numbers) or not torch.equal(places, numbers.expand(places.shape)):
+            return False
+    return True
+
+
+def _fold(program: Program, norm: fx.Node, z: Tensor, s: Tensor) -> None:
+    """The norm puts out (x - z) / s."""
+    weight, bias = program.constant(norm.args[2]), program.constant(norm.args[3])
+    assert weight is not None
+    affine.set_constant(program, norm, 2, weight.detach() / s, _SUFFIX)
+    if bias is not None:
+        affine.set_constant(program, norm, 3, (bias.detach() - z) / s, _SUFFIX)
+
+
+def _leave(program: Program, value: fx.Node, linears: Sequence[fx.Node], z: Tensor | None, s: Tensor) -> None:
+    """The linears read (x - z) / s, computed in the graph. `quantize` finds the `sub` where it puts its pair."""
+    first, path = linears[0], value.meta.get("path", "")
+    name = f"{path_of(first)}.input"
+    factor = program.constant_node(first, f"{name}_smooth", 1 / s)
+    even = program.insert(first, aten.mul.Tensor, value, factor, path=path)
+    if z is not None:
+        middle = program.constant_node(first, f"{name}_shift", z / s)
+        even = program.insert(first, aten.sub.Tensor, even, middle, path=path)
+    for linear in linears:
+        linear.update_arg(0, even)

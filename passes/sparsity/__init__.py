@@ -1,0 +1,1 @@
+"""N:M masks: which weights stay, and in which order channels stand."""

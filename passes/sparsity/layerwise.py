@@ -1,0 +1,130 @@
+"""Change the weights of linears one after another, each by the inputs that it gets from those already changed.
+
+The images go through the program part by part (vitgraph/analysis/segments.py). Kept at once: for each image the one value between
+two parts, and for each linear a `[K, K]` matrix. Every image counts once and is summed by itself, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional
+
+from vitgraph.analysis.segments import Segment, advance, find_segments, run_segment
+from vitgraph.ir import dialect
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context, Images
+from vitgraph.quantizing.calibration import all_units
+from vitgraph.runtime.checkpoint import Checkpoint
+
+PORTION = 8
+"""Images that run together."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a linear becomes."""
+
+    weight: Tensor
+    """`[out, K]`, zero where a weight does not stay."""
+    keep: Tensor
+    """Which weights stay: bool, `[out, K]`."""
+    lost: Tensor
+    """Which share of its output's energy is lost, on the inputs it gets."""
+
+
+Choose = Callable[[fx.Node, Tensor], Choice]
+"""From a linear and Σ x xᵀ `[K, K]` (float64) over its inputs to what it becomes."""
+
+
+def change_in_order(
+    program: Program, linears: Sequence[fx.Node], context: Context, options: str, choose: Choose
+) -> dict[fx.Node, Choice]:
+    """What each linear becomes. `options` names the work in the context's scratch folder, where finished parts are kept.
+
+    A linear that lies in no part (see `find_segments`) is not in the result.
+    """
+    assert context.calibration is not None
+    wanted, found = set(linears), dict[fx.Node, Choice]()
+    segments = find_segments(program, wanted.__contains__)
+    checkpoint = Checkpoint.of(context.scratch, program, options, context.calibration)
+    stream = _Stream(program, context.calibration)
+    for position, segment in enumerate(segments):
+        context.progress("calibration: layers", position, len(segments))
+        inside = [node for node in segment.nodes if node in wanted]
+        kept = checkpoint.read(position)
+        chosen = _restored(inside, kept) if kept is not None else _chosen(stream, segment, inside, choose)
+        checkpoint.write(position, {f"{kind}:{n.name}": getattr(c, kind) for n, c in chosen.items() for kind in _KINDS})
+        stream.advance(segment, chosen)
+        found.update(chosen)
+    context.progress("calibration: layers", len(segments), len(segments))
+    return found
+
+
+_KINDS = ("weight", "keep", "lost")
+
+
+def _restored(linears: Sequence[fx.Node], kept: dict[str, Tensor]) -> dict[fx.Node, Choice]:
+    return {node: Choice(*(kept[f"{kind}:{node.name}"] for kind in _KINDS)) for node in linears}
+
+
+def _chosen(stream: _Stream, segment: Segment, linears: Sequence[fx.Node], choose: Choose) -> dict[fx.Node, Choice]:
+    chosen = dict[fx.Node, Choice]()
+    for source, readers in groupby(linears, key=lambda node: node.args[0]):
+        assert isinstance(source, fx.Node)
+        gram = stream.gram(segment, source, chosen)
+        for linear in readers:
+            chosen[linear] = choose(linear, gram)
+    return chosen
+
+
+class _Stream:
+    """The images on their way through the program."""
+
+    def __init__(self, program: Program, images: Images) -> None:
+        self.program, self.images = program, len(images)
+        self.units = all_units(program, images)
+        self.per_unit = self.units.shape[0]
+        self.portion = max(1, PORTION // self.per_unit)
+
+    def gram(self, segment: Segment, source: fx.Node, chosen: dict[fx.Node, Choice]) -> Tensor:
+        """Σ x xᵀ of the rows of `source`, `[K, K]`, over the images; not over those that fill a batch up."""
+        nodes = segment.nodes[: segment.nodes.index(source) + 1] if source in segment.nodes else ()
+        part, total = Segment(segment.start, source, nodes), None
+        left = self.images
+        for units in self.units.portions(self.portion):
+            with torch.no_grad():
+                x = run_segment(self.program, part, units, _overrides(part, chosen))
+            rows = x.reshape(x.shape[0] * self.per_unit, -1, x.shape[-1])[:left].float()
+            left -= len(rows)
+            some = torch.bmm(rows.transpose(1, 2), rows).double().sum(0)
+            total = some if total is None else total + some
+        assert total is not None
+        return total
+
+    def advance(self, segment: Segment, chosen: dict[fx.Node, Choice]) -> None:
+        """On to the segment's end."""
+        self.units = advance(self.program, segment, self.units, _overrides(segment, chosen), self.portion)
+
+
+def _overrides(segment: Segment, chosen: dict[fx.Node, Choice]) -> dict[fx.Node, Callable[..., Any]]:
+    """The linears as they become; attentions by plain operators, which `torch.vmap` runs for all images at once."""
+    attentions = [node for node in segment.nodes if node.target is dialect.attention and len(node.args) == 5]
+    changed = {node: _linear(choice.weight) for node, choice in chosen.items()}
+    return {**changed, **dict.fromkeys(attentions, _attention)}
+
+
+def _linear(weight: Tensor) -> Callable[..., Tensor]:
+    def run(x: Tensor, _: Tensor, bias: Tensor | None = None) -> Tensor:
+        return functional.linear(x, weight.to(x.dtype), bias)
+
+    return run
+
+
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    return torch.matmul(dialect.probabilities(q, k, bias, scale), v)

@@ -1,0 +1,93 @@
+"""The report: one document that reads back, and a page that holds the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitgraph.compile.report import Report, read_report, write_html
+from vitgraph.errors import InputError
+
+CONTENT: dict[str, Any] = {
+    "vitgraph": "0.1.0",
+    "model": {"name": "m<1>", "source": "timm:m", "parameters": 10, "input": ["N", 3, 4, 4], "weights_sha256": "ab",
+              "weights": "random, seed 0", "notes": []},
+    "target": "a100",
+    "recipe": "int8",
+    "pipeline": "canonicalize",
+    "batch": "1",
+    "preprocessing": {"mean": [0.5]},
+    "calibration": None,
+    "passes": [
+        {
+            "name": "canonicalize", "options": {}, "effect": "reorders", "changed": True, "seconds": 0.1, "nodes": [3, 2],
+            "drift": None, "refused": [{"site": "a", "why": "b"}],
+        }
+    ],
+    "sites": {"linear": 1, "attention": {"softmax": 1}},
+    "cost": {
+        "parameters": 10, "nonzero_parameters": 10, "macs": 5, "nonzero_macs": 5, "bit_operations": 5,
+        "weight_bytes": {"dense_fp32": 40, "stored": 20, "ratio": 2.0}, "estimated_by": "r & d",
+        "estimated_ms": {"a100": 1.25, "cpu": None}, "estimated_mj": {"a100": 33.5, "cpu": None},
+        "estimated_bound": {"a100": "launch", "cpu": None}, "estimated_why": {"cpu": "no <rate>"},
+    },
+    "accuracy_why": "no evaluation data was given",
+    "engine_why": "not built",
+    "latency_why": "not measured",
+    "seconds": {"capture": 0.1, "build": None, "total": 0.2},
+    "peak_rss_mb": 100,
+}  # fmt: skip
+
+
+def test_reads_back_what_it_writes(tmp_path: Path) -> None:
+    report = Report.model_validate(CONTENT)
+    file = tmp_path / "report.json"
+    file.write_text(report.to_json(), encoding="utf-8")
+    assert read_report(file) == report
+    assert read_report(tmp_path) == report  # the folder that holds it
+    assert list(json.loads(report.to_json()))[: len(CONTENT)][:3] == ["vitgraph", "model", "target"]
+    assert report.to_json() == Report.model_validate_json(report.to_json()).to_json()
+
+
+def test_what_was_not_obtained_is_null() -> None:
+    document = json.loads(Report.model_validate(CONTENT).to_json())
+    for key in ("accuracy", "engine", "latency"):
+        assert document[key] is None
+        assert document[f"{key}_why"]
+
+
+@pytest.mark.parametrize("key", ["model", "target", "passes", "cost", "seconds", "peak_rss_mb"])
+def test_a_document_without_a_key_is_no_report(key: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps({name: value for name, value in CONTENT.items() if name != key}), encoding="utf-8")
+    with pytest.raises(InputError, match="is no vitgraph report"):
+        read_report(file)
+
+
+def test_a_number_in_words_is_no_report(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    file.write_text(json.dumps(CONTENT | {"peak_rss_mb": "much"}), encoding="utf-8")
+    with pytest.raises(InputError, match="is no vitgraph report"):
+        read_report(file)
+
+
+def test_nothing_there_or_no_json(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="can't be read"):
+        read_report(tmp_path)
+    (tmp_path / "report.json").write_text("not json", encoding="utf-8")
+    with pytest.raises(InputError, match="is no vitgraph report"):
+        read_report(tmp_path)
+
+
+def test_the_page_holds_the_same_and_escapes_it(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    write_html(Report.model_validate(CONTENT), page)
+    text = page.read_text(encoding="utf-8")
+    assert "m&lt;1&gt;" in text
+    assert "m<1>" not in text
+    assert "a100" in text
+    assert "no evaluation data was given" in text
+    assert "Estimated, not measured" in text
+    assert "no &lt;rate&gt;" in text
+    assert "http://" not in text.replace("http://www.w3.org", "")  # self-contained

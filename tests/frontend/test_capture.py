@@ -1,0 +1,98 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitgraph.errors import InputError
+from vitgraph.frontend.capture import capture
+from vitgraph.ir.operator_schema import writes
+from vitgraph.ir.verify import verify
+
+
+class Block(nn.Module):
+    """In-place activations, a guard, and a buffer."""
+
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.act = nn.ReLU(inplace=True)
+        self.drop = nn.Dropout(0.5)
+        self.register_buffer("shift", torch.arange(8.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.drop(self.act(self.fc(x)))
+        y += self.shift
+        return y.reshape(x.shape[0], -1, 2)
+
+
+class Aliases(nn.Module):
+    """Writes into a view: what was written is read through another name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        y[:, :2] += 1
+        view = y[:, 1:]
+        view.relu_()
+        return y
+
+
+class Scoped(nn.Module):
+    """A region with a context of its own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            y = torch.relu(x)
+        return torch.add(y, 1)
+
+
+class Branches(nn.Module):
+    """Asks what is in the image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize("kind", [Block, Aliases, Scoped])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_captures_what_the_module_computes(kind: type[nn.Module], dynamic: bool) -> None:
+    model = kind().eval()
+    program = capture(model, torch.randn(2, 8), dynamic_batch=dynamic)
+    assert verify(program) == {}
+    for batch in (2, 5) if dynamic else (2,):
+        x = torch.randn(batch, 8)
+        kept = x.clone()
+        assert torch.equal(program.run(x), model(x))
+        assert torch.equal(x, kept)
+
+
+def test_nothing_writes_into_its_argument() -> None:
+    for kind in (Block, Aliases):
+        program = capture(kind(), torch.randn(2, 8))
+        assert not any(writes(node.target) for node in program.calls())
+
+
+def test_each_node_knows_its_module() -> None:
+    program = capture(Block(), torch.randn(2, 8), name="one")
+    assert program.name == "one"
+    assert {node.meta["path"] for node in program.calls()} >= {"fc", "act"}
+    assert program.tensors().keys() == {"fc.weight", "fc.bias", "shift"}
+
+
+def test_capture_is_of_inference_and_leaves_the_module_as_it_was() -> None:
+    model = Block()
+    assert model.training
+    program = capture(model, torch.randn(2, 8))
+    assert model.training
+    x = torch.randn(2, 8)
+    assert torch.equal(program.run(x), program.run(x))
+
+
+def test_a_model_that_looks_at_values_is_refused_with_the_reason() -> None:
+    with pytest.raises(InputError, match="could not capture it"):
+        capture(Branches(), torch.randn(2, 8), name="branches")
+
+
+def test_an_example_of_one_is_doubled_for_an_unknown_batch() -> None:
+    program = capture(Block(), torch.randn(1, 8), dynamic_batch=True)
+    assert str(program.input_types()[0]) == "f32[N, 8]"

@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from tests.harness import random_inputs, run
+from tests.passes.quantization.test_quantize import Noise, block, context
+from vitgraph.errors import InputError
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.passes import pipeline
+from vitgraph.passes.quantization.equalize_outputs import EvenOutputs
+from vitgraph.quantizing.calibration import observe_channels
+
+aten = torch.ops.aten
+
+BLOCK = block()
+
+
+def spiky() -> Program:
+    """A block whose proj has one output channel far larger than the others, as real ViTs' streams have."""
+    drawn = parse(BLOCK).tensors()
+    weight = drawn["proj.weight"].detach().clone()
+    weight[7] *= 200
+    return parse(BLOCK, {**drawn, "proj.weight": weight})
+
+
+def test_the_factor_moves_behind_the_linear() -> None:
+    program = spiky()
+    evened = run(EvenOutputs(), program, context())
+    (product,) = evened.calls(aten.mul.Tensor)
+    linear = product.args[0]
+    assert isinstance(linear, torch.fx.Node)
+    assert linear.meta["path"] == "attn.proj"
+    assert list(linear.users) == [product]
+    inputs = random_inputs(program)
+    torch.testing.assert_close(evened.run(*inputs), program.run(*inputs), rtol=1e-5, atol=1e-5)
+
+
+def test_all_outputs_then_reach_equally_far() -> None:
+    images = Noise((5, 32))
+    evened = run(EvenOutputs(), spiky(), Context(calibration=images))
+    (seen,) = observe_channels(evened, [evened.calls(aten.mul.Tensor)[0].args[0]], images)  # type: ignore[list-item]
+    torch.testing.assert_close(seen.largest, seen.largest.amax().expand_as(seen.largest), rtol=1e-4, atol=1e-5)
+
+
+def test_int8_weights_stay_as_they_were() -> None:
+    """Each row has a scale of its own, so that dividing it by a factor changes the scale alone."""
+    program = spiky()
+    plain, evened = (
+        pipeline(steps).run(program, context())
+        for steps in (
+            "quantize{only=[proj] outputs=true},materialize",
+            "even-outputs,quantize{only=[proj] outputs=true},materialize",
+        )
+    )
+    integers = [
+        next(t for t in each.tensors().values() if t.dtype == torch.int8 and t.shape == (32, 32))
+        for each in (plain, evened)
+    ]
+    assert (
+        int((integers[0] != integers[1]).sum()) <= 2
+    )  # a number that lay on the edge of two steps may fall either way
+
+
+def test_int8_outputs_then_cost_little() -> None:
+    program = spiky()
+    inputs = random_inputs(program)
+    x, wanted = inputs[0], program.run(*inputs)
+    others = [channel for channel in range(32) if channel != 7]
+
+    def error(steps: str) -> float:
+        found = pipeline(steps).run(program, context()).run(*inputs)
+        return float((found - wanted)[..., others].norm() / (wanted - x)[..., others].norm())
+
+    assert error("even-outputs,quantize{outputs=true only=[proj]}") < 0.2 * error("quantize{outputs=true only=[proj]}")
+
+
+def test_without_images_it_says_what_to_give() -> None:
+    with pytest.raises(InputError, match="--calibration-data"):
+        EvenOutputs().run(parse(BLOCK), Context())

@@ -1,0 +1,218 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.harness import check
+from vitgraph.errors import InputError
+from vitgraph.ir import dialect
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pipeline import Pipeline
+from vitgraph.passes.quantization.quantize import Quantize
+from vitgraph.passes.quantization.smooth_quant import Smooth
+from vitgraph.quantizing.calibration import observe_channels
+
+aten = torch.ops.aten
+
+BEHIND_GELU = """
+x: f32[N, 4, 8] = input()
+w: f32[16, 8] = weight("fc1.weight")
+linear: f32[N, 4, 16] = aten.linear.default(x, w, None)  # fc1
+gelu: f32[N, 4, 16] = aten.gelu.default(linear)
+w2: f32[8, 16] = weight("fc2.weight")
+b2: f32[8] = weight("fc2.bias")
+linear_1: f32[N, 4, 8] = aten.linear.default(gelu, w2, b2)  # fc2
+add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
+return_(add)
+"""
+SMOOTHED = """
+x: f32[N, 4, 8] = input()
+fc1_weight: f32[16, 8] = weight("fc1.weight")
+linear: f32[N, 4, 16] = aten.linear.default(x, fc1_weight, None)  # fc1
+gelu: f32[N, 4, 16] = aten.gelu.default(linear)
+fc2_input_smooth: f32[16] = constant("fc2.input_smooth")
+mul: f32[N, 4, 16] = aten.mul.Tensor(gelu, fc2_input_smooth)
+fc2_input_shift: f32[16] = constant("fc2.input_shift")
+sub: f32[N, 4, 16] = aten.sub.Tensor(mul, fc2_input_shift)
+fc2_weight_smoothed: f32[8, 16] = weight("fc2.weight_smoothed")
+fc2_bias_smoothed: f32[8] = weight("fc2.bias_smoothed")
+linear_1: f32[N, 4, 8] = aten.linear.default(sub, fc2_weight_smoothed, fc2_bias_smoothed)  # fc2
+add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
+return_(add)
+"""
+BEHIND_NORM = """
+x: f32[N, 4, 8] = input()
+gamma: f32[8] = weight("norm.weight")
+beta: f32[8] = weight("norm.bias")
+layer_norm: f32[N, 4, 8] = aten.layer_norm.default(x, [8], gamma, beta, 1e-06)  # norm
+w: f32[16, 8] = weight("fc1.weight")
+linear: f32[N, 4, 16] = aten.linear.default(layer_norm, w, None)  # fc1
+gelu: f32[N, 4, 16] = aten.gelu.default(linear)
+return_(gelu)
+"""
+
+
+class Noise:
+    """Images of a shape, one channel of which is far larger than the others."""
+
+    def __init__(self, *shape: int, outlier: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.values = torch.randn(6, *shape, generator=generator)
+        self.values[..., 3] *= outlier
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batches(self, size: int) -> Iterator[tuple[torch.Tensor, None]]:
+        yield from ((self.values[first : first + size], None) for first in range(0, len(self), size))
+
+
+def calibrated(outlier: float = 1.0) -> Context:
+    return Context(calibration=Noise(4, 8, outlier=outlier))
+
+
+def test_behind_an_activation_the_product_stays_in_the_graph() -> None:
+    program = parse(BEHIND_GELU)
+    smoothed = Pipeline((Smooth(only=("fc2",), shift=True),)).run(program, calibrated())
+    assert str(smoothed).splitlines()[2:] == SMOOTHED.strip().splitlines()
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_behind_a_layer_norm_the_factor_goes_into_the_norm() -> None:
+    program = parse(BEHIND_NORM)
+    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    assert "aten.mul.Tensor" not in str(smoothed)
+    assert {"norm.weight_smoothed", "norm.bias_smoothed", "fc1.weight_smoothed"} <= set(smoothed.tensors())
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_the_factors_are_smoothquants() -> None:
+    program, images = parse(BEHIND_NORM), Noise(4, 8)
+    smoothed = Pipeline((Smooth(alpha=0.5),)).run(program, Context(calibration=images))
+    norm = torch.nn.functional.layer_norm(
+        images.values, [8], program.tensor("norm.weight"), program.tensor("norm.bias"), 1e-6
+    )
+    weight = program.tensor("fc1.weight").abs().amax(0)
+    expected = (norm.abs().flatten(0, 1).amax(0) / weight).sqrt()
+    torch.testing.assert_close(
+        smoothed.tensor("fc1.weight_smoothed") / program.tensor("fc1.weight"), expected.expand(16, 8)
+    )
+
+
+def test_it_helps_where_a_channel_stands_out() -> None:
+    """The point of it: the same linear, quantized with and without, one channel large and its weights small."""
+    drawn = parse(BEHIND_NORM).tensors()
+    loud, faint = drawn["norm.weight"].detach().clone(), drawn["fc1.weight"].detach().clone()
+    loud[3], faint[:, 3] = 300.0, 0.001
+    program = parse(BEHIND_NORM, {**drawn, "norm.weight": loud, "fc1.weight": faint})
+    x = torch.randn(16, 4, 8)
+    wanted = program.run(x)
+    plain, smooth = (
+        Pipeline(steps).run(program, calibrated()).run(x) for steps in ((Quantize(),), (Smooth(), Quantize()))
+    )
+    assert (smooth - wanted).norm() < 0.2 * (plain - wanted).norm()
+
+
+def test_what_others_read_too_is_refused() -> None:
+    text = BEHIND_NORM.replace(
+        "return_(gelu)", "add: f32[N, 4, 8] = aten.add.Tensor(layer_norm, x)\nreturn_([gelu, add])"
+    )
+    (refusal,) = check(Smooth(), text, text, calibrated())
+    assert "others read its input too" in refusal.why
+
+
+def test_the_input_of_proj_is_left_to_the_attention() -> None:
+    text = """
+x: f32[N, 2, 4, 8] = input()
+attention: f32[N, 2, 4, 8] = vitgraph.attention.default(x, x, x, None, 0.25)
+permute: f32[N, 4, 2, 8] = aten.permute.default(attention, [0, 2, 1, 3])
+reshape: f32[N, 4, 16] = aten.reshape.default(permute, [-1, 4, 16])
+proj_weight: f32[16, 16] = weight("proj.weight")
+linear: f32[N, 4, 16] = aten.linear.default(reshape, proj_weight, None)  # proj
+add: f32[N, 4, 16] = aten.add.Tensor(linear, reshape)
+return_(add)
+"""
+    single = text.replace("add: f32[N, 4, 16] = aten.add.Tensor(linear, reshape)\nreturn_(add)", "return_(linear)")
+    context = Context(calibration=Noise(2, 4, 8))
+    (refusal,) = check(Smooth(only=("proj",)), single, single, context)
+    assert "attention" in refusal.why
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1])
+def test_alpha_is_a_share(alpha: float) -> None:
+    with pytest.raises(InputError, match="from 0 to 1"):
+        Smooth(alpha=alpha).run(parse(BEHIND_NORM), calibrated())
+
+
+def test_without_images_it_says_what_to_give() -> None:
+    with pytest.raises(InputError, match="--calibration-data"):
+        Smooth().run(parse(BEHIND_NORM), Context())
+
+
+def test_the_shift_centres_what_an_activation_puts_out() -> None:
+    """GELU reaches from -0.17 to far above: shifted, what is quantized lies evenly around zero, channel by channel."""
+    program, images = parse(BEHIND_GELU), Noise(4, 8)
+    smoothed = Pipeline((Smooth(only=("fc2",), alpha=1.0, shift=True),)).run(program, Context(calibration=images))
+    (centred,) = smoothed.calls(aten.sub.Tensor)
+    (seen,) = observe_channels(smoothed, [centred], images)
+    torch.testing.assert_close(seen.least, -torch.ones(16))  # alpha = 1: the near end of every channel is the last step
+    assert (seen.most < 1).all()  # the far end has room for images not seen
+    assert seen.most.max() > 0.5
+
+
+def test_without_a_bias_there_is_no_shift() -> None:
+    text = BEHIND_GELU.replace("gelu, w2, b2", "gelu, w2, None").replace('b2: f32[8] = weight("fc2.bias")\n', "")
+    program = parse(text)
+    smoothed = Pipeline((Smooth(only=("fc2",), shift=True),)).run(program, calibrated())
+    assert not smoothed.calls(aten.sub.Tensor)
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+THREE_READERS = BEHIND_NORM.replace(
+    "gelu: f32",
+    """w2: f32[16, 8] = weight("gate.weight")
+b2: f32[16] = weight("gate.bias")
+moved: f32[4*N, 8] = aten.reshape.default(layer_norm, [-1, 8])
+back: f32[N, 4, 8] = aten.reshape.default(moved, [-1, 4, 8])
+gate: f32[N, 4, 16] = aten.linear.default(back, w2, b2)  # gate
+gelu: f32""",
+).replace("aten.gelu.default(linear)\nreturn_(gelu)", "aten.gelu.default(linear)\nreturn_([gelu, gate])")
+
+
+def test_linears_that_share_a_norm_share_its_factors() -> None:
+    """Also where one reads it through moves; the weights of both count, so that neither gets rows beyond its reach."""
+    program = parse(THREE_READERS)
+    smoothed = Pipeline((Smooth(only=("fc1", "gate")),)).run(program, calibrated())
+    assert {"norm.weight_smoothed", "fc1.weight_smoothed", "gate.weight_smoothed"} <= set(smoothed.tensors())
+    assert not smoothed.calls(aten.mul.Tensor)
+    x = torch.randn(2, 4, 8)
+    for ours, theirs in zip(smoothed.run(x), program.run(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_move_that_takes_channels_away_keeps_the_factors_out_of_the_norm() -> None:
+    text = BEHIND_NORM.replace(
+        "w: f32[16, 8]", "half: f32[N, 4, 4] = aten.slice.Tensor(layer_norm, 2, 0, 4, 1)\nw: f32[16, 4]"
+    ).replace("linear.default(layer_norm", "linear.default(half")
+    program = parse(text)
+    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    assert "norm.weight_smoothed" not in smoothed.tensors()
+    assert len(smoothed.calls(aten.mul.Tensor)) == 1
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_a_masked_weight_keeps_its_mask() -> None:
+    text = BEHIND_NORM.replace(
+        "linear: f32",
+        'keep: bool[16, 8] = constant("fc1.mask")\nwm: f32[16, 8] = vitgraph.mask.default(w, keep)\nlinear: f32',
+    ).replace("aten.linear.default(layer_norm, w, None)", "aten.linear.default(layer_norm, wm, None)")
+    program = parse(text)
+    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    assert len(smoothed.calls(dialect.mask)) == 1
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(smoothed.run(x), program.run(x))

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from tests.harness import run
+from tests.passes.quantization.test_smooth_quant import BEHIND_GELU, Noise
+from vitgraph.errors import InputError
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import parse
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.passes.quantization.split_outliers import SplitOutliers
+from vitgraph.quantizing.calibration import observe_channels
+
+aten = torch.ops.aten
+
+
+def loud(factor: float = 100.0) -> Program:
+    """fc1's row 5 is far larger than the others."""
+    drawn = parse(BEHIND_GELU).tensors()
+    weight = drawn["fc1.weight"].detach().clone()
+    weight[5] *= factor
+    return parse(BEHIND_GELU, {**drawn, "fc1.weight": weight})
+
+
+def test_the_loud_channel_is_copied_and_nothing_else_changes() -> None:
+    program, images = loud(), Noise(4, 8)
+    given = Context(calibration=images)
+    split = run(SplitOutliers(extra=16), program, given)
+    assert split.tensors()["fc1.weight_split"].shape == (32, 8)
+    assert split.tensors()["fc2.weight_split"].shape == (8, 32)
+    assert given.found == [{"site": "fc2", "split": "1 channel(s) into 17 copies"}]
+    x = torch.randn(2, 4, 8)
+    torch.testing.assert_close(split.run(x), program.run(x), rtol=1e-4, atol=1e-4)
+
+
+def test_each_copy_carries_its_share() -> None:
+    split = run(SplitOutliers(extra=16), loud(), Context(calibration=Noise(4, 8)))
+    columns = split.tensors()["fc2.weight_split"].detach()
+    torch.testing.assert_close(columns[:, 16:], columns[:, 5:6].expand(8, 16))
+    torch.testing.assert_close(columns[:, 5] * 17, loud().tensors()["fc2.weight"].detach()[:, 5])
+
+
+def test_extra_channels_go_where_the_range_per_copy_is_largest() -> None:
+    program = loud()
+    weight = program.tensor("fc1.weight").detach().clone()
+    weight[9] = weight[5] / 2
+    twice = parse(BEHIND_GELU, {**program.tensors(), "fc1.weight": weight})
+    split = run(SplitOutliers(extra=7, ratio=1.5), twice, Context(calibration=Noise(4, 8)))
+    (seen,) = observe_channels(twice, twice.calls(aten.gelu.default), Noise(4, 8))
+    kept = split.tensors()["fc1.weight_split"].detach()[16:]
+    copies = {row: 1 + int((kept == weight[row]).all(1).sum()) for row in (5, 9)}
+    assert sum(copies.values()) == 2 + 7
+    ranges = [float(seen.largest[row]) / n for row, n in copies.items()]
+    assert max(ranges) < 2.1 * min(ranges)
+
+
+def test_where_nothing_stands_out_nothing_is_done() -> None:
+    program = parse(BEHIND_GELU)
+    assert str(run(SplitOutliers(), program, Context(calibration=Noise(4, 8)))) == str(program)
+
+
+def test_an_activation_that_others_read_stays_as_wide_as_it_is() -> None:
+    program = parse(BEHIND_GELU.replace("return_(add)", "return_([add, gelu])"), loud().tensors())
+    assert str(run(SplitOutliers(), program, Context(calibration=Noise(4, 8)))) == str(program)
+
+
+@pytest.mark.parametrize("options", [{"ratio": 1.0}, {"extra": 0}])
+def test_options_out_of_range(options: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="split-outliers"):
+        SplitOutliers(**options).run(parse(BEHIND_GELU), Context(calibration=Noise(4, 8)))  # type: ignore[arg-type]
+
+
+def test_without_images_it_says_what_to_give() -> None:
+    with pytest.raises(InputError, match="--calibration-data"):
+        SplitOutliers().run(parse(BEHIND_GELU), Context())

@@ -1,0 +1,1 @@
+"""From a request to a folder with engine, ONNX and report."""

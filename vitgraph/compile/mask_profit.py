@@ -1,0 +1,147 @@
+"""Which N:M masks buy time on a target: one verdict for each masked site, by estimate or by an engine's own choice.
+
+An estimate asks the cost model twice, for the kernel as it is compiled (type, batch, neighbours fused into it) with its
+zeros and without. Evidence is better: a builder that times both kinds of kernel on the device has taken a sparse one or
+has not. The saliency lost is what the mask's own score says of what was dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from vitgraph.cost.fusion import find_kernels
+from vitgraph.cost.kernel import Kernel
+from vitgraph.cost.roofline import Roofline, roofline
+from vitgraph.cost.workload import DENSE
+from vitgraph.errors import InputError
+from vitgraph.ir.mask_patterns import pattern_of, places
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pipeline import Pipeline
+from vitgraph.targets.target import Target
+
+if TYPE_CHECKING:
+    from vitgraph.compile.report import AccuracyPart
+
+Evidence = Mapping[str, str | None]
+"""By module path, the sparse kernel that a builder took for it, or None where it took a dense one."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One row of the decision table; times are estimates in microseconds, None where evidence decided."""
+
+    site: str
+    mask: str
+    saliency_lost: float | None
+    """Share of the linear's output (squared error over squared norm, on calibration images) that masking cost, or of its
+    weights' squared norm where no images were looked at."""
+    estimated_us_dense: float | None
+    estimated_us_masked: float | None
+    pays: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Paying:
+    """The verdicts, and the accuracy with every mask, where masks were taken back and images measure it."""
+
+    verdicts: Sequence[Verdict]
+    all_masks: AccuracyPart | None
+    all_masks_why: str | None
+
+    def against(self, kept: AccuracyPart | None) -> dict[str, Any]:
+        """The report's key `paying`, beside the accuracy with the masks that were kept."""
+        before = None if self.all_masks is None else self.all_masks.top1
+        after = None if kept is None else kept.top1
+        return {
+            "kept": sum(verdict.pays for verdict in self.verdicts),
+            "taken_back": sum(not verdict.pays for verdict in self.verdicts),
+            "top1_all_masks": before,
+            "top1_regained": None if before is None or after is None else round(after - before, 3),
+            "top1_why": self.all_masks_why,
+            "sites": [asdict(verdict) for verdict in self.verdicts],
+        }
+
+
+def check_paying(steps: Pipeline, target: Target, evidence: Evidence | None) -> None:
+    """Raise `InputError` where there is no mask to judge, or nothing to judge it by on this target."""
+    if all(step.name != "nm-mask" for step in steps.passes):
+        raise InputError("--keep-only-paying: the pipeline has no nm-mask; take a recipe such as sparse-int8")
+    line = roofline(target)
+    if evidence is None and not isinstance(line, Roofline):
+        raise InputError(
+            f"--keep-only-paying: no time can be estimated for {target.name} ({line}); give --evidence the layers of an"
+            " engine that was built on the device, or take another target"
+        )
+
+
+def judge_masks(program: Program, target: Target, batch: int = 1, evidence: Evidence | None = None) -> list[Verdict]:
+    """A verdict for every site that `nm-mask` masked, in its order; the program is a compiled one, in its final types.
+
+    Raises `InputError` where evidence speaks of none of these sites.
+    """
+    masked = list(_masked(program.ledger))
+    if evidence is not None and masked and not any(entry["masked"] in evidence for entry in masked):
+        raise InputError(
+            f"--evidence: its layers name none of the {len(masked)} masked sites, {masked[0]['masked']} the first;"
+            " give the layers of this model's engine"
+        )
+    weighted = [kernel for kernel in find_kernels(program) if kernel.weights]
+    kernels = dict(zip(places(kernel.path for kernel in weighted), weighted, strict=True))
+    line = roofline(target)
+    found = list[Verdict]()
+    for entry in masked:
+        site = str(entry["masked"])
+        if evidence is not None and site in evidence:
+            taken = evidence[site]
+            why = f"the builder took {taken}" if taken else "the builder took a dense kernel"
+            found.append(_verdict(entry, None, None, taken is not None, why))
+        elif isinstance(line, Roofline):
+            found.append(_estimated(entry, kernels[site, entry.get("place", 0)], line, batch))
+        else:
+            found.append(_verdict(entry, None, None, False, f"the evidence does not name it, and {line}"))
+    kept = {
+        verdict.site for verdict in found if verdict.pays
+    }  # a module's linears are skipped together, or none of them
+    return [
+        replace(verdict, pays=True, why=f"another linear of this module pays; it by itself: {verdict.why}")
+        if verdict.site in kept and not verdict.pays
+        else verdict
+        for verdict in found
+    ]
+
+
+def _masked(ledger: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for step in ledger:
+        if step["name"] == "nm-mask":
+            yield from (entry for entry in step.get("found", ()) if "masked" in entry)
+
+
+def _estimated(entry: Mapping[str, Any], kernel: Kernel, line: Roofline, batch: int) -> Verdict:
+    masked, dense = kernel.estimate(line, batch), kernel.estimate(line, batch, DENSE)
+    where = f"on {line.target.name} at batch {batch}"
+    if line.usable(kernel.kind, kernel.zeros) == DENSE:
+        why = f"no product in {kernel.kind} {where} skips {pattern_of(entry)}"
+    else:
+        why = f"estimated {where}, bound by {masked.bound}"
+    return _verdict(entry, 1e3 * dense.ms, 1e3 * masked.ms, masked.ms < dense.ms, why)
+
+
+def _verdict(entry: Mapping[str, Any], dense: float | None, masked: float | None, pays: bool, why: str) -> Verdict:
+    lost = entry.get("output_lost", entry.get("weights_lost"))
+    return Verdict(str(entry["masked"]), str(pattern_of(entry)), lost, _rounded(dense), _rounded(masked), pays, why)
+
+
+def _rounded(us: float | None) -> float | None:
+    return None if us is None else float(f"{us:.4g}")
+
+
+def without_masks(steps: Pipeline, sites: Sequence[str]) -> Pipeline:
+    """The same pipeline, with these sites left dense."""
+    changed = list[Any](steps.passes)
+    for at, step in enumerate(changed):
+        if step.name == "nm-mask":
+            changed[at] = replace(step, skip=(*step.skip, *sites))
+    return Pipeline(tuple(changed))

@@ -1,0 +1,62 @@
+"""Recipes: named pipelines with their settings, as YAML files; vitgraph's own are in `vitgraph/recipes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+
+from vitgraph.errors import InputError
+from vitgraph.pass_manager.pipeline import Lookup, Pipeline, read_yaml
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A pipeline under a name."""
+
+    name: str
+    description: str
+    pipeline: Pipeline
+
+    def to_yaml(self) -> str:
+        """The recipe as a file that `load_recipe` reads back to the same passes with the same options."""
+        content = {"name": self.name, "description": self.description, "pipeline": self.pipeline.to_yaml()}
+        return str(yaml.safe_dump(content, sort_keys=False, width=110))
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with vitgraph."""
+    files = resources.files("vitgraph.compile").joinpath("recipes").iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def load_recipe(name: str, lookup: Lookup) -> Recipe:
+    """A recipe by its name, or from a YAML file; `InputError` says what is wrong with either."""
+    path = Path(name)
+    if name in recipe_names():
+        text = resources.files("vitgraph.compile").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+    elif path.suffix in (".yaml", ".yml"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"recipe {name}: can't be read: {error}") from error
+    else:
+        close = get_close_matches(name, recipe_names(), 3, 0.4)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(recipe_names())}"
+        raise InputError(f"unknown recipe {name!r}; {hint} (or give a .yaml file)")
+    return _parse(text, path.stem if path.suffix else name, lookup)
+
+
+def _parse(text: str, name: str, lookup: Lookup) -> Recipe:
+    try:
+        content: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"recipe {name}: not YAML: {error}") from error
+    if not isinstance(content, dict) or "pipeline" not in content:
+        raise InputError(f"recipe {name}: a recipe is a mapping with the key `pipeline`: a list of passes")
+    given = cast(dict[str, Any], content)
+    return Recipe(str(given.get("name", name)), str(given.get("description", "")), read_yaml(given["pipeline"], lookup))

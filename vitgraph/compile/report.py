@@ -1,0 +1,91 @@
+"""The report of a compilation: one JSON document, every number measured or null with a reason beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vitgraph.errors import InputError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class ModelPart(_Part):
+    """What was compiled."""
+
+    name: str
+    source: str
+    parameters: int
+    input: list[Any]
+    """Shape of the input, the batch as a number or as `N`."""
+    weights_sha256: str
+    weights: str
+    """`pretrained`, `random, seed 0`, or the file."""
+    notes: list[str]
+    """What was decided for the user."""
+
+
+class AccuracyPart(_Part):
+    """Top-1 in percent, before (the captured model in eager torch) and after; agreement of the two in percent."""
+
+    images: int
+    top1_reference: float | None
+    top1: float | None
+    agreement: float
+    measured_on: str
+    data_sha256: str
+
+
+class Report(_Part):
+    """`report.json`. A key that ends in `_why` says why its neighbour is null."""
+
+    vitgraph: str
+    model: ModelPart
+    target: str
+    recipe: str
+    pipeline: str
+    batch: str
+    preprocessing: dict[str, Any]
+    calibration: dict[str, Any] | None
+    passes: list[dict[str, Any]]
+    sites: dict[str, Any]
+    cost: dict[str, Any]
+    accuracy: AccuracyPart | None = None
+    accuracy_why: str | None = None
+    paying: dict[str, Any] | None = None
+    """With `--keep-only-paying`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.compile.mask_profit`)."""
+    engine: dict[str, Any] | None = None
+    engine_why: str | None = None
+    latency: dict[str, Any] | None = None
+    latency_why: str | None = None
+    complaints: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    """What the engine contract found broken; empty where it holds."""
+    seconds: dict[str, float | None]
+    peak_rss_mb: int
+
+    def to_json(self) -> str:
+        """The document, indented, keys in a fixed order."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+
+def read_report(path: Path) -> Report:
+    """Read `report.json`, or the one in a compilation's folder; `InputError` if there is none or it is no report."""
+    file = path / "report.json" if path.is_dir() else path
+    try:
+        return Report.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: can't be read: {error}; name a folder that `vitgraph compile` wrote") from error
+    except ValidationError as error:
+        raise InputError(f"{file}: is no vitgraph report: {error.errors()[0]['msg']}") from error
+
+
+def write_html(report: Report, path: Path) -> None:
+    """The same as one self-contained HTML page."""
+    from vitgraph.compile.page import render
+
+    path.write_text(render("report.html.j2", report=report), encoding="utf-8")

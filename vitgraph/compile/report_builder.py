@@ -1,0 +1,90 @@
+"""What the report of a compilation says that follows from the job and its program, before there is an engine."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitgraph.analysis.attention import find_attentions
+from vitgraph.analysis.sites import find_sites
+from vitgraph.compile.report import ModelPart, Report
+from vitgraph.cost.cost_report import describe_cost
+
+if TYPE_CHECKING:
+    from vitgraph.compile.request import Job
+    from vitgraph.ir.program import Program
+    from vitgraph.pass_manager.pipeline import Pipeline
+
+
+def describe(job: Job, captured: Program, program: Program) -> Report:
+    """The report as far as the program itself tells it."""
+    model = job.model
+    kinds = dict[str, int]()
+    for kind, _ in find_attentions(program):
+        kinds[kind] = kinds.get(kind, 0) + 1
+    cost = describe_cost(captured, program, job.batch.best) if program.form == "canonical" else {}
+    linears = find_sites(program).linears if program.form == "canonical" else ()
+    return Report(
+        vitgraph=version("vitgraph"),
+        model=ModelPart(
+            name=model.name,
+            source=model.source,
+            parameters=model.parameters,
+            input=["N" if job.batch.dynamic else job.batch.best, *model.input_shape],
+            weights_sha256=model.weights_sha256,
+            weights=str(model.weights),
+            notes=list(model.notes),
+        ),
+        target=job.target.name,
+        recipe=job.recipe.name,
+        pipeline=str(job.pipeline),
+        batch=str(job.batch),
+        preprocessing=json.loads(model.preprocessing.to_json()),
+        calibration=None
+        if job.calibration is None
+        else {
+            "source": job.calibration.source,
+            "kind": job.calibration.kind,
+            "images": len(job.calibration),
+            "data_sha256": job.calibration.sha256,
+        },
+        passes=program.ledger,
+        sites={"linear": len(linears), "attention": kinds},
+        cost=cost,
+        latency_why="no GPU was asked; `vitgraph bench` measures ONNX Runtime on a CPU",
+        seconds={},
+        peak_rss_mb=0,
+    )
+
+
+def judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
+    """A complaint where `max_drop` is missed: by the measured drop where there is one, else by the expected one."""
+    bound: float | None = next((getattr(step, "max_drop", None) for step in steps.passes if step.name == "place"), None)
+    entries = [each for entry in report.passes for each in entry.get("found", []) if "placement" in each]
+    if bound is None or not entries:
+        return []
+    expected, accuracy = entries[-1]["expected_drop"], report.accuracy
+    if accuracy is None or accuracy.top1 is None or accuracy.top1_reference is None:
+        drop, why = (
+            expected,
+            f"expected from {entries[-1]['images']} calibration images; no labelled images measured it",
+        )
+    else:
+        drop = round(accuracy.top1_reference - accuracy.top1, 3)
+        why = f"measured on {accuracy.images} images; {expected:g} were expected from calibration images"
+    if drop <= bound:
+        return []
+    found = f"{drop:g} points with {entries[-1]['int8_linears']} linears in INT8"
+    return [
+        {"site": report.model.name, "planned": f"at most {bound:g} points of top-1 lost", "found": found, "why": why}
+    ]
+
+
+def broken(report: Report, out: Path) -> str:
+    """What the user is told of a compilation with complaints."""
+    lines = [f"  {c['site']}: planned {c['planned']}, found {c['found']} ({c['why']})" for c in report.complaints]
+    return f"the compilation breaks its contract at {len(lines)} site(s); {out} is kept and says so\n" + "\n".join(
+        lines
+    )

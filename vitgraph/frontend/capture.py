@@ -1,0 +1,130 @@
+"""A module and an example input in, a Program out, through `torch.export`.
+
+torch.export captured every timm transformer family tried, where symbolic tracing failed on a third; its graph is
+functional ATen and each node knows the module it came from. What is left of export's own concerns (guards,
+assertions, fake values) is taken out here, so that the rest of vitgraph never sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from vitgraph.errors import InputError
+from vitgraph.frontend.functional_forms import make_functional, may_be_made_functional
+from vitgraph.images.image_size import device_of
+from vitgraph.ir.batch import ONE_IMAGE, Batch
+from vitgraph.ir.program import Program, fill_types
+from vitgraph.ir.tensor_type import Dim, TensorType
+
+if TYPE_CHECKING:
+    from vitgraph.frontend.models import LoadedModel
+
+aten = torch.ops.aten
+
+_CHECKS = frozenset(
+    {
+        "aten._assert_tensor_metadata.default",
+        "aten._assert_scalar.default",
+        "aten._assert_async.msg",
+        "aten.sym_constrain_range_for_size.default",
+        "aten.sym_constrain_range.default",
+    }
+)
+"""What export leaves in a graph to guard its own assumptions."""
+
+
+def capture(
+    model: nn.Module,
+    example: Tensor,
+    *,
+    name: str | None = None,
+    dynamic_batch: bool = False,
+    provenance: dict[str, Any] | None = None,
+) -> Program:
+    """Capture a model in eval mode.
+
+    `example` is `[batch, channels, height, width]` (any shape the model takes); with `dynamic_batch` its first
+    dimension is the unknown `N`, which needs an example of at least two. Raises `InputError` where torch.export
+    can't follow the model, with its reason.
+    """
+    if dynamic_batch and example.shape[0] < 2:
+        example = torch.cat([example, example])
+    shapes = ({0: torch.export.Dim("batch", min=1, max=65536)},) if dynamic_batch else None
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
+            if not may_be_made_functional(exported.graph):
+                exported = exported.run_decompositions({})
+            module = exported.module(check_guards=False)
+    except InputError:
+        raise
+    except Exception as error:
+        kind = type(model).__name__
+        raise InputError(
+            f"{name or kind}: torch.export could not capture it: {_first_line(error)}; "
+            "a graph must not depend on the values of its input (run with --debug for export's whole report)"
+        ) from error
+    finally:
+        model.train(was_training)
+    plain = _plain(module, example, dynamic_batch)
+    make_functional(plain.graph)
+    program = Program(plain, name or type(model).__name__, "captured", provenance or {})
+    fill_types(program)
+    program.clean()
+    return program
+
+
+def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
+    """Capture a loaded model for these batch sizes; its provenance says where everything came from."""
+    provenance = {
+        "source": model.source,
+        "weights": str(model.weights),
+        "weights_sha256": model.weights_sha256,
+        "preprocessing": json.loads(model.preprocessing.to_json()),
+        "class_names": list(model.class_names) if model.class_names else None,
+        "notes": list(model.notes),
+    }
+    example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
+    return capture(model.module, example, name=model.name, dynamic_batch=batch.dynamic, provenance=provenance)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _plain(exported: fx.GraphModule, example: Tensor, dynamic_batch: bool) -> fx.GraphModule:
+    """The same graph in a plain GraphModule: no guards, no fake values, each node with its module's path."""
+    graph = fx.Graph()
+    seen: dict[fx.Node, Any] = {}
+    for node in exported.graph.nodes:
+        if node.op == "call_module" or str(node.target) in _CHECKS:
+            continue
+        if node.op == "output":
+            graph.output(_single(fx.map_arg(node.args[0], lambda other: seen[other])))
+            continue
+        new = graph.node_copy(node, lambda other: seen[other])
+        new.meta = {"path": _path(node)}
+        if node.op == "placeholder":
+            batch = Dim(1, 0) if dynamic_batch else example.shape[0]
+            new.meta["type"] = TensorType(example.dtype, (batch, *example.shape[1:]))
+        seen[node] = new
+    return fx.GraphModule(exported, graph)  # takes over the tensors that the graph reads
+
+
+def _single(result: Any) -> Any:
+    """A tuple of one tensor is that tensor."""
+    single = isinstance(result, list | tuple) and len(result) == 1  # pyright: ignore[reportUnknownArgumentType]
+    return result[0] if single else result  # pyright: ignore[reportUnknownVariableType]
+
+
+def _path(node: fx.Node) -> str:
+    """The dotted path of the innermost module the node was traced in; empty for the model itself."""
+    stack: dict[str, tuple[str, Any]] = node.meta.get("nn_module_stack") or {}
+    paths = [str(entry[0]) for entry in stack.values()]
+    return paths[-1] if paths and not paths[-1].startswith("_empty_nn_module_stack") else ""

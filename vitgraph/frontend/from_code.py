@@ -1,0 +1,95 @@
+"""Modules made by the user's own code."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+
+from vitgraph.errors import InputError
+from vitgraph.frontend.from_timm import read_timm_config
+from vitgraph.frontend.source import ModelArgs, near_misses
+from vitgraph.frontend.weight_files import Convert
+from vitgraph.images.preprocess import Preprocessing
+
+
+class OwnModule:
+    """What can be asked of a module by its attributes: `preprocessing`, `num_classes`, `class_names`, timm's config."""
+
+    size_argument = None
+    class_argument = None
+
+    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
+        """The module's own `preprocessing` or timm-like config, where it has either."""
+        own = getattr(module, "preprocessing", None)
+        return own if isinstance(own, Preprocessing) else read_timm_config(module)
+
+    def classes(self, module: nn.Module) -> int | None:
+        """The module's `num_classes`, where it has one."""
+        own = getattr(module, "num_classes", None)
+        return own if isinstance(own, int) and own > 0 else None
+
+    def class_names(self, module: nn.Module) -> Sequence[str] | None:
+        """The module's `class_names`, where it has them."""
+        return cast(Sequence[str] | None, getattr(module, "class_names", None))
+
+    def converter(self, module: nn.Module) -> Convert | None:
+        """None: only the user knows other names."""
+        return None
+
+
+class FactorySource(OwnModule):
+    """The user's own function or class, `package.module:name`; whatever weights it sets are its own."""
+
+    def __init__(self, module_path: str, attribute: str) -> None:
+        """Import it, from the current folder too; raise InputError where that fails."""
+        self.spec, self.kind = f"{module_path}:{attribute}", f"module {module_path}"
+        found: object = None
+        sys.path.insert(0, "")
+        try:
+            found = importlib.import_module(module_path)
+            for name in attribute.split("."):
+                found = getattr(found, name)
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"model {self.spec!r}: no module {error.name!r} to import; run in the folder that holds it, or install it"
+            ) from error
+        except AttributeError as error:
+            raise InputError(f"model {self.spec!r}: {error}{near_misses(attribute, dir(found))}") from error
+        except Exception as error:
+            raise InputError(f"model {self.spec!r}: importing {module_path} failed: {error!r}") from error
+        finally:
+            sys.path.remove("")
+        if not callable(found):
+            raise InputError(f"model {self.spec!r} is {type(found).__name__}, not a function that gives back a module")
+        self.factory: Callable[..., object] = found
+
+    def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
+        """Call the factory; raise InputError where it fails or gives back something else."""
+        try:
+            made = self.factory(**arguments)
+        except TypeError:
+            raise
+        except Exception as error:
+            raise InputError(f"model {self.spec!r}: the factory failed: {error!r}") from error
+        if not isinstance(made, nn.Module):
+            raise InputError(f"model {self.spec!r} gave back {type(made).__name__}, not a torch.nn.Module")
+        return made
+
+
+@dataclass(frozen=True)
+class GivenSource(OwnModule):
+    """A module handed in by Python code, weights and all."""
+
+    module: nn.Module
+    kind = "nn.Module"
+
+    def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
+        """Give the module back; raise InputError where it is asked to be another."""
+        if arguments:
+            raise InputError(f"model arguments {dict(arguments)} cannot be applied to a module that is already made")
+        return self.module

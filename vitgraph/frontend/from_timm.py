@@ -1,0 +1,100 @@
+"""Models of timm's registry, and pre-processing from any config written as timm writes them."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from vitgraph.errors import InputError
+from vitgraph.frontend.hub import fetch
+from vitgraph.frontend.source import ModelArgs, near_misses
+from vitgraph.frontend.weight_files import Convert
+from vitgraph.images.preprocess import Preprocessing, build
+
+
+class TimmSource:
+    """A model of timm's registry, by name."""
+
+    size_argument = "img_size"
+    class_argument = "num_classes"
+
+    def __init__(self, name: str, also_known: Sequence[str] = ()) -> None:
+        """Look the name up; raise InputError where timm has no such model or tag."""
+        import timm
+
+        base, _, tag = name.partition(".")
+        self.name, self.kind = name, f"timm {version('timm')}"
+        if not timm.is_model(base):
+            what = "is a path, not a model's name" if Path(name).exists() else "is unknown"
+            known = [*timm.list_models(), *also_known]
+            raise InputError(
+                f"model {name!r} {what}{near_misses(base, known)}; a model is a timm name, torchvision:NAME, "
+                "transformers:CONFIG-DIR, module.path:factory or digits-vit"
+            )
+        tags = [full.partition(".")[2] for full in timm.list_models(f"{base}.*", pretrained=True)]
+        if tag and tag not in tags:
+            raise InputError(
+                f"model {name!r}: {base} has no weights tagged {tag!r}; it has {', '.join(tags) or 'none'}"
+            )
+
+    def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
+        """Make the module; raise InputError where pretrained weights can't be had."""
+        import timm
+
+        def create() -> nn.Module:
+            return timm.create_model(self.name, pretrained=pretrained, **arguments)
+
+        return fetch(create, self.name) if pretrained else create()
+
+    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
+        """Read timm's data config of the module."""
+        return read_timm_config(module)
+
+    def classes(self, module: nn.Module) -> int | None:
+        """timm's `num_classes`; 0, a model without a head, is None."""
+        return int(getattr(module, "num_classes", 0)) or None
+
+    def class_names(self, module: nn.Module) -> Sequence[str] | None:
+        """ImageNet-1k's names for a model of 1,000 classes."""
+        if self.classes(module) != 1000:
+            return None
+        from timm.data.imagenet_info import ImageNetInfo
+
+        info = ImageNetInfo("imagenet-1k")
+        return [info.index_to_description(index) for index in range(1000)]
+
+    def converter(self, module: nn.Module) -> Convert | None:
+        """The filter timm keeps beside the model: it knows the authors' key names, and resizes position embeddings."""
+        home = sys.modules.get(type(module).__module__)
+        return cast(Convert | None, getattr(home, "checkpoint_filter_fn", None))
+
+
+def read_timm_config(module: nn.Module) -> Preprocessing | None:
+    """Turn the module's timm data config into a Preprocessing; None where it has no config.
+
+    timm's `border` crop mode (padding to a square) has no counterpart here: a centre crop stands for it.
+    """
+    if not isinstance(getattr(module, "pretrained_cfg", getattr(module, "default_cfg", None)), Mapping):
+        return None
+    config: Mapping[str, Any] = import_module("timm.data.config").resolve_model_data_config(module)
+    _, height, width = config["input_size"]
+    squash = config.get("crop_mode") == "squash"
+    interpolation = config["interpolation"]
+    return build(
+        {
+            "image_size": (height, width),
+            "resize": tuple(math.floor(side / config["crop_pct"]) for side in (height, width)),
+            "fit": "exact" if squash else "cover",
+            "mean": config["mean"],
+            "std": config["std"],
+            "interpolation": "bicubic" if interpolation == "random" else interpolation,
+        },
+        "the model's data config",
+    )

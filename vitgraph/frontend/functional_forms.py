@@ -1,0 +1,87 @@
+"""Operators that write into their argument, such as `relu_`, as ones that don't, where nothing else sees the write.
+
+torch.export can do this for any graph, at the price of tracing the model a second time; here it takes one sweep.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from vitgraph.ir.operator_schema import HIGHER_ORDER, opname, overload_name, schema_of, writes
+
+
+def may_be_made_functional(graph: fx.Graph) -> bool:
+    """Is there no region with a graph of its own (autocast), and only writing that `make_functional` can undo?"""
+    if any(isinstance(node.target, HIGHER_ORDER) for node in graph.nodes):
+        return False
+    return all(_twin(node.target) is not None and _owned(node) for node in graph.nodes if _writes(node))
+
+
+def make_functional(graph: fx.Graph) -> None:
+    """Replace each operator that writes by its twin; what read the written value afterwards reads the new one."""
+    place = {node: position for position, node in enumerate(graph.nodes)}
+    for node in [node for node in graph.nodes if _writes(node)]:
+        written: Any = node.args[0]
+        with graph.inserting_before(node):
+            new = graph.call_function(_twin(node.target), node.args, dict(node.kwargs))
+        new.meta = dict(node.meta)
+        place[new] = place[node]
+        node.replace_all_uses_with(new)
+        for user in list(written.users):
+            if place[user] > place[node]:
+                user.replace_input_with(written, new)
+        graph.erase_node(node)
+
+
+def _writes(node: fx.Node) -> bool:
+    return writes(node.target)
+
+
+def _twin(target: Any) -> Any:
+    """`aten.relu.default` for `aten.relu_.default`; None where there is none that takes the same arguments."""
+    name, overload = opname(target), overload_name(target)
+    if not name.endswith("_"):
+        return None
+    return getattr(getattr(getattr(torch.ops, target.namespace), name[:-1], None), overload, None)
+
+
+def _owned(node: fx.Node) -> bool:
+    """Is the value that is written seen under this one name only, no view of it and it no view of another?"""
+    written = node.args[0]
+    if not isinstance(written, fx.Node) or written.op != "call_function":
+        return False
+    others = [user for user in written.users if user is not node]
+    return (_writes(written) or _fresh(written)) and all(_fresh(user) or _writes(user) for user in others)
+
+
+def _fresh(node: fx.Node) -> bool:
+    """Does this operator give memory of its own, whatever its arguments?"""
+    if node.op == "output":
+        return True
+    schema = schema_of(node.target)
+    if schema is None or node.target in _SOMETIMES_VIEWS:
+        return False
+    return all(result.alias_info is None for result in schema.returns)
+
+
+aten = torch.ops.aten
+
+_SOMETIMES_VIEWS = frozenset(
+    {
+        aten.reshape.default,
+        aten.contiguous.default,
+        aten.to.dtype,
+        aten.to.device,
+        aten.to.other,
+        aten.flatten.using_ints,
+        aten.dropout.default,
+        aten.expand_as.default,
+        aten.view_as.default,
+        aten.reshape_as.default,
+        aten.type_as.default,
+    }
+)
+"""Operators whose schema leaves open whether the result is a view."""

@@ -1,0 +1,244 @@
+"""A model by its name or handed in, with its weights: ready to capture."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitgraph.errors import InputError
+from vitgraph.frontend.find import find_source
+from vitgraph.frontend.from_code import OwnModule
+from vitgraph.frontend.source import ModelArgs, Source
+from vitgraph.frontend.weight_files import hash_state, infer_classes, load_weights, read_weights, strip_prefix
+from vitgraph.images.image_size import check_patches, check_runs, near_sizes, times
+from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A float32 module in eval mode, and what is known about it."""
+
+    module: nn.Module
+    name: str
+    source: str
+    """Where the architecture comes from, with the version: `timm 1.0.31`."""
+    weights: str
+    """`pretrained`, `random, seed 0`, `as made by its own code`, or the file they were read from."""
+    preprocessing: Preprocessing
+    classes: int | None
+    """How many classes it tells apart; None where only running it could tell."""
+    class_names: tuple[str, ...] | None
+    weights_sha256: str
+    parameters: int
+    notes: tuple[str, ...] = ()
+    """What was decided for the user, in sentences for the report."""
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one input."""
+        return self.preprocessing.input_shape
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What was asked for: enough to make the module again with one more argument."""
+
+    source: Source
+    name: str
+    arguments: dict[str, Any]
+    image_size: tuple[int, int] | None
+    pretrained: bool
+    seed: int
+    values: bool = True
+    """False for weights that have shapes only."""
+
+
+def load_model(
+    spec: str | nn.Module,
+    *,
+    weights: str | Path | None = "pretrained",
+    model_args: ModelArgs | None = None,
+    preprocessing: PreprocessingOptions | None = None,
+    seed: int = 0,
+) -> LoadedModel:
+    """Make the model `spec` names (see `vitgraph.sources`) and give it its weights.
+
+    `weights` is `pretrained` (for the user's own code: as that code made them), `random` (seeded: the same call gives
+    the same bytes) or a file; None makes weights without values, on torch's `meta` device, for counting. Raises `InputError` for an unknown model, arguments it does not take, weights that are
+    absent, corrupt or another model's, and an image size it cannot run at.
+    """
+    source = find_source(spec)
+    name = spec if isinstance(spec, str) else type(spec).__name__
+    options = _with_size_argument(preprocessing or PreprocessingOptions(), dict(model_args or {}), source)
+    order = _Order(
+        source, name, dict(model_args or {}), options.image_size, weights == "pretrained", seed, weights is not None
+    )
+    notes: list[str] = []
+    file = Path(weights) if weights not in ("pretrained", "random", None) else None
+    module = (_make(order) if file is None else _make_with_file(order, file, notes)).float().eval()
+    if weights == "random" and not isinstance(source, OwnModule):
+        _redraw_zeros(module, seed, notes)
+    plan = _plan_preprocessing(order, module, options)
+    if options.image_size is not None:
+        check_runs(
+            module, plan.input_shape, name, lambda size: _make(replace(order, image_size=size, pretrained=False))
+        )
+    names, classes = source.class_names(module), source.classes(module)
+    return LoadedModel(
+        module=module,
+        name=name,
+        source=source.kind,
+        weights=_describe(source, weights, seed),
+        preprocessing=plan,
+        classes=classes,
+        class_names=tuple(names) if names is not None and classes in (None, len(names)) else None,
+        weights_sha256=hash_state(module) if weights is not None else "",
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        notes=tuple(notes),
+    )
+
+
+def parse_model_args(texts: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value …` as written after --model-args: Python literals where they are such, otherwise words."""
+    arguments: dict[str, Any] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.isidentifier():
+            raise InputError(f"--model-args {text!r} is not key=value, as in num_classes=10")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return arguments
+
+
+def _make(order: _Order) -> nn.Module:
+    """Make the module at the size that was asked for; raise InputError where it does not take its arguments."""
+    size = order.image_size
+    key = order.source.size_argument
+    arguments = order.arguments
+    if size is not None and key is not None and key not in arguments:
+        arguments = arguments | {key: size[0] if size[0] == size[1] else size}
+    try:
+        module = _make_seeded(order, arguments)
+    except TypeError as error:
+        if size is None or f"'{key}'" not in str(error) or key in order.arguments:
+            raise _refused(order, error) from error
+        module = _make_plainly(order)  # a model that runs at any size has no argument for it
+    except (AssertionError, ValueError, RuntimeError) as error:
+        if size is not None:
+            fits = " or ".join(times(near) for near in near_sizes(size, None))
+            raise InputError(
+                f"model {order.name!r} cannot be made for --image-size {times(size)} ({error}); "
+                f"the nearest multiples of 32 are {fits}"
+            ) from error
+        raise _refused(order, error) from error
+    if size is not None:
+        check_patches(module, size, order.name)
+    return module
+
+
+def _make_plainly(order: _Order) -> nn.Module:
+    try:
+        return _make_seeded(order, order.arguments)
+    except TypeError as error:
+        raise _refused(order, error) from error
+
+
+def _make_seeded(order: _Order, arguments: ModelArgs) -> nn.Module:
+    random: Any = torch.random
+    with random.fork_rng(devices=[]):
+        random.manual_seed(order.seed)
+        with torch.device("cpu" if order.values else "meta"):
+            return order.source.make(arguments, order.pretrained)
+
+
+def _refused(order: _Order, error: Exception) -> InputError:
+    given = " ".join(f"{key}={value}" for key, value in order.arguments.items())
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    if given:
+        return InputError(f"model {order.name!r} does not accept --model-args {given}: {why}")
+    return InputError(f"model {order.name!r} cannot be made: {why}")
+
+
+def _make_with_file(order: _Order, file: Path, notes: list[str]) -> nn.Module:
+    """Make the module with as many classes as the file's head has, and load the file into it."""
+    state = read_weights(file)
+    module = _make(order)
+    state = strip_prefix(module, state)
+    key = order.source.class_argument
+    classes = infer_classes(module, state)
+    if classes is not None and key is not None and key not in order.arguments:
+        module = _make(replace(order, arguments=order.arguments | {key: classes}))
+        notes.append(f"{key}={classes} was read from the head in {file.name}")
+    load_weights(module, state, file, order.source.converter(module))
+    return module
+
+
+def _redraw_zeros(module: nn.Module, seed: int, notes: list[str]) -> None:
+    """Give all-zero matrices of a random model values from N(0, 0.02²), as some authors start their heads at zero.
+
+    With a zero head every input has the same logits, and no comparison of outputs could fail.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    redrawn: list[str] = []
+    for name, parameter in module.named_parameters():
+        if parameter.dim() >= 2 and not bool(parameter.any()):
+            torch.nn.init.normal_(parameter.data, std=0.02, generator=generator)
+            redrawn.append(name)
+    if redrawn:
+        notes.append(f"random weights: {len(redrawn)} all-zero tensors were redrawn ({', '.join(redrawn[:3])}…)")
+
+
+def _plan_preprocessing(order: _Order, module: nn.Module, options: PreprocessingOptions) -> Preprocessing:
+    """Take the model's own data config, for as many channels as its first convolution has, and override it."""
+    own = order.source.preprocessing(module)
+    first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
+    channels = first.in_channels if first is not None else own.channels if own is not None else 3
+    if channels not in (1, 3):
+        raise InputError(f"model {order.name!r} takes {channels} channels; images have 1 (grayscale) or 3 (RGB)")
+    if own is None:
+        if options.image_size is None:
+            raise InputError(
+                f"model {order.name!r} does not tell its image size: give --image-size, and --mean and --std"
+            )
+        middle = (0.5,) * channels
+        own = build(
+            {"image_size": options.image_size, "resize": options.image_size, "mean": middle, "std": middle}, order.name
+        )
+    if own.channels != channels:
+        average = {
+            key: (sum(values) / len(values),) * channels for key, values in (("mean", own.mean), ("std", own.std))
+        }
+        own = build(own.model_dump() | average, order.name)
+    return own.override(options)
+
+
+def _with_size_argument(
+    options: PreprocessingOptions, arguments: dict[str, Any], source: Source
+) -> PreprocessingOptions:
+    """Let a size given among the model's arguments (`img_size=240`) be the size of its images too."""
+    size: Any = arguments.get(source.size_argument or "")
+    if size is None or options.image_size is not None:
+        return options
+    try:
+        height, width = (size, size) if isinstance(size, int) else size
+        return replace(options, image_size=(int(height), int(width)))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"--model-args {source.size_argument}={size!r} is not a size: write 224 or (224,196)"
+        ) from error
+
+
+def _describe(source: Source, weights: str | Path | None, seed: int) -> str:
+    if weights is None:
+        return "not loaded, shapes only"
+    if isinstance(source, OwnModule) and weights in ("pretrained", "random"):
+        return "as made by its own code"
+    return f"random, seed {seed}" if weights == "random" else str(weights)

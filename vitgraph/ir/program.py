@@ -1,0 +1,167 @@
+"""A Program: an FX graph, its weights, where it came from, and the ledger of what was done to it.
+
+The graph holds placeholders, `get_attr` of weights and constants, calls of operators, and one output. Every node
+carries `meta["type"]` (see `tensor_type`) and `meta["path"]`, the path of the module it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.ir.tensor_type import TensorType, Type, infer
+
+Form = Literal["captured", "canonical"]
+"""`captured`: any ATen operator, as torch.export left it. `canonical`: only operators of the dialect."""
+
+
+@dataclass
+class Program:
+    """A model on its way to an engine; passes rewrite it in place, pipelines work on a copy."""
+
+    module: fx.GraphModule
+    name: str
+    form: Form = "captured"
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Where model, weights and pre-processing came from: plain JSON."""
+    ledger: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """One entry for each pass that ran (report key `passes`): plain JSON."""
+
+    @property
+    def graph(self) -> fx.Graph:
+        """The graph itself."""
+        return self.module.graph
+
+    @property
+    def inputs(self) -> list[fx.Node]:
+        """The placeholders, in order."""
+        return [node for node in self.graph.nodes if node.op == "placeholder"]
+
+    @property
+    def output(self) -> fx.Node:
+        """The output node; its first argument is what the model returns."""
+        last: fx.Node = next(iter(reversed(self.graph.nodes)))
+        return last
+
+    def calls(self, *targets: Callable[..., Any]) -> list[fx.Node]:
+        """The calls of these operators (of any operator where none is named), in order."""
+        return [n for n in self.graph.nodes if n.op == "call_function" and (not targets or n.target in targets)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every weight and constant that the graph reads, by name, in order of first use."""
+        names = dict.fromkeys(str(node.target) for node in self.graph.nodes if node.op == "get_attr")
+        return {name: self.tensor(name) for name in names}
+
+    def tensor(self, name: str) -> Tensor:
+        """One weight or constant by its dotted name; `KeyError` if there is none."""
+        value: Any = self.module
+        for part in name.split("."):
+            value = getattr(value, part, None)
+        if not isinstance(value, Tensor):
+            raise KeyError(name)
+        return value
+
+    def constant(self, node: Any) -> Tensor | None:
+        """The tensor behind a `get_attr` node; None for any other argument."""
+        return self.tensor(str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
+
+    def add_tensor(self, name: str, tensor: Tensor, trainable: bool = False) -> str:
+        """Register a new tensor and give back its name, made unique: tensors are never written over."""
+        *parents, leaf = name.split(".")
+        holder: torch.nn.Module = self.module
+        for part in parents:
+            if not isinstance(getattr(holder, part, None), torch.nn.Module):
+                holder.add_module(part, torch.nn.Module())
+            holder = getattr(holder, part)
+        unique, count = leaf, 1
+        while hasattr(holder, unique):
+            unique, count = f"{leaf}_{count}", count + 1
+        if trainable:
+            holder.register_parameter(unique, torch.nn.Parameter(tensor.detach(), requires_grad=True))
+        else:
+            holder.register_buffer(unique, tensor.detach())
+        return ".".join([*parents, unique])
+
+    def constant_node(self, before: fx.Node, name: str, tensor: Tensor, trainable: bool = False) -> fx.Node:
+        """Register a tensor and insert the `get_attr` node that reads it, ahead of `before`."""
+        unique = self.add_tensor(name, tensor, trainable)
+        with self.graph.inserting_before(before):
+            node = self.graph.get_attr(unique)
+        node.meta["path"] = before.meta.get("path", "")
+        node.meta["type"] = TensorType(tensor.dtype, tuple(tensor.shape))
+        return node
+
+    def insert(
+        self, before: fx.Node, target: Callable[..., Any], *args: Any, path: str | None = None, **kwargs: Any
+    ) -> fx.Node:
+        """Insert a call ahead of `before`, with its type and the module path it belongs to."""
+        with self.graph.inserting_before(before):
+            node = self.graph.call_function(target, args, kwargs)
+        node.meta["path"] = before.meta.get("path", "") if path is None else path
+        node.meta["type"] = infer_node(node)
+        return node
+
+    def clean(self) -> None:
+        """Drop what nothing uses, then check FX's own rules and compile; types of new nodes are filled in."""
+        self.graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+        self._drop_unread()
+        fill_types(self)
+        self.graph.lint()
+        self.module.recompile()
+
+    def _drop_unread(self) -> None:
+        """Let go of tensors that the graph no longer reads: each pass that changes weights leaves a model's worth of them."""
+        read = {str(node.target) for node in self.graph.nodes if node.op == "get_attr"}
+        held = [name for kind in (self.module.named_parameters, self.module.named_buffers) for name, _ in kind()]
+        for name in set(held) - read:
+            place, _, leaf = name.rpartition(".")
+            delattr(self.module.get_submodule(place), leaf)
+
+    def copy(self) -> Program:
+        """The same program again: its own graph, the same tensors."""
+        module = fx.GraphModule(self.module, _clone_graph(self.graph))  # takes over what the graph reads
+        return Program(module, self.name, self.form, json.loads(json.dumps(self.provenance)), list(self.ledger))
+
+    def run(self, *inputs: Tensor) -> Any:
+        """Run the graph in eager torch, without gradients; shapes as the inputs' types say."""
+        with torch.no_grad():
+            return self.module(*inputs)
+
+    def input_types(self) -> list[TensorType]:
+        """Types of the inputs, in order."""
+        return [node.meta["type"] for node in self.inputs]
+
+    def __str__(self) -> str:
+        from vitgraph.ir.text import show  # the text module reads Programs, so it can't be loaded before this one
+
+        return show(self)
+
+
+def _clone_graph(graph: fx.Graph) -> fx.Graph:
+    twin = fx.Graph()
+    seen: dict[fx.Node, fx.Node] = {}
+    for node in graph.nodes:
+        seen[node] = twin.node_copy(node, lambda other: seen[other])
+        seen[node].meta = dict(node.meta)
+    return twin
+
+
+def infer_node(node: fx.Node) -> Type:
+    """The type of a call, from the types of its arguments."""
+    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda other: other.meta["type"])
+    return infer(node.target, args, kwargs)  # type: ignore[arg-type]
+
+
+def fill_types(program: Program) -> None:
+    """Give every node its type afresh, from the inputs on down."""
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            tensor = program.tensor(str(node.target))
+            node.meta["type"] = TensorType(tensor.dtype, tuple(tensor.shape))
+        elif node.op == "call_function":
+            node.meta["type"] = infer_node(node)

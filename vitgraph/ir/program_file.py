@@ -1,0 +1,56 @@
+"""A Program in one safetensors file: its tensors, and the graph's text in the file's metadata. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vitgraph.errors import InputError
+from vitgraph.ir.program import Program
+from vitgraph.ir.text import TextError, parse
+from vitgraph.outputs import write_whole
+
+
+def save(program: Program, path: Path) -> None:
+    """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes."""
+    from safetensors.torch import save as to_bytes
+
+    header = {"text": str(program), "provenance": program.provenance, "ledger": program.ledger}
+    # one entry only: safetensors writes several in an order of its own, another one each time
+    metadata = {"vitgraph": json.dumps(header, sort_keys=True)}
+    tensors = dict[str, Tensor]()
+    taken = set[int]()  # safetensors wants every tensor to have memory of its own
+    for name, tensor in program.tensors().items():
+        whole = tensor.detach().contiguous()
+        shared = whole.untyped_storage().data_ptr() in taken or whole.untyped_storage().nbytes() > whole.nbytes
+        tensors[name] = whole.clone() if shared else whole
+        taken.add(tensors[name].untyped_storage().data_ptr())
+    write_whole(path, to_bytes(tensors, metadata=metadata))
+
+
+def load(path: Path) -> Program:
+    """Read what `save` wrote, or the folder that holds it; `InputError` for anything else."""
+    from safetensors import SafetensorError, safe_open
+
+    file = path / "program.safetensors" if path.is_dir() else path
+    untyped: Any = safe_open
+    try:
+        with untyped(file, framework="pt") as reader:
+            metadata: dict[str, str] = reader.metadata() or {}
+            tensors: dict[str, Tensor] = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`"
+        ) from error
+    if "vitgraph" not in metadata:
+        raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
+    try:
+        header: Any = json.loads(metadata["vitgraph"])
+        program = parse(header["text"], tensors)
+        program.provenance, program.ledger = header["provenance"], header["ledger"]
+    except (TextError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: its graph can't be read (was it written by another version?): {error}") from error
+    return program

@@ -1,0 +1,257 @@
+"""A graph as text and back: one line a node, a subset of Python, so that tests, dumps and errors speak one language.
+
+    # program: tiny
+    # form: canonical
+    x: f32[1, 4, 8] = input()
+    fc_weight: f32[8, 8] = weight("fc.weight")
+    linear: f32[1, 4, 8] = aten.linear.default(x, fc_weight)  # fc
+    return_(linear)
+
+`weight` is trained, `constant` is not. What follows `#` on a line is the path of the module the node came from.
+Names are dealt afresh in order of appearance, so equal texts mean equal graphs.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.ir.dialect import OWN
+from vitgraph.ir.operator_schema import opname, overload_name, schema_of
+from vitgraph.ir.program import Form, Program
+from vitgraph.ir.tensor_type import DTYPE_NAMES, DTYPES, TensorType, parse_type
+
+_NAMESPACES = ("aten", "vitgraph", "prims", "torchvision")
+
+
+class TextError(Exception):
+    """A text that is not a graph; the message names the line."""
+
+
+def show(program: Program, complaints: Mapping[fx.Node, list[str]] | None = None) -> str:
+    """The program's text; complaints, if any, each under the line of its node."""
+    lines = [f"# program: {program.name}", f"# form: {program.form}"]
+    for node, line in node_lines(program):
+        lines.append(line)
+        lines += [f"#   ^ {complaint}" for complaint in (complaints or {}).get(node, [])]
+    return "\n".join(lines) + "\n"
+
+
+def node_lines(program: Program) -> Iterator[tuple[fx.Node, str]]:
+    """Every node with its line, in the order of the text."""
+    names = _names(program)
+    shown = set[fx.Node]()
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            continue  # a weight is shown just before its first use
+        weights = [user for user in node.all_input_nodes if user.op == "get_attr" and user not in shown]
+        for each in [*dict.fromkeys(weights), node]:
+            shown.add(each)
+            yield each, _line(program, each, names)
+
+
+def _names(program: Program) -> dict[fx.Node, str]:
+    """A name for each node, in order of appearance in the text: the weight's, the input's or the operator's."""
+    names = dict[fx.Node, str]()
+    taken = dict[str, int]()
+    by_target = dict[str, str]()
+    for node in program.graph.nodes:
+        if node.op == "get_attr":
+            continue
+        for each in [n for n in node.all_input_nodes if n.op == "get_attr"] + [node]:
+            if each in names or each.op == "output":
+                continue
+            if each.op == "get_attr" and str(each.target) in by_target:
+                names[each] = by_target[str(each.target)]
+                continue
+            stem = _stem(each)
+            count = taken.get(stem, 0)
+            while (name := f"{stem}_{count}" if count else stem) in taken:
+                count += 1
+            taken[stem] = count + 1
+            taken.setdefault(name, 1)
+            names[each] = name
+            if each.op == "get_attr":
+                by_target[str(each.target)] = name
+    return names
+
+
+def _stem(node: fx.Node) -> str:
+    if node.op != "call_function":
+        return re.sub(r"\W", "_", str(node.target))
+    return _spell(node.target).split(".")[1]
+
+
+def _spell(target: Any) -> str:
+    """`aten.linear.default`, `operator.mul`."""
+    if schema_of(target) is None:
+        return f"operator.{opname(target)}"
+    return f"{target.namespace}.{opname(target)}.{overload_name(target)}"
+
+
+def _line(program: Program, node: fx.Node, names: dict[fx.Node, str]) -> str:
+    if node.op == "output":
+        return f"return_({_show(node.args[0], names)})"
+    path = f"  # {node.meta['path']}" if node.meta.get("path") and node.op == "call_function" else ""
+    head = f"{names[node]}: {node.meta.get('type', '?')}"
+    if node.op == "placeholder":
+        return f"{head} = input()"
+    if node.op == "get_attr":
+        tensor = program.tensor(str(node.target))
+        return f'{head} = {"weight" if isinstance(tensor, torch.nn.Parameter) else "constant"}("{node.target}")'
+    if node.op != "call_function":
+        return f"{head} = unsupported_{node.op}({node.target!s}){path}"
+    args = [_show(arg, names) for arg in node.args] + [f"{k}={_show(v, names)}" for k, v in node.kwargs.items()]
+    return f"{head} = {_spell(node.target)}({', '.join(args)}){path}"
+
+
+def _show(value: Any, names: dict[fx.Node, str]) -> str:
+    if isinstance(value, fx.Node):
+        return names[value]
+    if isinstance(value, list | tuple):
+        inner = ", ".join(_show(item, names) for item in value)  # pyright: ignore[reportUnknownVariableType]
+        return f"[{inner}]" if isinstance(value, list) else f"({inner},)"
+    if isinstance(value, torch.dtype):
+        return DTYPE_NAMES[value]
+    if isinstance(value, float) and math.isnan(value):
+        return "nan"
+    if value is None or isinstance(value, bool | int | float | str):
+        return repr(value)
+    return f"{type(value).__name__}({str(value)!r})"
+
+
+def parse(text: str, tensors: Mapping[str, Tensor] | None = None, seed: int = 0) -> Program:
+    """Read a text; weights come from `tensors`, or are drawn at random (seeded) where none are given.
+
+    Raises `TextError` naming the line that can't be read.
+    """
+    module = fx.GraphModule(torch.nn.Module(), fx.Graph())
+    name, form = _headers(text)
+    program = Program(module, name, form)
+    known = dict[str, fx.Node]()
+    generator = torch.Generator().manual_seed(seed)
+    for number, line in enumerate(text.splitlines(), start=1):
+        code, path = _split_comment(line)
+        if not code.strip():
+            continue
+        try:
+            _read(program, code, path, known, tensors, generator)
+        except (SyntaxError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise TextError(f"line {number}: {line.strip()}\n  {error}") from error
+    if not any(node.op == "output" for node in program.graph.nodes):
+        raise TextError("the text has no return_(…) line")
+    module.recompile()
+    return program
+
+
+def _headers(text: str) -> tuple[str, Form]:
+    found = dict(re.findall(r"^# (program|form): (.*)$", text, re.MULTILINE))
+    return found.get("program", "unnamed"), "captured" if found.get("form") == "captured" else "canonical"
+
+
+def _split_comment(line: str) -> tuple[str, str]:
+    """A line's code and the path in its comment; a `#` inside a string is not a comment."""
+    quoted = False
+    for position, letter in enumerate(line):
+        quoted ^= letter in "\"'"
+        if letter == "#" and not quoted:
+            return line[:position], line[position + 1 :].strip()
+    return line, ""
+
+
+def _read(
+    program: Program,
+    code: str,
+    path: str,
+    known: dict[str, fx.Node],
+    tensors: Mapping[str, Tensor] | None,
+    generator: torch.Generator,
+) -> None:
+    head, equals, call_text = code.strip().partition(" = ")
+    scalar = head.replace("[]", "[()]")  # the type of a single number, f32[], is no Python by itself
+    statement = ast.parse(scalar + equals + call_text).body[0]
+    graph = program.graph
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+        graph.output(_value(statement.value.args[0], known))
+        return
+    if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.value, ast.Call):
+        raise ValueError("a line is `name: type = operator(arguments)` or `return_(value)`")
+    name = ast.unparse(statement.target)
+    if name in known:
+        raise ValueError(f"the name {name!r} is given twice")
+    declared = parse_type(ast.unparse(statement.annotation).replace("[()]", "[]"))
+    call = statement.value
+    function = ast.unparse(call.func)
+    if function == "input":
+        node = graph.placeholder(name)
+    elif function in ("weight", "constant"):
+        assert isinstance(declared, TensorType)
+        target = ast.literal_eval(call.args[0])
+        tensor = _draw(declared, generator) if tensors is None else tensors[target]
+        if program.add_tensor(target, tensor, trainable=function == "weight") != target:
+            raise ValueError(f"the tensor {target!r} is given twice")
+        node = graph.get_attr(target)
+    else:
+        args = tuple(_value(arg, known) for arg in call.args)
+        kwargs = {str(keyword.arg): _value(keyword.value, known) for keyword in call.keywords}
+        node = graph.call_function(_operator(function), args, kwargs)
+    node.meta["type"] = declared
+    node.meta["path"] = path
+    known[name] = node
+
+
+def _draw(declared: TensorType, generator: torch.Generator) -> Tensor:
+    """Random values of a type: small for floats, so that deep graphs stay finite; zeros for whole numbers."""
+    shape = declared.static
+    if declared.dtype == torch.bool:
+        return torch.rand(shape, generator=generator) > 0.5
+    if not declared.dtype.is_floating_point:
+        return torch.zeros(shape, dtype=declared.dtype)
+    return (torch.randn(shape, generator=generator) * 0.2).to(declared.dtype)
+
+
+def _operator(spelling: str) -> Callable[..., Any]:
+    namespace, *rest = spelling.split(".")
+    if namespace == "operator" and len(rest) == 1:
+        return getattr(operator, rest[0])  # type: ignore[no-any-return]
+    if namespace not in _NAMESPACES or len(rest) != 2:
+        raise ValueError(f"{spelling!r} is no operator; write for example aten.linear.default")
+    assert len(OWN) > 0  # loading the dialect registers vitgraph's operators
+    return getattr(getattr(getattr(torch.ops, namespace), rest[0]), rest[1])  # type: ignore[no-any-return]
+
+
+def _value(tree: ast.expr, known: dict[str, fx.Node]) -> Any:
+    if isinstance(tree, ast.Name):
+        return _named(tree.id, known)
+    if isinstance(tree, ast.List):
+        return [_value(item, known) for item in tree.elts]
+    if isinstance(tree, ast.Tuple):
+        return tuple(_value(item, known) for item in tree.elts)
+    if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub) and isinstance(tree.operand, ast.Name):
+        return -_named(tree.operand.id, known)
+    if isinstance(tree, ast.Call):
+        return _OBJECTS[ast.unparse(tree.func)](ast.literal_eval(tree.args[0]))
+    return ast.literal_eval(tree)
+
+
+_OBJECTS: dict[str, Callable[[str], Any]] = {
+    "device": torch.device,
+    "memory_format": lambda text: getattr(torch, text.removeprefix("torch.")),
+    "layout": lambda text: getattr(torch, text.removeprefix("torch.")),
+}
+_CONSTANTS: dict[str, Any] = {"inf": float("inf"), "nan": float("nan"), **DTYPES}
+
+
+def _named(name: str, known: dict[str, fx.Node]) -> Any:
+    if name in known:
+        return known[name]
+    if name in _CONSTANTS:
+        return _CONSTANTS[name]
+    raise ValueError(f"the name {name!r} is not known yet; a value stands above its first use")

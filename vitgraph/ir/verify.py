@@ -1,0 +1,134 @@
+"""Is this program valid? All complaints at once, each under the line of text it is about.
+
+Checked: every operator is one the form allows; every weight is there and finite; the type each node carries is the
+type its operator gives for its arguments; values stand before their uses; scales are positive, codes are ones of their
+format; masked weights still have their pattern; there is one output.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from vitgraph.ir.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, format_of, log2_quantize
+from vitgraph.ir.mask_patterns import lost
+from vitgraph.ir.operator_schema import schema_of, writes
+from vitgraph.ir.program import Program, infer_node
+from vitgraph.ir.tensor_type import TensorType
+from vitgraph.ir.text import show
+from vitgraph.pass_manager.pass_contract import PassError
+
+Complaints = dict[fx.Node, list[str]]
+
+
+def verify(program: Program) -> Complaints:
+    """Everything wrong with the program, by node; empty where it is valid."""
+    found: Complaints = {}
+    seen = set[fx.Node]()
+    for node in program.graph.nodes:
+        complaints = _order(node, seen) or _content(program, node)
+        if complaints:
+            found[node] = complaints
+        seen.add(node)
+    for node, pattern in () if found else lost(program):
+        found[node] = [f"its weight was masked {pattern} and is denser now"]
+    nodes = list(program.graph.nodes)
+    outputs = [node for node in nodes if node.op == "output"]
+    if len(outputs) != 1 and nodes:
+        found.setdefault(nodes[-1], []).append(f"a graph has one output; this one has {len(outputs)}")
+    return found
+
+
+def check(program: Program, what: str) -> None:
+    """Raise `PassError` with the annotated text if the program is not valid; `what` says who left it so."""
+    complaints = verify(program)
+    if not complaints:
+        return
+    count = sum(len(lines) for lines in complaints.values())
+    summary = "; ".join(dict.fromkeys(line for lines in complaints.values() for line in lines))[:400]
+    raise PassError(
+        f"{what} left an invalid graph, {count} complaint(s): {summary}\n{_excerpt(show(program, complaints))}"
+    )
+
+
+def _excerpt(text: str, around: int = 2) -> str:
+    """The complaints of a long text with a few lines around each."""
+    lines = text.splitlines()
+    marked = [number for number, line in enumerate(lines) if line.startswith("#   ^ ")]
+    keep = sorted({n for m in marked for n in range(m - around - 1, m + around + 1) if 0 <= n < len(lines)})
+    return "\n".join(
+        ("…\n" if position and number != keep[position - 1] + 1 else "") + lines[number]
+        for position, number in enumerate(keep)
+    )
+
+
+def _order(node: fx.Node, seen: set[fx.Node]) -> list[str]:
+    late = [other.name for other in node.all_input_nodes if other not in seen]
+    return [f"uses {', '.join(late)}, which stands below or is not in this graph"] if late else []
+
+
+def _content(program: Program, node: fx.Node) -> list[str]:
+    if node.op == "placeholder":
+        return [] if isinstance(node.meta.get("type"), TensorType) else ["an input needs a tensor type"]
+    if node.op == "get_attr":
+        return _weight(program, node)
+    if node.op == "call_function":
+        kind = _type(node)
+        return _operator(program, node) + kind + _scale(program, node) + ([] if kind else _codes(program, node))
+    return [] if node.op == "output" else [f"{node.op} has no place in a graph"]
+
+
+def _weight(program: Program, node: fx.Node) -> list[str]:
+    try:
+        tensor = program.tensor(str(node.target))
+    except KeyError:
+        return [f"there is no tensor {node.target!r}"]
+    complaints = list[str]()
+    if node.meta.get("type") != TensorType(tensor.dtype, tuple(tensor.shape)):
+        complaints.append(f"carries {node.meta.get('type')}, but the tensor is {tensor.dtype}{list(tensor.shape)}")
+    if tensor.is_floating_point() and bool(tensor.isnan().any()):
+        complaints.append(f"{node.target} holds NaN")
+    return complaints
+
+
+def _operator(program: Program, node: fx.Node) -> list[str]:
+    if schema_of(node.target) is not None:
+        if writes(node.target):
+            return [f"{node.target} writes into its argument; a graph is functional"]
+        if program.form == "canonical" and node.target not in ATEN and node.target not in OWN:
+            return [f"{node.target} is not of the dialect; canonicalize has another spelling for it, or lacks one"]
+        return []
+    if node.target in INTEGER or getattr(node.target, "__name__", "") == "getitem":
+        return []
+    return [f"{node.target} is no operator of a graph"]
+
+
+def _type(node: fx.Node) -> list[str]:
+    if any("type" not in other.meta for other in node.all_input_nodes):
+        return []  # said where that node stands
+    try:
+        inferred = infer_node(node)
+    except Exception as error:  # noqa: BLE001  any operator may object in its own way; the objection is the complaint
+        return [f"its arguments don't fit: {str(error).splitlines()[0]}"]
+    carried = node.meta.get("type")
+    return [] if carried == inferred else [f"carries type {carried}, but gives {inferred}"]
+
+
+def _scale(program: Program, node: fx.Node) -> list[str]:
+    if node.target not in (fake_quantize, dequantize, log2_quantize) or len(node.args) < 2:
+        return []
+    scale = program.constant(node.args[1])
+    if scale is None or bool((scale > 0).all()):
+        return []
+    return ["a scale must be positive"]
+
+
+def _codes(program: Program, node: fx.Node) -> list[str]:
+    """INT4 codes lie in bytes, which hold others too; the ONNX file would cut those off."""
+    codes = program.constant(node.args[0]) if node.target is dequantize else None
+    if codes is None or codes.dtype.is_floating_point:
+        return []
+    grid = format_of(node)
+    return (
+        [] if torch.equal(codes, codes.clamp(grid.low, grid.high)) else [f"holds codes that {grid.name} does not have"]
+    )

@@ -1,0 +1,153 @@
+"""How two outputs are compared, and what each effect allows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from vitgraph.ir.dialect import attention
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Effect
+
+aten = torch.ops.aten
+
+REORDERS_LIMIT = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""The largest relative L2 distance that another order of rounding may cause, by the coarser type in the graph."""
+
+_SITES = (aten.linear.default, aten.conv2d.default, attention)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far one output is from another."""
+
+    max_abs: float
+    relative_l2: float
+    cosine: float
+    top1_agreement: float
+
+    def to_json(self) -> dict[str, float]:
+        """Report key `drift`."""
+        return asdict(self)
+
+
+def flatten_outputs(outputs: Any) -> list[Tensor]:
+    """The floating-point tensors among a model's outputs, in order."""
+    if isinstance(outputs, Tensor):
+        return [outputs]
+    if isinstance(outputs, list | tuple):
+        return [tensor for item in outputs for tensor in flatten_outputs(item)]  # pyright: ignore[reportUnknownVariableType]
+    return []
+
+
+def measure(reference: Any, found: Any) -> Drift:
+    """Distance of all outputs together; top-1 is taken along the last dimension of the first."""
+    before, after = flatten_outputs(reference), flatten_outputs(found)
+    a = torch.cat([tensor.detach().double().flatten() for tensor in before])
+    b = torch.cat([tensor.detach().double().flatten() for tensor in after])
+    size = float(a.square().sum().sqrt())
+    distance = float((a - b).square().sum().sqrt())
+    relative = distance / size if size else (0.0 if distance == 0.0 else math.inf)
+    norms = size * float(b.square().sum().sqrt())
+    cosine = float(a @ b) / norms if norms else (1.0 if distance == 0.0 else 0.0)
+    agreement = (before[0].argmax(-1) == after[0].argmax(-1)).double().mean() if before[0].dim() else torch.ones(())
+    return Drift(float((a - b).abs().max()), relative, min(1.0, cosine), float(agreement))
+
+
+def objection(effect: Effect, reference: Any, found: Any) -> str | None:
+    """Why `found` is further from `reference` than the effect allows, or None. `LOSSY` is judged by `site_snr`."""
+    before, after = flatten_outputs(reference), flatten_outputs(found)
+    if [tuple(t.shape) for t in before] != [tuple(t.shape) for t in after]:
+        return f"the outputs' shapes went from {[list(t.shape) for t in before]} to {[list(t.shape) for t in after]}"
+    if effect is Effect.EXACT:
+        same = all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, after, strict=True))
+        return None if same else f"declared exact, but the outputs moved by {measure(reference, found).max_abs:.3g}"
+    if effect is Effect.REORDERS:
+        limit = max(REORDERS_LIMIT.get(t.dtype, 1e-4) for t in after)
+        drift = measure(reference, found).relative_l2
+        return None if drift <= limit else f"declared reorders, but the relative L2 drift is {drift:.3g} > {limit:g}"
+    if effect is Effect.RANKING:
+        same = all(_keeps_order(a, b) for a, b in zip(before, after, strict=True))
+        return None if same else "declared ranking, but the order of the outputs changed"
+    return None
+
+
+def _keeps_order(reference: Tensor, found: Tensor) -> bool:
+    """Does `found` fall where `reference` falls, along the last dimension? What the reference rounds to a tie is free."""
+    falling = found.argsort(-1, descending=True)
+    order = falling.gather(-1, reference.gather(-1, falling).argsort(dim=-1, descending=True, stable=True))
+    return bool((found.gather(-1, order).diff(dim=-1) <= 0).all())
+
+
+def snr_db(reference: Tensor, found: Tensor) -> float:
+    """Signal-to-noise ratio in decibels: energy of the reference over energy of the difference."""
+    a, b = reference.detach().double(), found.detach().double()
+    noise = float((a - b).square().sum())
+    signal = float(a.square().sum())
+    if noise == 0.0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
+
+
+def site_keys(program: Program) -> dict[fx.Node, str]:
+    """A stable name for each place where a lossy pass is judged: module path and operator, and the output."""
+    keys = dict[fx.Node, str]()
+    taken = dict[str, int]()
+    for node in program.calls(*_SITES):
+        stem = node.meta.get("path") or str(node.target)
+        taken[stem] = taken.get(stem, 0) + 1
+        keys[node] = stem if taken[stem] == 1 else f"{stem}#{taken[stem]}"
+    return keys
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps the value of each site."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program.module)
+        self.keys = site_keys(program)
+        self.values = dict[str, Tensor]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n in self.keys:
+            self.values[self.keys[n]] = value
+        return value
+
+
+class _Judge(fx.Interpreter):
+    """Runs a graph, holds each site to the reference, and goes on with the reference's value: clean inputs for all."""
+
+    def __init__(self, program: Program, reference: dict[str, Tensor]) -> None:
+        super().__init__(program.module)
+        self.keys = site_keys(program)
+        self.reference = reference
+        self.ratios = dict[str, float]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        wanted = self.reference.get(self.keys.get(n, ""))
+        if wanted is None or wanted.shape != value.shape:
+            return value
+        self.ratios[self.keys[n]] = snr_db(wanted, value)
+        return wanted.to(value.dtype)
+
+
+def record(program: Program, inputs: list[Tensor]) -> tuple[Any, dict[str, Tensor]]:
+    """The outputs on a probe batch, and the value of every site."""
+    recorder = _Recorder(program)
+    with torch.no_grad():
+        return recorder.run(*inputs), recorder.values
+
+
+def site_snr(program: Program, inputs: list[Tensor], outputs: Any, sites: dict[str, Tensor]) -> dict[str, float]:
+    """Signal-to-noise ratio (dB) of every site and of `output`, each fed with the reference's clean values."""
+    judge = _Judge(program, sites)
+    with torch.no_grad():
+        found = judge.run(*inputs)
+    pairs = zip(flatten_outputs(outputs), flatten_outputs(found), strict=True)
+    return {**judge.ratios, "output": min(snr_db(a, b) for a, b in pairs)}

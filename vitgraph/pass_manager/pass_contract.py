@@ -1,0 +1,128 @@
+"""What a pass is: a frozen value with a name, typed options and a declared effect; and what it is given to work with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from vitgraph.errors import VitgraphError
+from vitgraph.ir.program import Program
+from vitgraph.targets.target import Target
+
+
+class Effect(Enum):
+    """How far a pass may move the numbers; the numeric check takes its tolerance from here."""
+
+    EXACT = "exact"
+    """Bit for bit."""
+    REORDERS = "reorders"
+    """The same mathematics, other rounding."""
+    RANKING = "ranking"
+    """Other numbers, the same order of the outputs along their last dimension."""
+    LOSSY = "lossy"
+    """Other mathematics: judged site by site by a signal-to-noise floor, and by accuracy."""
+
+
+class PassError(VitgraphError):
+    """A pass could not do its work, or what it left is not a valid graph; the message shows where."""
+
+    exit_status = 1
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A site that a pass left alone, and why."""
+
+    site: str
+    why: str
+
+
+class Images(Protocol):
+    """Calibration data: pre-processed batches in a fixed order."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        ...
+
+    def batches(self, size: int) -> Any:
+        """Pairs of a `[size, C, H, W]` tensor and labels; the last batch may be smaller."""
+        ...
+
+
+@dataclass
+class Context:
+    """What a pass may ask for besides the program, and where it records what it did not do."""
+
+    target: Target | None = None
+    probe: Sequence[Tensor] = ()
+    """A batch to compare numbers on: one tensor for each input of the program."""
+    calibration: Images | None = None
+    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+    """Told (what, done, total) during long work."""
+    scratch: Path | None = None
+    """A folder in which long work may keep what it has finished, to go on there when it is started again."""
+    fuel: int | None = None
+    """How many more rewrites may be done; None for any number. `vitgraph bisect` searches over it."""
+    spent: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    """The rewrites that were allowed: (pass, where)."""
+    refusals: list[Refusal] = field(default_factory=list[Refusal])
+    found: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """What an analysis found, as plain JSON; goes into the ledger entry of the pass (key `found`)."""
+    timings: dict[str, float] = field(default_factory=dict[str, float])
+    """Seconds of work that the report shows by itself, such as `calibration`."""
+
+    @contextmanager
+    def timed(self, what: str) -> Generator[None]:
+        """Add the time of a block to `timings`."""
+        start = time.perf_counter()
+        yield
+        self.timings[what] = self.timings.get(what, 0.0) + time.perf_counter() - start
+
+    def refuse(self, site: str, why: str) -> None:
+        """Record that a site was left alone; `why` is one clause a user understands."""
+        self.refusals.append(Refusal(site, why))
+
+    def take(self, name: str, where: str) -> bool:
+        """Ask to do one rewrite of pass `name` at `where`; False once the fuel is used up."""
+        if self.fuel is not None and len(self.spent) >= self.fuel:
+            return False
+        self.spent.append((name, where))
+        return True
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One rewrite, done in place. Subclasses are frozen dataclasses whose fields are their options.
+
+    A pass is handed a valid program and leaves a valid one; in between it may do as it likes. It registers new tensors
+    and never writes into existing ones.
+    """
+
+    name: ClassVar[str]
+    effect: ClassVar[Effect]
+    floor_db: ClassVar[float] = 3.0
+    """For `LOSSY`: the least signal-to-noise ratio, in decibels, that a site may have when its input is clean."""
+
+    def declares(self) -> Effect:
+        """The effect of this pass with these options."""
+        return self.effect
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether there is nothing to quantize by without calibration images."""
+        return False
+
+    def objection(self, target: Target | None) -> str | None:
+        """Why these options can't be had, on this target or at all; None where they can. Asked before any work."""
+        return None
+
+    def run(self, program: Program, context: Context) -> None:
+        """Rewrite the program. Raises `PassError` or `InputError` where an option asks for what can't be."""
+        raise NotImplementedError(type(self).__name__)

@@ -1,0 +1,1 @@
+"""What long work runs on: memory, stored activations, checkpoints; and what a backend is."""
