@@ -39,7 +39,7 @@ from vitgraph import (
     open_images,
     read_pipeline,
 )
-from vitgraph.analysis.sites import BLOCK_ROLES
+from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.backends import find_backend
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.tensorrt.backend import build_engine, unbuildable_why

@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
-from vitgraph.analysis.sites import path_of
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass

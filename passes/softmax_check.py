@@ -23,9 +23,9 @@ import torch
 from torch import fx
 
 from vitgraph.analysis.attention import find_attentions, find_softmaxes
-from vitgraph.analysis.sites import path_of
 from vitgraph.errors import CheckFailed
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Size
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.ir.text import parse, show
 from vitgraph.ir.verify import check as check_valid
 from vitgraph.pass_manager.numerics import objection
 from vitgraph.pass_manager.pass_contract import Context, Pass, Refusal

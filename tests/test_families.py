@@ -11,7 +11,8 @@ import torch
 
 from tests.harness import outputs
 from vitgraph.frontend.capture import capture
-from vitgraph.ir.text import parse, show
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.verify import check
 from vitgraph.pass_manager.numerics import objection
 from vitgraph.pass_manager.pass_contract import Effect

@@ -6,10 +6,11 @@ from typing import ClassVar
 import pytest
 
 from tests.harness import check, hold_to_text
+from vitgraph.errors import PassError
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 BEFORE = """
 x: f32[2, 8] = input()

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.passes.quantization.test_quantize import Noise
-from vitgraph.analysis.sites import BLOCK_ROLES, find_sites, path_of, weight_of
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.sites import find_sites
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.onnx.stored_weights import StoredWeight, read_weights
 from vitgraph.backends.tensorrt import engine_plan
@@ -25,10 +26,11 @@ from vitgraph.compile.compiler import compile_model
 from vitgraph.cost.counts import count
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.mask_patterns import declared, lost
+from vitgraph.ir.navigate import path_of, weight_of
 from vitgraph.ir.packing import Packing
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load, save
-from vitgraph.ir.text import parse
 from vitgraph.ir.verify import verify
 from vitgraph.pass_manager.instruments import Verify
 from vitgraph.pass_manager.pass_contract import Context

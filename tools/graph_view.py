@@ -52,9 +52,9 @@ def view_program(program: Program) -> View:
     """A program, with the sites passes work on where it is canonical."""
     from torch import Tensor
 
-    from vitgraph.analysis.sites import path_of
     from vitgraph.ir.mask_patterns import lost
-    from vitgraph.ir.text import node_lines
+    from vitgraph.ir.navigate import path_of
+    from vitgraph.ir.printer import node_lines
 
     lines = list(node_lines(program))
     names = {node: line.partition(":")[0] if node.op != "output" else "return_" for node, line in lines}

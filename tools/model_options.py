@@ -124,7 +124,7 @@ def read_program(path: Path) -> Program:
 
 
 def _read_text(path: Path, seed: int) -> Program:
-    from vitgraph.ir.text import TextError, parse
+    from vitgraph.ir.parser import TextError, parse
 
     try:
         return parse(path.read_text(encoding="utf-8"), seed=seed)

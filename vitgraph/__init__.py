@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from vitgraph.compile.report import read_report as read_report
     from vitgraph.errors import CheckFailed as CheckFailed
     from vitgraph.errors import InputError as InputError
+    from vitgraph.errors import PassError as PassError
     from vitgraph.errors import VitgraphError as VitgraphError
     from vitgraph.frontend.capture import capture as _capture
     from vitgraph.frontend.capture import capture_model as capture_model
     from vitgraph.frontend.models import load_model as load_model
     from vitgraph.images.image_set import open_images as open_images
+    from vitgraph.ir.parser import parse as parse
+    from vitgraph.ir.printer import show as show
     from vitgraph.ir.program import Program as Program
     from vitgraph.ir.program_file import load as load
     from vitgraph.ir.program_file import save as save
-    from vitgraph.ir.text import parse as parse
-    from vitgraph.ir.text import show as show
     from vitgraph.ir.verify import verify as _verify
     from vitgraph.pass_manager.instruments import Compare as Compare
     from vitgraph.pass_manager.instruments import Dump as Dump
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from vitgraph.pass_manager.pass_contract import Context as Context
     from vitgraph.pass_manager.pass_contract import Effect as Effect
     from vitgraph.pass_manager.pass_contract import Pass as Pass
-    from vitgraph.pass_manager.pass_contract import PassError as PassError
     from vitgraph.pass_manager.pipeline import Pipeline as Pipeline
     from vitgraph.passes import pipeline as _pipeline
     from vitgraph.targets.target import Target as Target
@@ -52,7 +52,7 @@ _HOME = {
     "Context": "pass_manager.pass_contract",
     "Effect": "pass_manager.pass_contract",
     "Pass": "pass_manager.pass_contract",
-    "PassError": "pass_manager.pass_contract",
+    "PassError": "errors",
     "CheckFailed": "errors",
     "InputError": "errors",
     "VitgraphError": "errors",
@@ -72,8 +72,8 @@ _HOME = {
     "find_sites": "analysis.sites",
     "Target": "targets.target",
     "get_target": "targets.target",
-    "parse": "ir.text",
-    "show": "ir.text",
+    "parse": "ir.parser",
+    "show": "ir.printer",
     "verify_program": "ir.verify:verify",
 }
 """Each public name and where it lives: a module, and the name there where it is another (no name may be a module's)."""

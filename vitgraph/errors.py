@@ -1,4 +1,4 @@
-"""The two ways a run can end badly, each with its exit status.
+"""The ways a run can end badly, each with its exit status.
 
 Every message names the input, says what is wrong with it, and what to do about it.
 """
@@ -18,5 +18,11 @@ class InputError(VitgraphError):
 
 class CheckFailed(VitgraphError):
     """The work ran to its end and a check of the result failed; the output is kept (exit status 1)."""
+
+    exit_status = 1
+
+
+class PassError(VitgraphError):
+    """A pass could not do its work, or what it left is not a valid graph; the message shows where."""
 
     exit_status = 1

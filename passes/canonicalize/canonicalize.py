@@ -25,11 +25,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
+from vitgraph.errors import PassError
 from vitgraph.ir.dialect import ATEN, OWN, aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.canonicalize.arithmetic import ARITHMETIC
 from vitgraph.passes.canonicalize.layers import LAYERS
 from vitgraph.passes.canonicalize.parts import PARTS

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from vitgraph.analysis.sites import select
+from vitgraph.analysis.site_selectors import select
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass

@@ -22,9 +22,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import BLOCK_ROLES, find_sites, path_of, select
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.pruning.allocation import Part, allocate

@@ -25,9 +25,12 @@ from typing import ClassVar
 
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import BLOCK_ROLES, LinearSite, find_sites, select, weight_of
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir.mask_patterns import declared, linears
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass

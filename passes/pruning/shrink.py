@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.channel_flow import MOVES, moved
-from vitgraph.analysis.sites import weight_of
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.prunable_units import NOBODY, Units

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.sites import LinearSite
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Context, Images
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import affine
 from vitgraph.quantizing.fisher import Loss, answer, energy, gradients
 from vitgraph.runtime.checkpoint import Checkpoint

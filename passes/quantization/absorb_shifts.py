@@ -23,8 +23,8 @@ from typing import ClassVar
 import torch
 from torch import fx
 
-from vitgraph.analysis.sites import path_of
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import may_shift, move_bias

@@ -24,8 +24,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import LinearSite, find_sites, select, weight_of
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.quantizing.calibration import Point, observe, observe_channels

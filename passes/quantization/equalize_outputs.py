@@ -24,8 +24,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import BRANCH_ENDS, find_sites, path_of, select
+from vitgraph.analysis.roles import BRANCH_ENDS
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine

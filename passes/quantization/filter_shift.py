@@ -21,8 +21,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import ACTIVATIONS, LinearSite, find_sites, select, weight_of
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.navigate import weight_of
+from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine

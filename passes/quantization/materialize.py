@@ -19,8 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vitgraph.analysis.sites import path_of
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.calibration import Channels
 from vitgraph.quantizing.fisher import gradients
 from vitgraph.quantizing.scales import LEVELS, weight_scales

@@ -6,7 +6,10 @@ from typing import Any
 
 from torch import fx
 
-from vitgraph.analysis.sites import BRANCH_ENDS, LAYOUT, AttentionSite, LinearSite, behind_layout
+from vitgraph.analysis.roles import BRANCH_ENDS
+from vitgraph.analysis.sites import AttentionSite, LinearSite
+from vitgraph.ir.navigate import behind_layout
+from vitgraph.ir.operator_classes import LAYOUT
 
 
 class Points:

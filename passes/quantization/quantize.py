@@ -32,19 +32,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import (
-    BLOCK_ROLES,
-    AttentionSite,
-    LinearSite,
-    find_sites,
-    select,
-    weight_of,
-)
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import AttentionSite, LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
 from vitgraph.ir.formats import FORMATS, Format, FormatName
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Context, Effect, Images, Pass
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import take_in
 from vitgraph.passes.quantization.observed_values import Points
 from vitgraph.passes.quantization.qdq_pair import insert_pair

@@ -30,9 +30,9 @@ import torch
 from torch import fx
 
 from vitgraph.analysis.linear_attention import LinearAttention, find_linear_attentions
-from vitgraph.analysis.sites import LAYOUT
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.operator_classes import LAYOUT
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.qdq_pair import insert_pair

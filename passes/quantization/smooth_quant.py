@@ -27,9 +27,12 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.channel_flow import behind_moves, channels_at, readers_behind_moves
-from vitgraph.analysis.sites import BLOCK_ROLES, LinearSite, behind_layout, find_sites, path_of, select
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import behind_layout, path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine

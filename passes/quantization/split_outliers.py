@@ -25,8 +25,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import ACTIVATIONS, find_sites, select
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine

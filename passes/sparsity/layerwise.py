@@ -16,9 +16,10 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 from vitgraph.analysis.segments import Segment, advance, find_segments, run_segment
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Context, Images
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.quantizing.calibration import all_units
 from vitgraph.runtime.checkpoint import Checkpoint
 

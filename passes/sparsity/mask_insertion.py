@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import weight_of
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 
 

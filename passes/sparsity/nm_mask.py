@@ -24,9 +24,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from vitgraph.analysis.sites import BLOCK_ROLES, LinearSite, find_sites, select, weight_of
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir.mask_patterns import linears
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import LinearSite, weight_of
+from vitgraph.analysis.sites import LinearSite
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.channel_flow import behind_moves, channels_at, moved, readers_behind_moves
-from vitgraph.analysis.sites import ACTIVATIONS
 from vitgraph.ir import dialect
+from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 

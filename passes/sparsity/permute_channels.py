@@ -24,10 +24,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import BLOCK_ROLES, LinearSite, find_sites, select
-from vitgraph.errors import InputError
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.errors import InputError, PassError
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.sparsity.mask_insertion import is_masked
 from vitgraph.passes.sparsity.permutation import Channels, find_channels, find_order, kept_share

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.sites import LinearSite
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.fisher import gradients
 
 _WIDEST = 32

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vitgraph.analysis.attention import find_attentions, find_softmaxes
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 
 QKV = """
 q: f32[2, 5, 4] = input()

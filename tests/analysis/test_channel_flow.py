@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitgraph.analysis.channel_flow import behind_moves, channels_at, readers_behind_moves
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 
 SPLIT = """
 x: f32[N, 5, {width}] = input()

@@ -3,7 +3,7 @@
 import torch
 
 from vitgraph.analysis.linear_attention import find_linear_attentions
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 
 aten = torch.ops.aten
 

@@ -7,7 +7,7 @@ import torch
 
 from vitgraph.analysis.segments import advance, find_segments
 from vitgraph.ir import dialect
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.runtime.activation_store import ROOM, Units
 
 aten = torch.ops.aten

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from vitgraph.analysis.sites import LinearSite, Sites, find_sites, select
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, Sites, find_sites
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.passes import pipeline
 
 STEPS = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention"

@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vitgraph.digits import PREPROCESSING, build_digits_vit
+from vitgraph.digits import build_digits_vit
+from vitgraph.frontend.from_digits import PREPROCESSING
 
 SEED = 0
 HELD_OUT = 500

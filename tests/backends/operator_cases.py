@@ -4,8 +4,8 @@ import re
 
 import torch
 
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program, fill_types
-from vitgraph.ir.text import parse
 
 X = "x: f32[2, 5, 8] = input()"
 IMAGE = "x: f32[2, 4, 8, 6] = input()"

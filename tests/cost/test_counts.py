@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitgraph.cost.counts import count
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 
 LINEAR = """
 x: f32[N, 5, 8] = input()

@@ -9,7 +9,7 @@ from vitgraph.cost.kernel import total
 from vitgraph.cost.workload import Attention, Gemm
 from vitgraph.frontend.capture import capture
 from vitgraph.frontend.models import load_model
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.passes import pipeline
 from vitgraph.tools.graph_cost import PREPARED
 from vitgraph.tools.published_figures import capture_named

@@ -6,8 +6,8 @@ import torch
 from vitgraph.cost.counts import count_parameters
 from vitgraph.cost.paper_counts import elsa_flops, lpvit_flops, packed, uniform
 from vitgraph.cost.products import find_products
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 
 BLOCK = """
 # program: block

@@ -5,7 +5,7 @@ import torch
 
 from vitgraph.cost.products import Product, find_products
 from vitgraph.frontend.capture import capture
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.passes import pipeline
 
 HEADER = "# program: t\n# form: canonical\n"

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from tests.harness import hold_to_text
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load, save
-from vitgraph.ir.text import parse
 from vitgraph.ir.verify import verify
 
 TEXT = """
@@ -83,7 +83,7 @@ def test_it_stands_in_texts_and_files(tmp_path: object) -> None:
 
 @pytest.mark.parametrize("change", [("'nearest'", "'other'"), ("-6, 9", "9, -6")])
 def test_the_verifier_objects(change: tuple[str, str]) -> None:
-    from vitgraph.ir.text import TextError
+    from vitgraph.ir.parser import TextError
 
     try:
         found = verify(parse(TEXT.replace(*change), {"scale": torch.tensor(0.5)}))

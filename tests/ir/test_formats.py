@@ -12,7 +12,7 @@ from tests.quantizing.test_calibration import Rows
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.formats import FORMATS, Format, number_format, pack_int4, spread, unpack_int4
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.quantizing.calibration import Point as Watched
 from vitgraph.quantizing.calibration import observe
 from vitgraph.quantizing.scales import INT8, Statistics, threshold, weight_scales

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from tests.planted import MLP
-from vitgraph.analysis.sites import path_of
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.tensorrt.engine_check import judge_patterns
 from vitgraph.backends.tensorrt.engine_plan import plan_engine
+from vitgraph.errors import PassError
 from vitgraph.ir.mask_patterns import declared, lost
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.packing import Packing
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.ir.verify import verify
 from vitgraph.pass_manager.instruments import Verify
-from vitgraph.pass_manager.pass_contract import PassError
 from vitgraph.passes import pipeline
 from vitgraph.targets.target import get_target
 

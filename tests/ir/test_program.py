@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vitgraph.ir.dialect import aten
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 
 TEXT = """# program: tiny
 # form: canonical

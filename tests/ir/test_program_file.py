@@ -9,8 +9,8 @@ import torch
 
 from tests.ir.test_program import TEXT
 from vitgraph.errors import InputError
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program_file import load, save
-from vitgraph.ir.text import parse
 
 
 def test_a_saved_program_loads_to_the_same(tmp_path: Path) -> None:

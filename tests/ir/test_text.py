@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import hold_to_text
+from vitgraph.ir.parser import TextError, parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import TextError, parse, show
 
 TEXT = """# program: tiny
 # form: canonical

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from vitgraph.errors import PassError
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.ir.text import parse
 from vitgraph.ir.verify import check, verify
-from vitgraph.pass_manager.pass_contract import PassError
 
 TEXT = """
 x: f32[N, 8] = input()

@@ -7,11 +7,11 @@ from typing import ClassVar
 import pytest
 
 from tests.planted import MLP
-from vitgraph.errors import InputError
+from vitgraph.errors import InputError, PassError
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.bisection import bisect
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import Pipeline
 
 SITES = ("a", "b", "c")

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from tests.planted import MLP, PLUGIN, installed
+from vitgraph.errors import PassError
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.instruments import Compare, Dump, Memory, Reproducer, Verify
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import Instrument, Pipeline
 from vitgraph.passes import pipeline
 

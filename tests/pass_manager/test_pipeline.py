@@ -10,10 +10,11 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tests.planted import MLP
-from vitgraph.errors import InputError
+from vitgraph.errors import InputError, PassError
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import Pipeline, build_pass, options_of, parse_pipeline, read_yaml
 from vitgraph.passes import ORDER, find_pass, pipeline
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.harness import check, run
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.fold_constants import FoldConstants
 

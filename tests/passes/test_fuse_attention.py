@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.harness import check, random_inputs, run
 from vitgraph.ir import dialect
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.fuse_attention import FuseAttention
 

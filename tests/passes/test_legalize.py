@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from tests.harness import check, run
-from vitgraph.ir.text import parse, show
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.legalize import SMALLEST_SCALE, Legalize
 from vitgraph.targets.target import get_target

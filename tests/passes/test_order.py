@@ -11,8 +11,8 @@ from tests.passes.precision.test_mixed_precision import context as placing
 from tests.passes.quantization.test_quantize import BLOCK, context
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import ORDER, find_pass, pipeline
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.harness import check, hold_to_effect, run
 from vitgraph.cost import counts
 from vitgraph.errors import InputError
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.passes import pipeline
 from vitgraph.passes.reassociate_linear_attention import ReassociateLinearAttention

@@ -7,7 +7,7 @@ import torch
 
 from tests.harness import check, run
 from vitgraph.errors import CheckFailed
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.passes.softmax_check import SoftmaxCheck
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.quantizing.calibration import Point, observe, observe_channels
 from vitgraph.quantizing.scales import BINS, Method, threshold
 

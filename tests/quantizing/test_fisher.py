@@ -3,7 +3,7 @@
 import torch
 
 from tests.quantizing.test_calibration import Rows
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.quantizing.calibration import Point, observe
 from vitgraph.quantizing.fisher import gradients, weigh, weights_at
 from vitgraph.quantizing.scales import threshold

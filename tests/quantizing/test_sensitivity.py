@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tests.passes.precision.test_mixed_precision import CLASSIFIER, Noise, quantized
 from vitgraph.errors import InputError
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.quantizing.sensitivity import Seen, Sensitivity, damage_of
 from vitgraph.quantizing.simulation import Off, Simulation
 from vitgraph.quantizing.switches import find_switches, take_back

@@ -4,7 +4,7 @@ import torch
 
 from tests.quantizing.test_calibration import Rows
 from vitgraph.ir import dialect
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.quantizing.scales import LEVELS
 from vitgraph.quantizing.softmax_threshold import IMAGES, softmax_thresholds
 

@@ -9,8 +9,9 @@ from tests.harness import body, run
 from tests.passes.precision.test_mixed_precision import quantized
 from tests.passes.quantization.test_quantize import SEPARATE, block, context
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.quantizing.switches import Switch, Switches, find_switches, take_back
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from tests.levels_model import COST, SPACE
 from tests.search.test_supernet import space as digits_space
-from vitgraph.digits import PREPROCESSING
 from vitgraph.frontend.capture import capture_model
+from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
 from vitgraph.passes.sparsity.nm_selection import nm_keep

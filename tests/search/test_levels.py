@@ -12,8 +12,8 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import load_model
 from vitgraph.ir.packing import Packing
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.passes import pipeline
 from vitgraph.search.levels import Cost, Space, erk, find_space, flops, milliseconds, read_budget, uniform
 from vitgraph.targets.target import get_target

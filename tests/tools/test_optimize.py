@@ -6,8 +6,9 @@ import pytest
 
 from tests.planted import installed
 from tests.tools.conftest import Cli
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program_file import load
-from vitgraph.ir.text import parse, show
 
 
 def test_prints_a_text_that_reads_back(cli: Cli, mlp: Path) -> None:

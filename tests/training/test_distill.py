@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from vitgraph.digits import PREPROCESSING
+from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.images.image_set import ImageSet, open_images
 from vitgraph.training.distill import Distiller, Schedule, seeded, soft_cross_entropy, vary
 from vitgraph.training.processes import Processes

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vitgraph.digits import PREPROCESSING
 from vitgraph.errors import InputError
+from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.images.image_set import open_images
 from vitgraph.training.held_out import Judge, check_apart, split
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import LAYOUT
+from vitgraph.ir.operator_classes import LAYOUT
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from vitgraph.analysis.sites import LAYOUT, path_of
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import LAYOUT
 from vitgraph.ir.program import Program
 
 aten = torch.ops.aten

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
-from vitgraph.pass_manager.pass_contract import Images
+from vitgraph.images.calibration_data import Images
 
 
 class Runs(Protocol):

@@ -107,8 +107,8 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     from vitgraph.backends.tensorrt.engine_plan import plan_engine
     from vitgraph.compile.report_builder import describe
     from vitgraph.frontend.capture import capture_model
+    from vitgraph.ir.printer import show
     from vitgraph.ir.program_file import save
-    from vitgraph.ir.text import show
 
     with job.timed("capture"):
         captured = capture_model(job.model, job.batch)

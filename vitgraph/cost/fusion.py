@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import fx
 
-from vitgraph.analysis.sites import path_of
 from vitgraph.cost.kernel import Kernel
 from vitgraph.cost.products import Product, bits_of, find_products, images_of, sizes, volume
 from vitgraph.cost.workload import Attention, Gemm, Zeros
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 

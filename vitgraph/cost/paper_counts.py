@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from vitgraph.analysis.sites import BLOCK_ROLES
+from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.cost.products import Product, sizes, volume
 from vitgraph.ir.packing import SPARSE, Packing
 from vitgraph.ir.program import Program

@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.sites import find_sites, path_of, weight_of
+from vitgraph.analysis.sites import find_sites
 from vitgraph.ir import dialect
+from vitgraph.ir.mask_patterns import kept
+from vitgraph.ir.navigate import path_of, weight_of
 from vitgraph.ir.packing import Packing, find_packing
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size, TensorType
@@ -128,18 +130,6 @@ def _groups(node: fx.Node) -> int:
 def packing_of(keep: Tensor, bits: int) -> Packing | None:
     """How a `[N, K, …]` pattern of kept weights is packed at so many bits; None where there are few zeros, or no pattern."""
     return find_packing(keep, bits) if int(keep.sum()) <= (1 - MIN_ZEROS) * keep.numel() else None
-
-
-def kept(program: Program, weight: fx.Node) -> Tensor | None:
-    """Which elements of a weight are not zero; None where that is not known, as of a weight without values."""
-    masks = [user for user in weight.users if user.target is dialect.mask]
-    held: Any = masks[0].args[1] if masks else weight
-    tensor = program.tensor(str(held.target))
-    if tensor.is_meta:
-        return None
-    if tensor.dtype == torch.float8_e4m3fn:  # has no comparison, and two zeros
-        return (tensor.view(torch.uint8) & 127) != 0
-    return tensor != 0
 
 
 def _matmul(program: Program, node: fx.Node, role: str, images: int) -> Iterator[Product]:

@@ -13,18 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from safetensors.torch import load
 
-from vitgraph.images.preprocess import Preprocessing
-
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 NAME = "digits-vit"
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
-# 8x8 pixels are scaled to 24x24 and cut into 6x6 patches of 4x4: 36 tokens and the class token. Width and head
-# dimension (32) are ones that INT8 attention and 2:4 sparse INT8 linears have kernels for.
-PREPROCESSING = Preprocessing(
-    image_size=(24, 24), mean=(0.3,), std=(0.37,), resize=(24, 24), fit="exact", crop="none", interpolation="bilinear"
-)
 
 
 def build_digits_vit() -> VisionTransformer:

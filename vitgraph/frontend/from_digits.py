@@ -11,6 +11,12 @@ from vitgraph.frontend.source import ModelArgs
 from vitgraph.frontend.weight_files import Convert
 from vitgraph.images.preprocess import Preprocessing
 
+# 8x8 pixels are scaled to 24x24 and cut into 6x6 patches of 4x4: 36 tokens and the class token. Width and head
+# dimension (32) are ones that INT8 attention and 2:4 sparse INT8 linears have kernels for.
+PREPROCESSING = Preprocessing(
+    image_size=(24, 24), mean=(0.3,), std=(0.37,), resize=(24, 24), fit="exact", crop="none", interpolation="bilinear"
+)
+
 
 class DigitsSource:
     """The embedded example; its pretrained weights are in the package."""
@@ -30,7 +36,7 @@ class DigitsSource:
 
     def preprocessing(self, module: nn.Module) -> Preprocessing | None:
         """As in training."""
-        return digits.PREPROCESSING
+        return PREPROCESSING
 
     def classes(self, module: nn.Module) -> int | None:
         """Ten."""

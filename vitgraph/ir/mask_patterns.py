@@ -7,15 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
-from vitgraph.analysis.sites import path_of, weight_of
-from vitgraph.cost.products import kept
+from vitgraph.ir.dialect import aten, mask
+from vitgraph.ir.navigate import path_of, weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
-
-aten = torch.ops.aten
-
 
 Place = tuple[str, int]
 """A module path, and how many linears and convolutions of this path come before: a module may run several."""
@@ -58,3 +55,15 @@ def lost(program: Program) -> Iterator[tuple[fx.Node, Packing]]:
         keep = kept(program, weight) if pattern is not None and weight.op == "get_attr" else None
         if pattern is not None and keep is not None and not pattern.holds(keep):
             yield node, pattern
+
+
+def kept(program: Program, weight: fx.Node) -> Tensor | None:
+    """Which elements of a weight are not zero; None where that is not known, as of a weight without values."""
+    masks = [user for user in weight.users if user.target is mask]
+    held: Any = masks[0].args[1] if masks else weight
+    tensor = program.tensor(str(held.target))
+    if tensor.is_meta:
+        return None
+    if tensor.dtype == torch.float8_e4m3fn:  # has no comparison, and two zeros
+        return (tensor.view(torch.uint8) & 127) != 0
+    return tensor != 0

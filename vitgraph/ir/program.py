@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.printer import show
 from vitgraph.ir.tensor_type import TensorType, Type, infer
 
 Form = Literal["captured", "canonical"]
@@ -137,8 +138,6 @@ class Program:
         return [node.meta["type"] for node in self.inputs]
 
     def __str__(self) -> str:
-        from vitgraph.ir.text import show  # the text module reads Programs, so it can't be loaded before this one
-
         return show(self)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from vitgraph.errors import InputError
+from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import TextError, parse
 from vitgraph.outputs import write_whole
 
 

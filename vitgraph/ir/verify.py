@@ -10,13 +10,13 @@ from __future__ import annotations
 import torch
 from torch import fx
 
+from vitgraph.errors import PassError
 from vitgraph.ir.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, format_of, log2_quantize
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.operator_schema import schema_of, writes
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program, infer_node
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.ir.text import show
-from vitgraph.pass_manager.pass_contract import PassError
 
 Complaints = dict[fx.Node, list[str]]
 

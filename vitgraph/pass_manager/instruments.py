@@ -11,12 +11,13 @@ from weakref import ref
 
 from torch import Tensor
 
+from vitgraph.errors import PassError
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import save
-from vitgraph.ir.text import show
 from vitgraph.ir.verify import check
 from vitgraph.pass_manager.numerics import measure, objection, record, site_snr
-from vitgraph.pass_manager.pass_contract import Context, Effect, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import show_pass
 from vitgraph.runtime.memory import peak_rss_mb
 

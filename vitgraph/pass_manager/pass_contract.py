@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vitgraph.errors import VitgraphError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
 from vitgraph.targets.target import Target
 
@@ -30,30 +30,12 @@ class Effect(Enum):
     """Other mathematics: judged site by site by a signal-to-noise floor, and by accuracy."""
 
 
-class PassError(VitgraphError):
-    """A pass could not do its work, or what it left is not a valid graph; the message shows where."""
-
-    exit_status = 1
-
-
 @dataclass(frozen=True)
 class Refusal:
     """A site that a pass left alone, and why."""
 
     site: str
     why: str
-
-
-class Images(Protocol):
-    """Calibration data: pre-processed batches in a fixed order."""
-
-    def __len__(self) -> int:
-        """How many images there are."""
-        ...
-
-    def batches(self, size: int) -> Any:
-        """Pairs of a `[size, C, H, W]` tensor and labels; the last batch may be smaller."""
-        ...
 
 
 @dataclass

@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from vitgraph.errors import InputError, VitgraphError
+from vitgraph.errors import InputError, PassError, VitgraphError
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import show
 from vitgraph.ir.verify import check
-from vitgraph.pass_manager.pass_contract import Context, Pass, PassError
+from vitgraph.pass_manager.pass_contract import Context, Pass
 from vitgraph.runtime.memory import give_back
 from vitgraph.targets.target import Target
 

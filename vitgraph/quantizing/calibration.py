@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.dialect import probabilities
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.scales import BINS, SMALLEST, Statistics
 from vitgraph.runtime.activation_store import Units
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree
 
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.calibration import Point, Tap, filled_batches
 from vitgraph.quantizing.scales import BINS, Statistics
 

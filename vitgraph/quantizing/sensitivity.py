@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.simulation import Off, Simulation
 from vitgraph.quantizing.switches import Switch
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, fx
 
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.dialect import probabilities
 from vitgraph.ir.formats import Format
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.pass_contract import Images
 from vitgraph.quantizing.calibration import Point, runs
 from vitgraph.quantizing.scales import INT8
 

@@ -17,8 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from vitgraph.analysis.sites import LAYOUT, LinearSite, behind_layout, find_sites, path_of
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.ir import dialect
+from vitgraph.ir.navigate import behind_layout, path_of
+from vitgraph.ir.operator_classes import LAYOUT
 from vitgraph.ir.program import Program
 
 Edge = tuple[fx.Node, fx.Node]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
 from vitgraph.outputs import write_whole
-from vitgraph.pass_manager.pass_contract import Images
 
 
 @dataclass(frozen=True)

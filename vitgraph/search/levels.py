@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from vitgraph.analysis.sites import LinearSite, find_sites, select, weight_of
+from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.cost.fusion import find_kernels
 from vitgraph.cost.kernel import Kernel, total
 from vitgraph.cost.kernel import refusal as estimate_refusal
@@ -21,6 +22,7 @@ from vitgraph.cost.products import find_products
 from vitgraph.cost.roofline import roofline
 from vitgraph.cost.workload import DENSE, Zeros
 from vitgraph.errors import InputError
+from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Refusal

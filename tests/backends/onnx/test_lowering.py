@@ -17,8 +17,8 @@ from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.ort import Ort
 from vitgraph.errors import InputError
 from vitgraph.ir.dialect import fake_quantize, to_codes
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 
 BLOCK = """
 # program: block

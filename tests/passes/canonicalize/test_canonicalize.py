@@ -4,10 +4,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, hold_to_text, run
+from vitgraph.errors import PassError
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.ir.verify import verify
-from vitgraph.pass_manager.pass_contract import PassError
 from vitgraph.passes.canonicalize.canonicalize import Canonicalize
 from vitgraph.passes.fold_constants import FoldConstants
 

@@ -6,7 +6,8 @@ import torch
 from tests.harness import body, check, random_inputs, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
-from vitgraph.ir.text import parse, show
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.pass_manager.numerics import measure
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.precision.assign_precision import AssignPrecision

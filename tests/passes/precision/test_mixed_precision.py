@@ -11,8 +11,9 @@ from torch import Tensor
 from tests.harness import body, hold_to_text, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.precision.mixed_precision import Place

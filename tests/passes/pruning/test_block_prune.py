@@ -19,8 +19,9 @@ from vitgraph.cost.fusion import find_kernels
 from vitgraph.cost.roofline import Estimate
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.numerics import objection
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline

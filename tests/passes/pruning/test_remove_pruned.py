@@ -18,8 +18,9 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import load_model
 from vitgraph.ir.mask_patterns import lost
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.pruning import prunable_units

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.passes.sparsity.test_nm_mask import MLP, Mixed
 from vitgraph.analysis.sites import find_sites
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.passes.pruning.tiles import (
     LAMBDA,
     Curve,

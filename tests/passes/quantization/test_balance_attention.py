@@ -6,8 +6,8 @@ from tests.passes.quantization.test_quantize import Noise, block, context
 from vitgraph.analysis.channel_flow import channels_at
 from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.quantization.balance_attention import BalanceAttention

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, run
 from vitgraph.errors import InputError
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.quantization.channel_migrate import ChannelMigrate

@@ -7,8 +7,9 @@ import torch
 
 from tests.harness import hold_to_text, run
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.quantization.absorb_shifts import FoldShifts
 from vitgraph.passes.quantization.fitting import without_pairs

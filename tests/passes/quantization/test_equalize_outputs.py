@@ -4,8 +4,8 @@ import torch
 from tests.harness import random_inputs, run
 from tests.passes.quantization.test_quantize import Noise, block, context
 from vitgraph.errors import InputError
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.quantization.equalize_outputs import EvenOutputs

@@ -9,7 +9,7 @@ from tests.harness import check, hold_to_effect, run
 from tests.passes.quantization.test_channel_migrate import Noise
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.quantization.absorb_shifts import FoldShifts

@@ -4,7 +4,8 @@ import torch
 
 from tests.harness import body, hold_to_effect, hold_to_text, run
 from vitgraph.ir.packing import Packing
-from vitgraph.ir.text import parse, show
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.passes.quantization.materialize import Materialize
 from vitgraph.passes.sparsity.nm_selection import nm_keep

@@ -4,7 +4,7 @@ import torch
 
 from tests.passes.quantization.test_quantize import Noise
 from tests.passes.quantization.test_smooth_quant import BEHIND_GELU
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.passes.quantization.migration import ALPHAS, ROWS, Reach, Rows, best_migration, factors, sample_rows
 from vitgraph.quantizing.calibration import Channels
 

@@ -12,9 +12,10 @@ from tests.harness import body, hold_to_text, run
 from tests.passes.quantization.test_quantize import block, context, with_pairs
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load, save
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.precision.assign_precision import AssignPrecision

@@ -12,8 +12,9 @@ from tests.passes.quantization.test_quantize import Noise
 from vitgraph.analysis.attention import find_attentions
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.numerics import record, site_snr
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline

@@ -11,8 +11,8 @@ from tests.passes.quantization.test_quantize import Noise, block
 from vitgraph.analysis.segments import Segment, run_segment
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.quantization.fitting import as_quantized, in_floating_point, without_pairs

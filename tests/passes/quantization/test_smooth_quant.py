@@ -6,7 +6,7 @@ import torch
 from tests.harness import check
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
-from vitgraph.ir.text import parse
+from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.quantization.quantize import Quantize

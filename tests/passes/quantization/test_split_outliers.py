@@ -4,8 +4,8 @@ import torch
 from tests.harness import run
 from tests.passes.quantization.test_smooth_quant import BEHIND_GELU, Noise
 from vitgraph.errors import InputError
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.quantization.split_outliers import SplitOutliers
 from vitgraph.quantizing.calibration import observe_channels

@@ -13,8 +13,9 @@ from tests.harness import body, hold_to_text, run
 from tests.passes.quantization.test_quantize import Noise, block
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import Packing
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.sparsity import layerwise, nm_scores

@@ -12,10 +12,11 @@ from tests.harness import body, hold_to_effect, hold_to_text, run
 from tests.passes.quantization.test_quantize import Noise, block
 from tests.passes.sparsity.test_nm_mask import MLP
 from vitgraph.analysis.sites import find_sites
-from vitgraph.errors import InputError
+from vitgraph.errors import InputError, PassError
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse, show
-from vitgraph.pass_manager.pass_contract import Context, PassError
+from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.sparsity import permute_channels
 from vitgraph.passes.sparsity.permutation import Channels, find_channels, find_order, kept_share

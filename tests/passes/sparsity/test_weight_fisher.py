@@ -5,8 +5,8 @@ import torch
 
 from tests.passes.sparsity.test_nm_mask import MLP, Mixed
 from vitgraph.analysis.sites import find_sites
+from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
-from vitgraph.ir.text import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.sparsity import weight_fisher as subject
 from vitgraph.passes.sparsity.weight_fisher import block_width, weight_fisher

@@ -1,0 +1,17 @@
+"""What passes ask of calibration data; any source of batches can be it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Images(Protocol):
+    """Calibration data: pre-processed batches in a fixed order."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        ...
+
+    def batches(self, size: int) -> Any:
+        """Pairs of a `[size, C, H, W]` tensor and labels; the last batch may be smaller."""
+        ...
