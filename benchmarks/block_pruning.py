@@ -1,7 +1,7 @@
 """Accuracy against cost of block pruning without training: tiles by score, refitted, and units that leave the model.
 
 One JSON object on standard output, a line for each row on standard error. No labels are used but to evaluate; eager FP32. A row
-is a pipeline of its own, from the dense program. Rows of units also say what is left once `remove-empty` has run:
+is a pipeline of its own, from the dense program. Rows of units also say what is left once `remove-pruned` has run:
 parameters, ONNX bytes, and the time of one batch in ONNX Runtime on one thread, dense and pruned by turns.
 
     python benchmarks/block_pruning.py --case vit-tiny --results benchmarks/block_pruning.json --plot benchmarks/block_pruning.svg
@@ -66,17 +66,17 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 METHODS = {
-    "magnitude, even": "block-prune{{rows=16 cols=16 score=magnitude even=true budget={budget}}}",
+    "magnitude, uniform": "block-prune{{rows=16 cols=16 score=magnitude uniform=true budget={budget}}}",
     "magnitude, slope": "block-prune{{rows=16 cols=16 score=magnitude budget={budget}}}",
     "taylor": "block-prune{{rows=16 cols=16 score=taylor budget={budget}}}",
     "fisher": "block-prune{{rows=16 cols=16 budget={budget}}}",
-    "magnitude, even, refitted": "block-prune{{rows=16 cols=16 score=magnitude even=true refit=true budget={budget}}}",
+    "magnitude, uniform, refitted": "block-prune{{rows=16 cols=16 score=magnitude uniform=true refit=true budget={budget}}}",
     "fisher, refitted": "block-prune{{rows=16 cols=16 refit=true budget={budget}}}",
     "fisher, refitted, two rounds": "block-prune{{rows=16 cols=16 refit=true budget={half}}},materialize,"
     "block-prune{{rows=16 cols=16 refit=true budget={budget}}}",
-    "units, refitted": "block-prune{{of=units refit=true budget={budget}}},remove-empty",
-    "units, refitted, two rounds": "block-prune{{of=units refit=true budget={root}}},remove-empty,"
-    "block-prune{{of=units refit=true budget={root}}},remove-empty",
+    "units, refitted": "block-prune{{granularity=units refit=true budget={budget}}},remove-pruned",
+    "units, refitted, two rounds": "block-prune{{granularity=units refit=true budget={root}}},remove-pruned,"
+    "block-prune{{granularity=units refit=true budget={root}}},remove-pruned",
 }
 BUDGETS = (0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5)
 TURNS = 15
@@ -153,7 +153,7 @@ class Bench:
             "seconds": round(seconds, 1),
             "pipeline": steps,
         }
-        return row | (self.smaller(pruned) if "remove-empty" in steps else {})
+        return row | (self.smaller(pruned) if "remove-pruned" in steps else {})
 
     def smaller(self, pruned: Program) -> dict[str, Any]:
         """What is left of the model, as ratios to the dense one; times by turns."""

@@ -86,7 +86,7 @@ def theirs(folder: Path) -> dict[str, Any]:
 
 
 def overhead() -> dict[str, dict[str, float]]:
-    """The pass manager's share of a recipe's pipeline, instruments off: all that is not a pass and the clean-up behind it."""
+    """The pass manager's share of a recipe's pipeline, instruments off: all that is not a pass and the clean-up after it."""
     from vitgraph import Context, capture_model, get_target, load_model, open_images
     from vitgraph.compile.recipe import load_recipe
     from vitgraph.passes import find_pass

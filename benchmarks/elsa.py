@@ -34,9 +34,9 @@ from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.ir.packing import Packing
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.elsa import Elsa, Search, Trained, key_of
+from vitgraph.search.elsa import Elsa, ElsaSearch, Trained, key_of
 from vitgraph.search.evolution import Evolution, into_window
-from vitgraph.search.levels import Choice, Cost, Space, find_space, flops, read_budget, uniform
+from vitgraph.search.levels import Choice, LevelCost, Space, find_space, flops, read_budget, uniform
 from vitgraph.search.supernet import Frozen, Supernet
 from vitgraph.tools.graph_cost import prepare
 from vitgraph.training.distill import Distiller, Schedule, seeded
@@ -85,7 +85,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     )
     budget = read_budget(given.budget, space, cost)
     checkpoint = Checkpoint.of(given.keep, program, key_of(settings, budget, space), images)
-    search = Search(model.module, space, cost, budget, images, nm_keep, settings, checkpoint, Told())
+    search = ElsaSearch(model.module, space, cost, budget, images, nm_keep, settings, checkpoint, Told())
     trained = search.train()
     seconds = {"training": round(time.perf_counter() - start, 1)}
     result = search.choose(trained)
@@ -139,7 +139,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def at_random(space: Space, cost: Cost, limit: float, seed: int) -> list[Choice]:
+def at_random(space: Space, cost: LevelCost, limit: float, seed: int) -> list[Choice]:
     """Choices that cost the budget, to a hundredth: what it is worth to choose, uniform N:M being had at few costs."""
     generator = seeded(seed, "compared at random")
     drawn = [
@@ -154,7 +154,7 @@ class Rival:
     """Choices that go under one name, and the levels that they choose from."""
 
     space: Space
-    cost: Cost
+    cost: LevelCost
     choices: Sequence[Choice] = ()
 
     def uniform(self, limit: float) -> Rival:
@@ -186,7 +186,7 @@ def in_eighths(space: Space) -> Space | None:
     return Space(tuple(replace(layer, levels=levels) for layer in space.layers))
 
 
-def trained_alone(search: Search, trained: Trained, rival: Rival, count: int) -> Logits:
+def trained_alone(search: ElsaSearch, trained: Trained, rival: Rival, count: int) -> Logits:
     """The model as it came, trained with the first choice alone on `count` of the training images."""
     training, _ = split(search.images, search.settings.held_out, search.settings.schedule.seed)
     student = Supernet(copy.deepcopy(trained.original).requires_grad_(True), rival.space, search.keep)

@@ -10,6 +10,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 
 from vitgraph.errors import InputError
+from vitgraph.pass_manager.former_names import PASSES
 from vitgraph.pass_manager.pass_contract import Pass
 from vitgraph.pass_manager.pipeline import Pipeline, parse_pipeline
 
@@ -23,20 +24,20 @@ ORDER: Mapping[str, str] = {
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
     "block-prune": "pruning.block_prune:BlockPrune",  # before all that chooses among channels, of which it may leave fewer
-    "remove-empty": "pruning.remove_pruned:RemoveEmpty",  # after tiles are masked; before N:M, which counts in the K that is left
+    "remove-pruned": "pruning.remove_pruned:RemovePruned",  # after tiles are masked; before N:M, which counts in the K that is left
     "split-outliers": "quantization.split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
     "permute-channels": "sparsity.permute_channels:PermuteChannels",  # before masks: which channels stand together decides what they keep
     "nm-mask": "sparsity.nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay
-    "balance-attention": "quantization.balance_attention:BalanceAttention",  # before smooth, which evens out what is left for it
-    "smooth": "quantization.smooth_quant:Smooth",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
-    "even-outputs": "quantization.equalize_outputs:EvenOutputs",  # after smooth: it divides the rows that smooth measured
+    "balance-attention": "quantization.balance_attention:BalanceAttention",  # before smooth-quant, which equalizes what is left for it
+    "smooth-quant": "quantization.smooth_quant:SmoothQuant",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
+    "equalize-outputs": "quantization.equalize_outputs:EqualizeOutputs",  # after smooth-quant: it divides the rows that smooth-quant measured
     "channel-migrate": "quantization.channel_migrate:ChannelMigrate",  # before scales are chosen: it evens out what they are chosen for
     "filter-shift": "quantization.filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
     "quantize": "quantization.quantize:Quantize",  # before types: calibration runs in FP32
     "quantize-linear-attention": "quantization.quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already
-    "place": "precision.mixed_precision:Place",  # before weights are fitted: read past its pair, a weight must be the one in floating point
+    "mixed-precision": "precision.mixed_precision:MixedPrecision",  # before weights are fitted: read past its pair, a weight must be the one in floating point
     "reconstruct": "quantization.reconstruct:Reconstruct",  # after quantizing: it fits weights to the scales; before types: in FP32
-    "fold-shifts": "quantization.absorb_shifts:FoldShifts",  # after weights are fitted: biases make up for shifts through the weights that stay
+    "absorb-shifts": "quantization.absorb_shifts:AbsorbShifts",  # after weights are fitted: biases make up for shifts through the weights that stay
     "assign-precision": "precision.assign_precision:AssignPrecision",  # after quantizing: it leaves quantized products in FP32
     "materialize": "quantization.materialize:Materialize",  # after everything that may still choose weights
     "legalize": "legalize:Legalize",  # last: only what the target can run
@@ -58,6 +59,8 @@ def all_passes() -> Mapping[str, str]:
 def find_pass(name: str) -> type[Pass]:
     """The class of a pass; `InputError` lists near misses for a name that is not known."""
     place = all_passes().get(name)
+    if name in PASSES:
+        raise InputError(f"the pass {name!r} is called {PASSES[name]!r} now")
     if place is None:
         close = get_close_matches(name, all_passes(), 3)
         hint = f"did you mean {', '.join(close)}?" if close else "`vitgraph passes` lists them"

@@ -15,7 +15,7 @@ aten = torch.ops.aten
 
 
 def has_constant_weight(linear: fx.Node) -> bool:
-    """A linear (no convolution) whose weight is a constant, behind a mask at most, and whose bias is one or none."""
+    """A linear (no convolution) whose weight is a constant, masked or not, and whose bias is one or none."""
     if linear.target is not aten.linear.default:
         return False
     weight, bias = linear.args[1], linear.args[2] if len(linear.args) > 2 else None

@@ -67,7 +67,7 @@ def replace_by_constant(program: Program, node: fx.Node, value: Tensor, stem: st
 
 
 def number(program: Program, node: Any) -> bool | int | float | None:
-    """The Python number behind a constant of rank 0 that is not trained; None for anything else."""
+    """The Python number that a constant of rank 0 holds that is not trained; None for anything else."""
     tensor = program.constant(node)
     if tensor is None or tensor.dim() or isinstance(tensor, torch.nn.Parameter):
         return None

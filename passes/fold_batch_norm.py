@@ -8,7 +8,7 @@ After:
     conv2d: f32[1, 16, 8, 8] = aten.conv2d.default(x, w_1, bias, [1, 1], [1, 1], [1, 1], 1)
 
 At inference a batch norm is `scale * x + shift` for each channel, with scale = gamma / sqrt(var + eps) and
-shift = beta - mean * scale (Jacob et al. 2018, eq. 14). Behind a batch norm only a layer without padding can take it:
+shift = beta - mean * scale (Jacob et al. 2018, eq. 14). Downstream of a batch norm only a layer without padding can absorb it:
 the padding's zeros are added after the shift.
 """
 
@@ -35,7 +35,7 @@ class FoldBatchNorm(Pass):
     effect: ClassVar[Effect] = Effect.REORDERS
 
     def run(self, program: Program, context: Context) -> None:
-        """Fold each batch norm into the layer before it or, failing that, behind it; else say why not."""
+        """Fold each batch norm into its producer or, failing that, its consumer; else say why not."""
         for norm in program.calls(aten.batch_norm.default):
             path = str(norm.meta.get("path", ""))
             before, after = _layer_before(program, norm), _layer_after(program, norm)
@@ -92,12 +92,12 @@ def _layer_after(program: Program, norm: fx.Node) -> fx.Node | str:
         return "its output is used more than once"
     layer = next(iter(norm.users))
     if layer.target not in _LINEAR_MAPS or layer.args[0] is not norm:
-        return "no convolution or linear layer behind it"
+        return "no convolution or linear layer consumes it"
     if layer.target is aten.linear.default and norm.meta["type"].rank != 2:
-        return "the linear layer behind it has its channels last"
+        return "the linear layer that consumes it has its channels last"
     padding: Any = layer.args[4] if layer.target is not aten.linear.default else [0]
     if any(padding):
-        return "the convolution behind it pads"
+        return "the convolution that consumes it pads"
     return layer if _all_constant(program, norm, layer) else "weights that are computed"
 
 

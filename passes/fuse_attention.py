@@ -193,7 +193,7 @@ def _size(program: Program, size: Size, before: fx.Node) -> Any:
 
 
 def _only_user(softmax: fx.Node) -> fx.Node:
-    """The product with v, behind casts."""
+    """The product with v, downstream of casts."""
     node = softmax
     while True:
         if len(node.users) != 1:
@@ -207,7 +207,7 @@ def _only_user(softmax: fx.Node) -> fx.Node:
 
 
 def _has_product(node: fx.Node) -> bool:
-    """Is the product q kᵀ above this node, behind factors, additions and views?"""
+    """Is the product q kᵀ upstream of this node, through factors, additions and views?"""
     while node.op == "call_function" and node.target is not aten.matmul.default:
         steps = (aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.reshape.default, aten.to.dtype)
         if node.target not in steps or not isinstance(node.args[0], fx.Node):

@@ -39,7 +39,7 @@ class FuseLayerNorm(Pass):
     effect: ClassVar[Effect] = Effect.REORDERS
 
     def run(self, program: Program, context: Context) -> None:
-        """Find the quotient that ends a normalization, then the affine map behind it."""
+        """Find the quotient that ends a normalization, then the affine map that consumes it."""
         for node in program.calls(aten.div.Tensor, aten.mul.Tensor):
             found = _match(node)
             if found is None:

@@ -100,7 +100,7 @@ def _read(second: fx.Node) -> _Chain | str:
 
 
 def _first_product(value: Any) -> list[fx.Node] | None:
-    """The product behind a value, then the scales on the way from it; None where something else stands there."""
+    """The product that gives a value, then the scales on the way from it; None where something else stands there."""
     scales = list[fx.Node]()
     while _is_scale(value):
         scales.insert(0, value)

@@ -23,7 +23,7 @@ def check(pass_: Pass, before: str, after: str, context: Context | None = None) 
     """Run a pass on a text and hold it to all that is asked of a pass; gives the sites it refused.
 
     The result's text is that of `after` (comments apart, names dealt afresh); its numbers are within the declared effect on random weights and
-    inputs; its text parses back to itself; a second run changes nothing; the verifier has no complaint.
+    inputs; its text parses back to itself; a second run changes nothing; the verifier has no violation.
     """
     context = context or Context()
     program = parse(before)
@@ -47,8 +47,8 @@ def run(pass_: Pass, program: Program, context: Context | None = None) -> Progra
 def hold_to_effect(pass_: Pass, program: Program, result: Program) -> None:
     """Same random inputs into both: the outputs are as near as the pass declares."""
     inputs = random_inputs(program)
-    complaint = objection(pass_.declares(), program.run(*inputs), result.run(*inputs))
-    assert complaint is None, complaint
+    violation = objection(pass_.declares(), program.run(*inputs), result.run(*inputs))
+    assert violation is None, violation
 
 
 def hold_to_text(program: Program) -> None:

@@ -1,7 +1,7 @@
 """A small space of levels, without a model: four layers of two shapes, 1:4, 2:4 and dense."""
 
 from vitgraph.ir.packing import Packing
-from vitgraph.search.levels import Cost, Layer, Space
+from vitgraph.search.levels import Layer, LevelCost, Space
 
 LEVELS = (Packing(1, 4), Packing(2, 4), Packing(4, 4))
 
@@ -12,4 +12,4 @@ def layer(path: str, n: int, k: int) -> Layer:
 
 
 SPACE = Space((layer("a", 8, 8), layer("b", 32, 8), layer("c", 8, 8), layer("d", 32, 8)))
-COST = Cost("FLOPs", 1000.0, tuple(tuple(each.macs * level.kept for level in LEVELS) for each in SPACE.layers))
+COST = LevelCost("FLOPs", 1000.0, tuple(tuple(each.macs * level.kept for level in LEVELS) for each in SPACE.layers))

@@ -49,7 +49,7 @@ def hold(report: dict[str, Any], linears: int, attentions: int, layers: int | No
     assert engine["attention"] == {"sites": attentions, "fused": attentions, "fused_int8": attentions}
     assert layers is None or engine["layers"] <= layers
     assert engine["role"] == "structural proxy"
-    assert report["complaints"] == []
+    assert report["violations"] == []
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,9 @@ def placed_words(data: Path, *words: str) -> list[str]:
 
 
 PLAIN = (
-    "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{{{}}},place{{{}}}"
+    "canonicalize,fold-constants,fuse-attention,fold-constants,quantize{{{}}},mixed-precision{{{}}}"
     + ",assign-precision,materialize,legalize"
-)  # without `smooth`, so that block 7's fc2 costs points
+)  # without `smooth-quant`, so that block 7's fc2 costs points
 
 
 def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_p
     assert done.returncode == (0 if drop <= 0.3 else 1), done.stderr
     whole = next(each for entry in report["passes"] for each in entry.get("found", []) if "placement" in each)
     assert whole["expected_drop"] <= 0.3 < whole["expected_drop_all_int8"]
-    assert 0 < whole["float_sites"] <= 24
+    assert 0 < whole["max_float_layers"] <= 24
     assert engine["linears"] == {"planned_int8": whole["int8_linears"], "int8": whole["int8_linears"], "fallback": []}
     assert engine["attention"]["fused"] == 12
     if drop > 0.3:
@@ -163,9 +163,9 @@ def test_a_bound_that_nothing_meets_is_exit_1(data: Path, tmp_path: Path) -> Non
     steps = PLAIN.format("outputs=true", "images=4 skip=[output]")
     words = placed_words(data, "--max-drop", "0", "--min-int8", "48", "--pipeline", steps)
     report = compiled(tmp_path / "out", "vit_tiny_patch16_224", *words, code=1)
-    (complaint,) = [each for each in report["complaints"] if "top-1" in each["planned"]]
+    (violation,) = [each for each in report["violations"] if "top-1" in each["planned"]]
     drop = report["accuracy"]["top1_reference"] - report["accuracy"]["top1"]
-    assert complaint["found"] == f"{round(drop, 3):g} points with 48 linears in INT8"
+    assert violation["found"] == f"{round(drop, 3):g} points with 48 linears in INT8"
     assert drop > 1
 
 
@@ -223,14 +223,14 @@ def test_sparse_int8_is_two_of_four_down_to_the_plan(model: str, linears: int, t
         assert weight.values.tobytes() in plan, name
 
 
-INT4_PAIRS = "balance-attention,smooth,quantize{weights=mse weight_format=int4},fold-shifts"
-INT8_TILES = "balance-attention,smooth,even-outputs,quantize{outputs=true},fold-shifts"
+INT4_PAIRS = "balance-attention,smooth-quant,quantize{weights=mse weight_format=int4},absorb-shifts"
+INT8_TILES = "balance-attention,smooth-quant,equalize-outputs,quantize{outputs=true},absorb-shifts"
 
 
 @pytest.mark.parametrize(
     ("recipe", "mask", "rest", "kind", "density"),
     [
-        ("w4a8", "nm-mask{together=2}", INT4_PAIRS, "4:8 in pairs", 0.625),
+        ("w4a8", "nm-mask{group_size=2}", INT4_PAIRS, "4:8 in pairs", 0.625),
         ("sparse-int8", "nm-mask{v=32 n=2 m=8}", INT8_TILES, "32:2:8", 0.3125 + 12 / (32 * 8 * 8)),
     ],
     ids=["pairs", "tiles"],
@@ -265,7 +265,7 @@ def test_other_patterns_hold_down_to_the_plan(
 def test_half_precision_fuses_every_attention(recipe: str, tmp_path: Path) -> None:
     report = compiled(tmp_path / "out", "deit_tiny_patch16_224", "--weights", "random", "--recipe", recipe)
     assert report["engine"]["attention"] == {"sites": 12, "fused": 12, "fused_int8": 0}
-    assert report["complaints"] == []
+    assert report["violations"] == []
 
 
 def test_contract_names_linears_that_fell_back(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_contract_names_linears_that_fell_back(tmp_path: Path) -> None:
         code=1, TIMM_FUSED_ATTN="0",
     )  # fmt: skip
     assert len(report["engine"]["linears"]["fallback"]) == 12
-    assert {c["site"] for c in report["complaints"]} >= {"layers.0.blocks.0.attn.qkv"}
+    assert {c["site"] for c in report["violations"]} >= {"layers.0.blocks.0.attn.qkv"}
 
 
 def test_contract_names_attention_left_unfused(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_contract_names_attention_left_unfused(tmp_path: Path) -> None:
     words = ["--weights", "random", "--recipe", "fp16", "--pipeline", pipeline]
     report = compiled(tmp_path / "out", "deit_tiny_patch16_224", *words, code=1)
     assert report["engine"]["attention"] == {"sites": 12, "fused": 0, "fused_int8": 0}
-    assert {c["site"] for c in report["complaints"]} == {f"blocks.{block}.attn" for block in range(12)}
+    assert {c["site"] for c in report["violations"]} == {f"blocks.{block}.attn" for block in range(12)}
 
 
 def test_orin_stops_at_onnx_and_says_why(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_fewer_tiles_by_what_images_show(data: Path) -> None:
     (pixels,) = (batch for batch, _ in evaluation.batches(1000))
     labels, dense = torch.tensor(list(evaluation.labels or ())), prepared(model)
     top1 = list[float]()
-    for options in ("score=magnitude", "score=magnitude even=true", "", "refit=true", "of=units refit=true"):
+    for options in ("score=magnitude", "score=magnitude uniform=true", "", "refit=true", "of=units refit=true"):
         steps = f"block-prune{{rows=16 cols=16 budget=0.7 {options}}}"
         pruned = read_pipeline(steps).run(dense, Context(calibration=calibration))
         left = count(pruned).nonzero_macs / count(dense).macs
@@ -60,8 +60,8 @@ def test_what_was_emptied_leaves_without_a_trace(data: Path) -> None:
     model = load_model("vit_tiny_patch16_224", weights=weights)
     calibration = open_images(str(data / "imagenet" / "calibration500.zip"), model.preprocessing, limit=16)
     dense = prepared(model)
-    masked = read_pipeline("block-prune{of=units budget=0.8}").run(dense, Context(calibration=calibration))
-    small = read_pipeline("remove-empty").run(masked)
+    masked = read_pipeline("block-prune{granularity=units budget=0.8}").run(dense, Context(calibration=calibration))
+    small = read_pipeline("remove-pruned").run(masked)
     pixels, _ = next(iter(calibration.batches(4)))
     before, after = masked.run(pixels), small.run(pixels)
     assert float((before - after).abs().max() / before.abs().max()) < 1e-5

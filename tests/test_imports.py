@@ -94,7 +94,7 @@ def floor_of(room: str) -> int:
 
 
 def objection(place: str, module: str) -> str | None:
-    """Why the file at `place` (relative to the root) may not import `module`; None where it may."""
+    """Why the file at `mixed-precision` (relative to the root) may not import `module`; None where it may."""
     folder = place.partition("/")[0]
     if module.startswith("."):
         return "a relative import: name the module in full"
@@ -145,7 +145,7 @@ def _objection_of_core(place: str, module: str) -> str | None:
     return None
 
 
-def complaints(root: Path) -> list[str]:
+def violations(root: Path) -> list[str]:
     """Every forbidden import under `root`, as `file:line imports module: reason`."""
     found: list[str] = []
     for file in source_files(root):
@@ -161,7 +161,7 @@ def complaints(root: Path) -> list[str]:
 
 def test_import_directions() -> None:
     assert len(source_files(ROOT)) > len(FOLDERS), "found next to no source: the test looks in the wrong place"
-    assert complaints(ROOT) == []
+    assert violations(ROOT) == []
 
 
 def test_every_room_has_a_floor() -> None:
@@ -204,8 +204,8 @@ def test_every_room_has_a_floor() -> None:
 )
 def test_objects_to(place: str, text: str, tmp_path: Path) -> None:
     plant(tmp_path, place, text)
-    assert complaints(tmp_path)
-    assert all(each.startswith(f"{place}:") for each in complaints(tmp_path))
+    assert violations(tmp_path)
+    assert all(each.startswith(f"{place}:") for each in violations(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_objects_to(place: str, text: str, tmp_path: Path) -> None:
 )
 def test_allows(place: str, text: str, tmp_path: Path) -> None:
     plant(tmp_path, place, text)
-    assert complaints(tmp_path) == []
+    assert violations(tmp_path) == []
 
 
 def plant(root: Path, place: str, text: str) -> None:

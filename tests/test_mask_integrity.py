@@ -78,21 +78,21 @@ PRODUCTS = {
     "w4a4": "weight_format=int4 activation_format=int4",
     "fp8": "weight_format=fp8 activation_format=fp8",
 }
-PATTERNS = (Packing(2, 4), Packing(1, 4), Packing(2, 4, together=2), Packing(2, 8, v=16), Packing(3, 16, v=32))
+PATTERNS = (Packing(2, 4), Packing(1, 4), Packing(2, 4, group_size=2), Packing(2, 8, v=16), Packing(3, 16, v=32))
 
 
 def steps_of(pattern: Packing, score: str, fitted: bool, format: str, rounding: str) -> list[str]:
     """Everything that touches weights, one pass after the other."""
-    mask = f"nm-mask{{n={pattern.n} m={pattern.m} together={pattern.together} v={pattern.v} score={score} refit={str(fitted).lower()}}}"
+    mask = f"nm-mask{{n={pattern.n} m={pattern.m} group_size={pattern.group_size} v={pattern.v} score={score} refit={str(fitted).lower()}}}"
     fit = f"reconstruct{{iterations=3 weights={rounding}}}"
     return [
-        *("permute-channels", mask, "balance-attention", "smooth", "even-outputs", f"quantize{{{PRODUCTS[format]} outputs=true}}"),
-        *(fit, "fold-shifts", "assign-precision{to=f16}", "materialize", "legalize"),
+        *("permute-channels", mask, "balance-attention", "smooth-quant", "equalize-outputs", f"quantize{{{PRODUCTS[format]} outputs=true}}"),
+        *(fit, "absorb-shifts", "assign-precision{to=f16}", "materialize", "legalize"),
     ]  # fmt: skip
 
 
 def staged(steps: list[str], target: str | None = None) -> list[Program]:
-    """The program behind each step, masks first."""
+    """The program after each step, masks first."""
     context = Context(None if target is None else get_target(target), calibration=Noise((8, 32), count=8))
     program, stages = parse(BLOCK), list[Program]()
     for step in steps:
@@ -112,10 +112,10 @@ def thickened(program: Program, path: str) -> Program:
     assert values is not None
     bits = values.detach().clone()
     kept = (bits.view(torch.uint8) & 127 if bits.dtype == torch.float8_e4m3fn else bits) != 0
-    units = kept.reshape(len(kept), -1, pattern.m, pattern.together).any(-1)
+    units = kept.reshape(len(kept), -1, pattern.m, pattern.group_size).any(-1)
     row, group = map(int, (units.sum(-1) == pattern.n).nonzero()[0])
     unit = int((~units[row, group]).nonzero()[0])
-    bits[row, (group * pattern.m + unit) * pattern.together] = 1
+    bits[row, (group * pattern.m + unit) * pattern.group_size] = 1
     assert isinstance(holder, torch.fx.Node)
     holder.target = work.add_tensor(f"{holder.target}_thicker", bits)
     work.clean()
@@ -126,14 +126,14 @@ def thickened(program: Program, path: str) -> Program:
     ("pattern", "score", "format", "rounding"),
     [
         (Packing(2, 4), "sparsegpt", "int8", "round"),
-        (Packing(2, 4, together=2), "magnitude", "int4", "tune"),
-        (Packing(2, 4, together=2), "sparsegpt", "w4a4", "round"),
+        (Packing(2, 4, group_size=2), "magnitude", "int4", "tune"),
+        (Packing(2, 4, group_size=2), "sparsegpt", "w4a4", "round"),
         (Packing(2, 4), "magnitude", "w4a4", "keep"),
         (Packing(2, 8, v=16), "wanda", "fp8", "keep"),
     ],
     ids=str,
 )
-def test_the_pattern_holds_behind_every_pass_and_in_the_file(
+def test_the_pattern_holds_after_every_pass_and_in_the_file(
     pattern: Packing, score: str, format: str, rounding: str, tmp_path: Path
 ) -> None:
     hold(staged(steps_of(pattern, score, True, format, rounding)), pattern, tmp_path)
@@ -156,7 +156,7 @@ def test_whatever_the_pattern_the_score_and_the_format(
 
 
 def hold(stages: list[Program], pattern: Packing, folder: Path) -> None:
-    """The pattern behind each pass, in a saved program and in the ONNX file; and one weight more, which each finds."""
+    """The pattern after each pass, in a saved program and in the ONNX file; and one weight more, which each finds."""
     path = "mlp.fc2"
     for program in stages:
         masked = {site.path for site in find_sites(program).linears if site.role in BLOCK_ROLES}
@@ -170,7 +170,7 @@ def hold(stages: list[Program], pattern: Packing, folder: Path) -> None:
         assert [path_of(node) for node in verify(loaded)] == broken
         plan = plan_engine(loaded, lower(loaded, folder / f"{name}.onnx"), A100)
         assert [linear.masked for linear in plan.linears] == [pattern] * 4
-        assert [complaint.site for complaint in judge_patterns(plan)] == broken
+        assert [violation.site for violation in judge_patterns(plan)] == broken
 
 
 @pytest.mark.parametrize("format", ["int4", "w4a4"])
@@ -178,7 +178,7 @@ def test_int4_in_pairs_takes_five_eighths_of_its_bytes(format: str, tmp_path: Pa
     """As counted, and as the file holds the codes; 2:4, which sparse INT4 units do not read, saves nothing."""
     pairs, plain = (
         staged(steps_of(pattern, "magnitude", False, format, "keep"))[-1]
-        for pattern in (Packing(2, 4, together=2), Packing(2, 4))
+        for pattern in (Packing(2, 4, group_size=2), Packing(2, 4))
     )
     stored = read_weights(lower(pairs, tmp_path / "pairs.onnx").path)
     dense = sum(weight.values.size for weight in stored.values()) / 2
@@ -229,7 +229,7 @@ def test_the_file_is_held_to_its_masks_where_no_engine_is_built(
     steps = "canonicalize,fuse-attention,nm-mask{only=[blocks.0.mlp.fc1]},materialize"
     options: dict[str, Any] = {"target": "orin-agx", "recipe": "fp16", "weights": "random", "pipeline": steps}
     if not broken:
-        assert compile_model("digits-vit", out=tmp_path / "out", **options).complaints == []
+        assert compile_model("digits-vit", out=tmp_path / "out", **options).violations == []
         return
     with pytest.raises(CheckFailed, match=r"blocks\.0\.mlp\.fc1: planned 2:4 along K in the ONNX file, found denser"):
         compile_model("digits-vit", out=tmp_path / "out", **options)
@@ -238,7 +238,7 @@ def test_the_file_is_held_to_its_masks_where_no_engine_is_built(
 @pytest.mark.skipif(unbuildable_why(A100) is not None, reason=f"no engine here: {unbuildable_why(A100)}")
 @pytest.mark.parametrize(
     ("pattern", "format"),
-    [(Packing(2, 4), "int8"), (Packing(2, 8, v=16), "int8"), (Packing(2, 4, together=2), "int4")],
+    [(Packing(2, 4), "int8"), (Packing(2, 8, v=16), "int8"), (Packing(2, 4, group_size=2), "int4")],
     ids=str,
 )
 def test_the_pattern_stands_in_the_bytes_of_the_plan(pattern: Packing, format: str, tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_the_pattern_stands_in_the_bytes_of_the_plan(pattern: Packing, format: s
     model = lower(program, tmp_path / "m.onnx")
     engine, planned = build_engine(model.path, A100), plan_engine(program, model, A100)
     report = check_contract(engine, planned)
-    assert report.complaints == ()
+    assert report.violations == ()
     assert report.engine["sparse"]["held"] == report.engine["sparse"]["masked"] == 4
     assert report.engine["sparse"]["patterns"] == {str(pattern): 4}
     for name, weight in read_weights(model.path).items():
@@ -254,7 +254,7 @@ def test_the_pattern_stands_in_the_bytes_of_the_plan(pattern: Packing, format: s
         at = engine.plan.find(weight.packed(weight.values))
         assert at >= 0, name
         changed = replace(engine, plan=engine.plan[:at] + bytes([engine.plan[at] ^ 1]) + engine.plan[at + 1 :])
-        assert [complaint.found for complaint in check_contract(changed, planned).complaints] == ["not there"]
+        assert [violation.found for violation in check_contract(changed, planned).violations] == ["not there"]
     assert [c.site for c in judge_patterns(EnginePlan(tuple(map(_full, planned.linears))))] == [
         linear.module for linear in planned.linears
     ]

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 STEPS = (
     "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants,softmax-check,"
-    "balance-attention,smooth,quantize,reconstruct{iterations=60},fold-shifts,assign-precision,materialize,legalize"
+    "balance-attention,smooth-quant,quantize,reconstruct{iterations=60},absorb-shifts,assign-precision,materialize,legalize"
 )
 
 

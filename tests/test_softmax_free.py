@@ -125,7 +125,7 @@ def test_an_engine_keeps_every_planned_product_in_int8(recipe: str, tmp_path: Pa
     program = load_recipe(recipe, find_pass).pipeline.run(captured("efficientvit_b1", 1), context)
     model = lower(program, tmp_path / "model.onnx")
     verdict = check_contract(build_engine(model.path, target, None), plan_engine(program, model, target))
-    assert verdict.complaints == ()
+    assert verdict.violations == ()
     grouped = [site.path for site in find_sites(program).linears if site.role in ("depthwise", "grouped")]
     left = [refusal.site for refusal in context.refusals]
     assert left == ([] if recipe == "trio" else grouped)

@@ -38,7 +38,7 @@ def is_public(host: str) -> bool:
     return any(".".join(parts[i:]) in PUBLIC_HOSTS for i in range(len(parts)))
 
 
-def complaints(text: str, name: str) -> list[str]:
+def violations(text: str, name: str) -> list[str]:
     """`file:line: what` for every machine path and every host that is not on the list."""
     found: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -66,7 +66,7 @@ def test_tracked_files_name_no_machine() -> None:
     texts = tracked_texts()
     assert "pyproject.toml" in texts
     texts.pop(Path(__file__).relative_to(ROOT).as_posix(), None)  # its negative controls are such names
-    assert [line for name, text in texts.items() for line in complaints(text, name)] == []
+    assert [line for name, text in texts.items() for line in violations(text, name)] == []
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_tracked_files_name_no_machine() -> None:
     ],
 )
 def test_objects_to(text: str) -> None:
-    assert complaints(text, "planted")
+    assert violations(text, "planted")
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_objects_to(text: str) -> None:
     ],
 )
 def test_allows(text: str) -> None:
-    assert complaints(text, "planted") == []
+    assert violations(text, "planted") == []

@@ -59,7 +59,7 @@ def test_from_the_recipe_to_the_engine(
     ran = cli("compile", "digits-vit", "--target", target, *words, *EVALUATED, "-o", "out")
     assert ran.status == 0, ran.err
     report = ran.json
-    assert report["complaints"] == []
+    assert report["violations"] == []
     assert report["engine"]["linears"] == linears
     assert report["engine"]["attention"] == attention
     accuracy = report["accuracy"]

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from vitgraph.pass_manager.former_names import COMMAND_OPTIONS
 from vitgraph.tools.command import report_error
 
 COMMANDS = (
@@ -64,11 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has seen enough
         return 0
     except Exception as error:  # noqa: BLE001  typer's differ in kind between versions, and are told apart there
-        return _usage_error(error, as_json="--json" in given)
+        return _usage_error(error, given)
     return status if isinstance(status, int) else 0
 
 
-def _usage_error(error: Exception, as_json: bool) -> int:
+def _usage_error(error: Exception, given: Sequence[str]) -> int:
     """A command line that can't be read (typer's own exceptions; where they live differs between its versions)."""
     tell = getattr(error, "format_message", None)
     status = getattr(error, "exit_code", None)
@@ -77,8 +78,12 @@ def _usage_error(error: Exception, as_json: bool) -> int:
     context = getattr(error, "ctx", None)
     if not tell():  # no arguments at all: typer has printed the help
         return status
+    for option in (each.partition("=")[0] for each in given):
+        if option in COMMAND_OPTIONS:
+            message = f"the option {option} is called {COMMAND_OPTIONS[option]} now"
+            return report_error(message, status, as_json="--json" in given)
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
-    return report_error(f"{tell().rstrip('.')}{hint}", status, as_json=as_json)
+    return report_error(f"{tell().rstrip('.')}{hint}", status, as_json="--json" in given)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Answer:
     text: Any = ""
     """A string that is printed as it is, or something rich can draw."""
     status: int = 0
-    complaint: str = ""
+    violation: str = ""
     """What failed, for standard error, where the status is not 0."""
 
 
@@ -96,7 +96,7 @@ def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = 
     except VitgraphError as error:
         return report_error(str(error), error.exit_status, as_json=as_json, debug=debug)
     except KeyboardInterrupt:
-        return report_error("interrupted; nothing half-written was left behind", INTERRUPTED, as_json=as_json)
+        return report_error("interrupted; nothing half-written was left", INTERRUPTED, as_json=as_json)
     except MemoryError:
         return report_error("out of memory; take fewer images or a smaller batch", INTERNAL_ERROR, as_json=as_json)
     except Exception as error:  # noqa: BLE001  anything else is vitgraph's own fault, and must not bury the user in a traceback
@@ -104,8 +104,8 @@ def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = 
         hint = "" if debug else " (--debug shows where; please report it)"
         return report_error(message + hint, INTERNAL_ERROR, as_json=as_json, debug=debug)
     _print(answer, as_json)
-    if answer.complaint:
-        print(f"vitgraph: {answer.complaint}", file=sys.stderr)
+    if answer.violation:
+        print(f"vitgraph: {answer.violation}", file=sys.stderr)
     return answer.status
 
 

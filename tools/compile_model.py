@@ -52,13 +52,13 @@ def compile_model(
     min_int8: Annotated[
         int | None, typer.Option(min=0, help="How many linears stay INT8 at least.", show_default=False)
     ] = None,
-    float_sites: Annotated[
+    max_float_layers: Annotated[
         int | None, typer.Option(min=0, help="How many sites may leave INT8 at most.", show_default=False)
     ] = None,
-    keep_only_paying: Annotated[
-        bool, typer.Option("--keep-only-paying", help="Take back N:M masks that buy no time on the target.")
+    drop_unprofitable_masks: Annotated[
+        bool, typer.Option("--drop-unprofitable-masks", help="Take back N:M masks that buy no time on the target.")
     ] = False,
-    evidence: Annotated[
+    measured_layers: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE|OUT",
@@ -89,9 +89,9 @@ def compile_model(
                 pipeline=steps,
                 max_drop=max_drop,
                 min_int8=min_int8,
-                float_sites=float_sites,
-                keep_only_paying=keep_only_paying,
-                evidence=evidence,
+                max_float_layers=max_float_layers,
+                drop_unprofitable_masks=drop_unprofitable_masks,
+                measured_layers=measured_layers,
                 batch=settings.batch,
                 force=force,
                 seed=settings.seed,
@@ -103,7 +103,7 @@ def compile_model(
 
 
 def _failed(error: CheckFailed, output: Path) -> Answer:
-    """The work ran to its end, so there is a report to show beside the complaint."""
+    """The work ran to its end, so there is a report to show beside the violation."""
     from vitgraph.compile.report import read_report
 
     if not (output / "report.json").is_file():
@@ -119,8 +119,8 @@ def summary(report: Report, folder: Path) -> Any:
     parts: list[Any] = [
         table([report.model.name, f"{report.recipe} for {report.target}"], [*facts, ["written to", str(folder)]])
     ]
-    if report.complaints:
-        rows = [[str(c["site"]), str(c["planned"]), str(c["found"]), str(c["why"])] for c in report.complaints]
+    if report.violations:
+        rows = [[str(c["site"]), str(c["planned"]), str(c["found"]), str(c["why"])] for c in report.violations]
         parts.append(
             table(["site", "planned", "found", "why"], rows, title="The compilation does not keep its contract:")
         )
@@ -136,8 +136,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     facts += [("recipe to take", f"{each['recipe']}: {each['why']}") for each in _found(report) if "recipe" in each]
     facts += [("pruned", _pruned(each)) for each in _found(report) if "budget" in each]
     facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
-    if report.paying is not None:
-        facts.append(("masks", _paying(report.paying)))
+    if report.mask_profit is not None:
+        facts.append(("masks", _mask_profit(report.mask_profit)))
     stored = cost.get("weight_bytes")
     if stored:
         facts.append(("weights", f"{stored['stored']:,} bytes packed, of {stored['dense_fp32']:,} in FP32"))
@@ -165,15 +165,15 @@ def _pruned(found: dict[str, Any]) -> str:
 def _placement(found: dict[str, Any]) -> str:
     bound = "" if found["max_drop"] is None else f" of {found['max_drop']:g} allowed"
     return (
-        f"{found['int8_linears']} linears INT8, {found['float_sites']} site(s) taken back; {found['expected_drop']:.2f} points"
+        f"{found['int8_linears']} linears INT8, {found['max_float_layers']} site(s) taken back; {found['expected_drop']:.2f} points"
         f"{bound} expected to be lost ({found['expected_drop_all_int8']:.2f} with all in INT8)"
     )
 
 
-def _paying(found: dict[str, Any]) -> str:
+def _mask_profit(found: dict[str, Any]) -> str:
     regained = found["top1_regained"]
     gain = f"top-1 {found['top1_all_masks']:.2f} % with all" if regained is not None else f"{found['top1_why']}"
-    return f"{found['kept']} kept, {found['taken_back']} taken back that buy no time; {gain}"
+    return f"{found['kept']} kept, {found['dropped']} taken back that buy no time; {gain}"
 
 
 def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:

@@ -53,9 +53,9 @@ def demo(
     kept = f"Both are in {output}." if output else "Keep both with `vitgraph demo -o DIR`."
     broken = reports[
         "sparse-int8"
-    ].complaints  # no kernel fuses attention in FP32: its complaints are what the other cures
-    complaint = f"the sparse-int8 engine does not keep its contract at {len(broken)} site(s)" if broken else ""
-    return Answer(found, group(table(columns, rows), NOTE, kept), 1 if broken else 0, complaint)
+    ].violations  # no kernel fuses attention in FP32: its violations are what the other cures
+    violation = f"the sparse-int8 engine does not keep its contract at {len(broken)} site(s)" if broken else ""
+    return Answer(found, group(table(columns, rows), NOTE, kept), 1 if broken else 0, violation)
 
 
 ROWS = (

@@ -23,7 +23,7 @@ from vitgraph.passes import ORDER, find_pass
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import read_limit, show_cost
-from vitgraph.search.elsa import Result, Search, Trained, key_of
+from vitgraph.search.elsa import ElsaSearch, Result, Trained, key_of
 from vitgraph.search.elsa_report import describe, mask_steps
 from vitgraph.search.levels import Choice, Space, find_space, flops, milliseconds, read_budget
 from vitgraph.search.supernet import Frozen
@@ -112,7 +112,7 @@ class ElsaMethod:
         images = self._images(opened)
         settings = self.settings.of_search(asked.settings.seed)
         checkpoint = Checkpoint.of(unfinished(asked.out), program, key_of(settings, budget, space), images)
-        search = Search(
+        search = ElsaSearch(
             model.module, space, cost, budget, images, nm_keep, settings, checkpoint, progress, self.processes
         )
         return _Job(refused, search)
@@ -145,7 +145,7 @@ def _levels(each: Mapping[str, Any]) -> str:
 @dataclass(frozen=True)
 class _Job:
     refused: list[Refusal]
-    search: Search
+    search: ElsaSearch
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class _Runner:
 
 
 def _measure(
-    search: Search,
+    search: ElsaSearch,
     evaluation: ImageSet | None,
     trained: Trained,
     result: Result,
@@ -199,8 +199,8 @@ def leveled(recipe: Recipe, space: Space, choice: Choice, what: str) -> Recipe:
     order = list(ORDER)
     place = order.index("nm-mask")
     own = [step for step in recipe.pipeline.passes if step.name not in ("nm-mask", "permute-channels")]
-    behind = [index for index, step in enumerate(own) if step.name in order and order.index(step.name) < place]
-    at = 1 + max(behind, default=-1)
+    earlier = [index for index, step in enumerate(own) if step.name in order and order.index(step.name) < place]
+    at = 1 + max(earlier, default=-1)
     masks = [build_pass("nm-mask", options, find_pass) for options in mask_steps(space, choice)]
     text = f"{recipe.description}; N:M level by level, chosen for {what}"
     return Recipe(f"{recipe.name}-elsa", text, Pipeline((*own[:at], *masks, *own[at:])))

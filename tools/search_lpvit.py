@@ -25,7 +25,7 @@ from vitgraph.ir.program import Program
 from vitgraph.outputs import unfinished
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
-from vitgraph.passes.pruning.block_cost import By, find_meter
+from vitgraph.passes.pruning.block_cost import Metric, find_meter
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import Limit, read_limit, show_cost
@@ -36,7 +36,7 @@ from vitgraph.tools.search_job import Asked, Found, Opened, next_command
 if TYPE_CHECKING:
     from vitgraph.tools.progress import Progress
 
-_BY: Mapping[str, By] = {"FLOPs": "flops", "ms": "latency", "mJ": "energy"}
+_BY: Mapping[str, Metric] = {"FLOPs": "flops", "ms": "latency", "mJ": "energy"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class LpvitMethod:
         recipes = {point["recipe"]: _budgeted(opened, each, point) for point, each in zip(points, steps, strict=True)}
         data = {
             "calibration": images and {"images": len(images), "source": images.source, "data_sha256": images.sha256},
-            "prunes": {name: getattr(step, name) for name in ("of", "rows", "cols", "multiple", "score", "refit")},
+            "prunes": {
+                name: getattr(step, name) for name in ("granularity", "rows", "cols", "multiple", "score", "refit")
+            },
             "original": {"top1": bench.top1},
             "points": points,
         }
@@ -87,9 +89,9 @@ class LpvitMethod:
     def _point(self, text: str, step: BlockPrune, opened: Opened, bench: _Bench) -> dict[str, Any]:
         """What comes out under one budget."""
         asked, limit = opened.asked, read_limit(text)
-        dense = find_meter(bench.program, bench.context, step.by, step.kind, step.batch).total()
+        dense = find_meter(bench.program, bench.context, step.metric, step.kind, step.batch).total()
         magnitude = replace(step, score="magnitude", power=0.0)
-        baselines = {"magnitude": magnitude, "magnitude, even": replace(magnitude, even=True)}
+        baselines = {"magnitude": magnitude, "magnitude, uniform": replace(magnitude, uniform=True)}
         recipe = "recipe.yaml" if len(asked.budgets) == 1 else f"recipe-{text}.yaml"
         own = self.calibration
         return {
@@ -147,8 +149,8 @@ def _split(opened: Opened) -> tuple[tuple[Any, ...], BlockPrune]:
 
 def _under(step: BlockPrune, limit: Limit, program: Program, context: Context) -> BlockPrune:
     """The pass with this limit, as the share of the program's cost that it knows."""
-    step = replace(step, by=_BY[limit.unit], batch=step.batch if limit.unit != "FLOPs" else 1)
-    dense = find_meter(program, context, step.by, step.kind, step.batch).total()
+    step = replace(step, metric=_BY[limit.unit], batch=step.batch if limit.unit != "FLOPs" else 1)
+    dense = find_meter(program, context, step.metric, step.kind, step.batch).total()
     share = floor(min(1.0, limit.of(dense) / dense) * 1e6) / 1e6  # down: a limit is not to be passed
     if share <= 0:
         raise InputError(

@@ -1,6 +1,6 @@
 """Writing an ONNX file whole or not at all, without a second copy of the weights in memory.
 
-The graph without its constants is small and goes through protobuf. The constants are streamed behind it one by one:
+The graph without its constants is small and goes through protobuf. The constants are streamed after it one by one:
 into the same file, or into `<name>.data` beside it where together they pass what one protobuf message may hold (2 GiB).
 """
 

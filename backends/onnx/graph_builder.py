@@ -182,7 +182,7 @@ class Lowering:
         return result
 
     def weight_name(self, node: fx.Node) -> str:
-        """The dotted name of the stored tensor behind a constant."""
+        """The dotted name of the stored tensor that a constant reads."""
         while node.op != "get_attr":
             node = node.all_input_nodes[0]
         return str(node.target)

@@ -98,7 +98,7 @@ def describe_linear(g: Lowering, node: fx.Node) -> LinearNode:
     operator = LINEAR[node.target]
     dequantizers = [each for each in made if each.op_type == "DequantizeLinear"]
     weight = str(dequantizers[0].inputs[0].name) if dequantizers and dequantizers[0].inputs[0] else None
-    source, stored = _behind_moves(call["input"]), call["weight"]
+    source, stored = _before_moves(call["input"]), call["weight"]
     return LinearNode(
         path=call.path,
         node=_name_of(made, operator),
@@ -123,7 +123,7 @@ def _name_of(made: list[ir.Node], operator: str) -> str:
     return str(next(each.name for each in made if each.op_type == operator))
 
 
-def _behind_moves(node: fx.Node) -> fx.Node:
+def _before_moves(node: fx.Node) -> fx.Node:
     """What a value was before it was reshaped, permuted, cut or cast."""
     while node.target in _MOVES:
         node = node.all_input_nodes[0]

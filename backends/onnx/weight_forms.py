@@ -1,7 +1,7 @@
 """ONNX forms of what computes with weights: linear layers, convolutions, quantizers and attention.
 
 The forms are those the TensorRT builder turns into INT8 GEMMs and fused attention: a linear layer is a MatMul whose
-weight is stored `[K, N]`, a quantized weight is a constant behind one DequantizeLinear, and attention is spelled in
+weight is stored `[K, N]`, a quantized weight is a constant that one DequantizeLinear reads, and attention is spelled in
 primitives (Mul, Transpose, MatMul, Add, Softmax, MatMul).
 """
 
@@ -40,7 +40,7 @@ class Weight:
 
 
 def quantized_weight(g: Lowering, node: Any) -> Weight | None:
-    """The constant of codes behind a weight operand; None where the weight is not quantized."""
+    """The constant of quantized values that a weight operand comes from; None where the weight is not quantized."""
     if not isinstance(node, fx.Node) or node.target not in (dequantize, fake_quantize):
         return None
     call = Call(node)
@@ -63,7 +63,7 @@ def quantized_weight(g: Lowering, node: Any) -> Weight | None:
 
 
 def dequantized(g: Lowering, weight: Weight, order: Sequence[int]) -> ir.Value:
-    """An initializer of codes with its axes in the order of storage, and the DequantizeLinear behind it."""
+    """An initializer of codes with its axes in the order of storage, and the DequantizeLinear that reads it."""
     stored = weight.q.permute(*order)
     key = (weight.grid.name, weight.name, weight.scale_name, tuple(order))
     q = g.initializer(key, weight.name, stored.shape, _stored_as(weight.grid), lambda: stored)

@@ -167,7 +167,7 @@ def _make_monitor(trt: Any, watch: Watch) -> Any:
 
 
 def reasons(errors: list[str]) -> str:
-    """The builder's complaints in one line, each once."""
+    """The builder's violations in one line, each once."""
     return "; ".join(dict.fromkeys(_tidy(error) for error in errors)) or "it gave no reason"
 
 

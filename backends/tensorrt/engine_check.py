@@ -1,7 +1,7 @@
 """The engine contract: what was planned for each site, held against the engine that was built.
 
 A builder falls back without a word: a quantized linear may become an FP16 product with an INT8 input, an attention
-may fall apart into products and a softmax, and neither is an error to it. Here each is a complaint that names the site.
+may fall apart into products and a softmax, and neither is an error to it. Here each is a violation that names the site.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class EnginePlan:
 
 
 @dataclass(frozen=True)
-class Complaint:
+class Violation:
     """A site where the engine is not what was planned, and the likely cause."""
 
     site: str
@@ -69,25 +69,25 @@ class Complaint:
 
 @dataclass(frozen=True)
 class ContractReport:
-    """All complaints at once and the `engine` part of the report (design: report keys)."""
+    """All violations at once and the `engine` part of the report (design: report keys)."""
 
-    complaints: tuple[Complaint, ...]
+    violations: tuple[Violation, ...]
     engine: dict[str, Any]
 
     def require(self) -> None:
         """Raise CheckFailed naming every site where the contract is broken."""
-        if not self.complaints:
+        if not self.violations:
             return
-        lines = "\n".join(f"  {complaint}" for complaint in self.complaints)
-        raise CheckFailed(f"the engine breaks its contract at {len(self.complaints)} site(s):\n{lines}")
+        lines = "\n".join(f"  {violation}" for violation in self.violations)
+        raise CheckFailed(f"the engine violates its contract at {len(self.violations)} site(s):\n{lines}")
 
 
 def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
     """Hold `engine` against `plan`; the report's `engine` has every key but those of a missing measurement."""
-    fallback = [complaint for linear in plan.linears for complaint in _judge_linear(engine, linear)]
-    attention = [complaint for site in plan.attentions for complaint in _judge_attention(engine, site)]
+    fallback = [violation for linear in plan.linears for violation in _judge_linear(engine, linear)]
+    attention = [violation for site in plan.attentions for violation in _judge_attention(engine, site)]
     weights, patterns = _judge_weights(engine, plan.linears), judge_patterns(plan)
-    fallen = {complaint.site for complaint in fallback}
+    fallen = {violation.site for violation in fallback}
     fused = [site for site in plan.attentions if _fused(engine, site)]
     report = {
         "flavour": engine.flavour,
@@ -123,10 +123,10 @@ def _kinds(sites: Iterable[PlannedLinear | PlannedAttention]) -> list[str]:
     return [kind for kind in QUANTIZED if kind == "int8" or kind in planned]
 
 
-def judge_patterns(plan: EnginePlan) -> tuple[Complaint, ...]:
+def judge_patterns(plan: EnginePlan) -> tuple[Violation, ...]:
     """The masked linears whose weight in the ONNX file is denser than their pattern; no engine is asked."""
     return tuple(
-        Complaint(linear.module, f"{linear.masked} along K in the ONNX file", found, "the mask was lost on the way")
+        Violation(linear.module, f"{linear.masked} along K in the ONNX file", found, "the mask was lost on the way")
         for linear in plan.linears
         if linear.masked is not None
         for found in (["no constant"] if linear.weight is None else ["denser"])
@@ -134,7 +134,7 @@ def judge_patterns(plan: EnginePlan) -> tuple[Complaint, ...]:
     )
 
 
-def _count_masks(plan: EnginePlan, broken: Iterable[Complaint]) -> dict[str, Any]:
+def _count_masks(plan: EnginePlan, broken: Iterable[Violation]) -> dict[str, Any]:
     """How many linears are masked, how many of them keep their pattern in the ONNX file, and which patterns there are."""
     patterns = [linear.masked for linear in plan.linears if linear.masked is not None]
     gathering = sorted({str(pattern) for pattern in patterns if pattern.v > 1})
@@ -157,7 +157,7 @@ def _count_linears(linears: Iterable[PlannedLinear], fallen: set[str]) -> dict[s
     return {**counts, "fallback": [linear.module for linear in quantized if linear.module in fallen]}
 
 
-def _judge_linear(engine: Engine, linear: PlannedLinear) -> Iterable[Complaint]:
+def _judge_linear(engine: Engine, linear: PlannedLinear) -> Iterable[Violation]:
     if linear.type not in QUANTIZED:
         return
     layers = engine.layers_of(linear.node)
@@ -165,7 +165,7 @@ def _judge_linear(engine: Engine, linear: PlannedLinear) -> Iterable[Complaint]:
     if products and all(layer.compute_type == linear.type for layer in products):
         return
     culprits = [layer for layer in products if layer.compute_type != linear.type] or list(layers)
-    yield Complaint(linear.module, f"{linear.type} gemm", _describe(culprits), _why_fallen(culprits))
+    yield Violation(linear.module, f"{linear.type} gemm", _describe(culprits), _why_fallen(culprits))
 
 
 def _why_fallen(culprits: list[EngineLayer]) -> str:
@@ -183,7 +183,7 @@ def _fused(engine: Engine, site: PlannedAttention) -> str | None:
     return next((layer.compute_type for layer in engine.layers_of(site.node) if layer.is_fused_attention), None)
 
 
-def _judge_attention(engine: Engine, site: PlannedAttention) -> Iterable[Complaint]:
+def _judge_attention(engine: Engine, site: PlannedAttention) -> Iterable[Violation]:
     if site.unfused_why is not None:
         return
     planned = f"one fused {site.type} attention"
@@ -196,10 +196,10 @@ def _judge_attention(engine: Engine, site: PlannedAttention) -> Iterable[Complai
             if site.type == "int8"
             else "see its Q/DQ and casts"
         )
-        yield Complaint(site.module, planned, f"one fused {found} attention", why)
+        yield Violation(site.module, planned, f"one fused {found} attention", why)
         return
     layers = engine.layers_of(site.node)
-    yield Complaint(site.module, planned, f"unfused: {_describe(layers)}", _why_unfused(site, layers))
+    yield Violation(site.module, planned, f"unfused: {_describe(layers)}", _why_unfused(site, layers))
 
 
 def _why_unfused(site: PlannedAttention, layers: Iterable[EngineLayer]) -> str:
@@ -237,16 +237,16 @@ def _turned(linear: PlannedLinear) -> bytes:
     return b"" if linear.weight is None else linear.weight.packed(np.ascontiguousarray(linear.weight.values.T))
 
 
-def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[Complaint]:
+def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[Violation]:
     plan, merged = engine.plan, _merged(engine, linears)
-    complaints: list[Complaint] = []
+    violations: list[Violation] = []
     last = len(plan)
     for linear in linears:
         if linear.type not in QUANTIZED:
             continue
         if linear.weight is None or not linear.weight.quantized:
             planned = f"an {linear.type.upper()} constant in the ONNX file"
-            complaints.append(Complaint(linear.module, planned, "none", "not materialized"))
+            violations.append(Violation(linear.module, planned, "none", "not materialized"))
             continue
         if linear.weight.convolution:
             continue
@@ -258,10 +258,10 @@ def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[C
         if at < 0:
             why = "the builder changed the weight: padded or dequantized"
             planned = f"its {linear.weight.format.upper()} weight byte for byte in the plan"
-            complaints.append(Complaint(linear.module, planned, "not there", why))
+            violations.append(Violation(linear.module, planned, "not there", why))
             continue
         last = at
-    return complaints
+    return violations
 
 
 def _describe(layers: Iterable[EngineLayer]) -> str:

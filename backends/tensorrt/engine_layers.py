@@ -60,7 +60,7 @@ class EngineLayer:
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """The module paths behind `nodes`, each once, in their order."""
+        """The module paths of `nodes`, each once, in their order."""
         return tuple(dict.fromkeys(module_of(node) for node in self.nodes))
 
     @property

@@ -8,7 +8,7 @@ from vitgraph.backends.onnx.model import AttentionNode, OnnxModel
 from vitgraph.backends.onnx.stored_weights import read_weights
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedAttention, PlannedLinear
 from vitgraph.ir import dialect
-from vitgraph.ir.mask_patterns import declared, places
+from vitgraph.ir.mask_patterns import declared, site_keys
 from vitgraph.ir.program import Program
 from vitgraph.targets.target import Target
 
@@ -28,7 +28,7 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
             weights.get(linear.node),
             masks.get(place),
         )
-        for linear, place in zip(model.linears, places(each.path for each in model.linears), strict=True)
+        for linear, place in zip(model.linears, site_keys(each.path for each in model.linears), strict=True)
     )
     excuses = _excuses(program, model, target)
     attentions = tuple(PlannedAttention(a.path, a.softmax, a.planned, excuses.get(a)) for a in model.attentions)

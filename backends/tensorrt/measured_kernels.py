@@ -20,7 +20,7 @@ _SPARSE = re.compile(r"sparse|sptensor|spmma", re.IGNORECASE)
 """What the names of sparse kernels have in TensorRT's library: `…_sparse_gemm_i8i8_…`, `…sptensor16x8x64…`."""
 
 
-def read_evidence(path: Path) -> dict[str, str | None]:
+def read_measured_layers(path: Path) -> dict[str, str | None]:
     """By module path of each product with a named kernel: that kernel where it is sparse, or None.
 
     `path` is such a file, or a compilation's folder. Raises `InputError` where it is not, or says nothing about kernels.
@@ -33,18 +33,18 @@ def read_evidence(path: Path) -> dict[str, str | None]:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"--evidence {path}: no engine's layers in it ({error}); give engine.json, or the layers.json of trtexec"
+            f"--measured-layers {path}: no engine's layers in it ({error}); give engine.json, or the layers.json of trtexec"
         ) from error
     if not found:
         raise InputError(
-            f"--evidence {path}: none of its layers names a kernel; build with detailed profiling verbosity"
+            f"--measured-layers {path}: none of its layers names a kernel; build with detailed profiling verbosity"
         )
     return found
 
 
 def _own(engine: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     if engine["flavour"] == "tensorrt_rtx":
-        raise InputError(f"--evidence: {RTX_SPARSE_WHY}; give an engine that full TensorRT built on the device")
+        raise InputError(f"--measured-layers: {RTX_SPARSE_WHY}; give an engine that full TensorRT built on the device")
     for layer in engine["layers"]:
         if layer["type"] and not layer["fused_attention"] and layer["tactic"]:
             yield from ((module, _sparse(layer["tactic"])) for module in layer["modules"])

@@ -1,4 +1,4 @@
-"""The search behind `place`: which switches to take back so that a budget is kept, by measuring and not by rule.
+"""The search of `mixed-precision`: which switches fall back to floating point so that a budget is kept, by measuring and not by rule.
 
 Greedy and re-measured: each step takes back the switch that lowers the divergence most for what it costs in INT8. What
 taking a switch back is worth changes with what is off already: beside one very bad site no other seems worth anything. So
@@ -21,17 +21,17 @@ many of those that do most harm alone."""
 
 
 @dataclass(frozen=True)
-class Budget:
+class FallbackBudget:
     """What a placement must keep to; None: no bound."""
 
     max_drop: float | None
-    float_sites: int | None
+    max_float_layers: int | None
     min_int8: int
 
     def allows(self, off: frozenset[Switch], switches: Switches) -> str | None:
         """Which bound this set of switches would break; None where it breaks none."""
-        if self.float_sites is not None and sites_in(off) > self.float_sites:
-            return f"float_sites={self.float_sites} leaves no room for it"
+        if self.max_float_layers is not None and sites_in(off) > self.max_float_layers:
+            return f"max_float_layers={self.max_float_layers} leaves no room for it"
         if sum(each.is_linear and each not in off for each in switches.all) < self.min_int8:
             return f"min_int8={self.min_int8} keeps it"
         return None
@@ -45,13 +45,13 @@ def sites_in(off: Iterable[Switch]) -> int:
 
 
 @dataclass
-class Search:
+class FallbackSearch:
     """Finds what to take back; the answer is in `roots` (chosen), `off` (those and what goes with them) and `damage`."""
 
     measure: Sensitivity
     switches: Switches
     candidates: Sequence[Switch]
-    budget: Budget
+    budget: FallbackBudget
     damage: Damage
     """With nothing taken back, to begin with."""
     gains: dict[Switch, float]
@@ -78,7 +78,7 @@ class Search:
 
     def run(self) -> None:
         """Take back until the budget is met or nothing more may go, then put back what was not needed."""
-        if self.budget.max_drop is None and self.budget.float_sites is None:
+        if self.budget.max_drop is None and self.budget.max_float_layers is None:
             return
         while self.budget.max_drop is None or not self.met:
             step = self._pick()

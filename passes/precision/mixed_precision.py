@@ -25,22 +25,22 @@ from vitgraph.analysis.site_selectors import select
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes.precision.fallback_search import Budget, Search, sites_in
+from vitgraph.passes.precision.fallback_search import FallbackBudget, FallbackSearch, sites_in
 from vitgraph.quantizing.sensitivity import Damage, Sensitivity
 from vitgraph.quantizing.switches import Switch, Switches, find_switches, take_back
 
 
 @dataclass(frozen=True)
-class Place(Pass):
+class MixedPrecision(Pass):
     """Decide site by site, from measurements, what stays INT8."""
 
-    name: ClassVar[str] = "place"
+    name: ClassVar[str] = "mixed-precision"
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = -math.inf  # it moves numbers back towards floating point, however far off they were
 
     max_drop: float | None = None
     """How many points of top-1 INT8 may cost."""
-    float_sites: int | None = None
+    max_float_layers: int | None = None
     """How many sites may be taken back at most; without max_drop: take back so many, the worst ones."""
     min_int8: int = 0
     """How many linears stay INT8 at least."""
@@ -52,24 +52,26 @@ class Place(Pass):
 
     def __post_init__(self) -> None:
         """`InputError` for a bound that nothing can keep to."""
-        for option in ("max_drop", "float_sites", "min_int8"):
+        for option in ("max_drop", "max_float_layers", "min_int8"):
             value = getattr(self, option)
             if value is not None and not value >= 0:
-                raise InputError(f"place: {option}={value}: it can't be less than 0")
+                raise InputError(f"mixed-precision: {option}={value}: it can't be less than 0")
         if self.images < 1:
-            raise InputError(f"place: images={self.images}: at least one is needed to measure on")
+            raise InputError(f"mixed-precision: images={self.images}: at least one is needed to measure on")
 
     def run(self, program: Program, context: Context) -> None:
         """Measure, search, rewrite. Raises `InputError` without images, and for more linears in INT8 than there are."""
         if context.calibration is None:
-            raise InputError("place: no calibration images; name some with --calibration-data (or `random`)")
+            raise InputError("mixed-precision: no calibration images; name some with --calibration-data (or `random`)")
         switches = find_switches(program)
         if not switches.all:
             context.refuse("model", "nothing in it is quantized, so there is nothing to take back")
             return
         linears = sum(switch.is_linear for switch in switches.all)
         if self.min_int8 > linears:
-            raise InputError(f"place: min_int8={self.min_int8}: only {linears} linears are INT8 to begin with")
+            raise InputError(
+                f"mixed-precision: min_int8={self.min_int8}: only {linears} linears are INT8 to begin with"
+            )
         candidates = select(switches.all, self.only, self.skip)
         measure = Sensitivity(program, context.calibration, self.images, context.progress)
         alone = measure.alone(switches.all)
@@ -79,8 +81,8 @@ class Place(Pass):
             for switch, damage in zip(switches.all, without, strict=True)
         }
         harm = {switch: damage.divergence for switch, damage in zip(switches.all, alone, strict=True)}
-        budget = Budget(self.max_drop, self.float_sites, self.min_int8)
-        search = Search(measure, switches, candidates, budget, first, gains, harm)
+        budget = FallbackBudget(self.max_drop, self.max_float_layers, self.min_int8)
+        search = FallbackSearch(measure, switches, candidates, budget, first, gains, harm)
         search.run()
         context.found.append(self._verdict(search, first, len(measure)))
         context.found += _table(search, alone, without)
@@ -90,7 +92,7 @@ class Place(Pass):
             )
         take_back(program, [s for s in switches.all if s in search.off and context.take(self.name, s.path)])
 
-    def _verdict(self, search: Search, first: Damage, images: int) -> dict[str, Any]:
+    def _verdict(self, search: FallbackSearch, first: Damage, images: int) -> dict[str, Any]:
         """The placement as a whole: what was asked and what came of it."""
         return {
             "placement": "met" if search.met else "missed",
@@ -100,13 +102,13 @@ class Place(Pass):
             "agreement": round(search.damage.agreement, 3),
             "kl": _short(search.damage.divergence),
             "kl_all_int8": _short(first.divergence),
-            "float_sites": sites_in(search.off),
+            "max_float_layers": sites_in(search.off),
             "int8_linears": sum(each.is_linear and each not in search.off for each in search.switches.all),
             "images": images,
         }
 
 
-def _table(search: Search, alone: Sequence[Damage], without: Sequence[Damage]) -> list[dict[str, Any]]:
+def _table(search: FallbackSearch, alone: Sequence[Damage], without: Sequence[Damage]) -> list[dict[str, Any]]:
     """One row for each switch: both measurements, the decision and its reason."""
     off = search.off
     return [
@@ -122,14 +124,14 @@ def _table(search: Search, alone: Sequence[Damage], without: Sequence[Damage]) -
     ]
 
 
-def _reason(switch: Switch, search: Search) -> str:
+def _reason(switch: Switch, search: FallbackSearch) -> str:
     if switch in search.off and switch not in search.roots:
         return _goes_along(switch, search.switches, search.roots)
     if switch in search.why:
         return search.why[switch]
     if switch not in search.candidates:
         return "not among those that may be taken back (only, skip)"
-    if search.budget.max_drop is None and search.budget.float_sites is None:
+    if search.budget.max_drop is None and search.budget.max_float_layers is None:
         return "no budget asks to take anything back"
     return "the budget holds with it in INT8" if search.met else "taking it back does not help"
 

@@ -69,12 +69,12 @@ class Part:
         return int(share * (len(self.steps) - 1))
 
 
-def allocate(parts: Sequence[Part], budget: float, even: bool = False, slack: float = inf) -> list[int]:
+def allocate(parts: Sequence[Part], budget: float, uniform: bool = False, slack: float = inf) -> list[int]:
     """How many things each part loses; `even`: the same share of each. All that may be lost where the budget is out of reach.
 
     Where coarse steps leave more than `slack` of the budget unused, what is worth most is given back from finer ones.
     """
-    if even:
+    if uniform:
         found = _meet(parts, budget, [share / 1000 for share in range(1001)], Part.at_share)
     else:
         found = _meet(parts, budget, sorted({slope for part in parts for _, slope in part.hull}), Part.at_slope)

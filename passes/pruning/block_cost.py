@@ -21,11 +21,11 @@ from vitgraph.cost.workload import BITS, DENSE, Attention, Gemm, Zeros
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
-from vitgraph.passes.pruning.prunable_units import Units
+from vitgraph.passes.pruning.prunable_units import PrunableUnits
 
-By = Literal["flops", "latency", "energy"]
+Metric = Literal["flops", "latency", "energy"]
 Kind = Literal["fp16", "bf16", "int8", "fp8", "tf32"]
-Cost = Callable[[float], float]
+CostOfShare = Callable[[float], float]
 """From the share that stays to what is left to compute."""
 
 
@@ -37,7 +37,7 @@ class Meter:
     kernels: dict[fx.Node, Kernel]
     others: tuple[Kernel, ...]
     line: Roofline | None
-    by: By
+    metric: Metric
     batch: int
 
     def total(self) -> float:
@@ -46,7 +46,7 @@ class Meter:
             return sum(product.macs for some in self.products.values() for product in some)
         return sum(self._value(each.estimate(self.line, self.batch)) for each in (*self.kernels.values(), *self.others))
 
-    def of_tiles(self, node: fx.Node, side: int) -> Cost:
+    def of_tiles(self, node: fx.Node, side: int) -> CostOfShare:
         """Of a linear when this share of its weight stays, in tiles whose shorter side is `side`."""
         macs, kernel = sum(product.macs for product in self.products[node]), self.kernels[node]
 
@@ -58,7 +58,7 @@ class Meter:
 
         return cost
 
-    def of_units(self, units: Units) -> Cost:
+    def of_units(self, units: PrunableUnits) -> CostOfShare:
         """Of all that works on units when this share of them stays."""
         around = [units.reader, *units.writers, *([] if units.attention is None else [units.attention])]
         macs = sum(product.macs for node in around for product in self.products[node])
@@ -70,7 +70,7 @@ class Meter:
 
         return cost
 
-    def _narrowed(self, node: fx.Node, units: Units, share: float) -> Kernel:
+    def _narrowed(self, node: fx.Node, units: PrunableUnits, share: float) -> Kernel:
         """The kernel of a node with that share of the units."""
         kernel = self.kernels[node]
         if isinstance(kernel.work, Attention):
@@ -89,13 +89,13 @@ class Meter:
         return sum(map(self._value, found))
 
     def _value(self, estimate: Estimate) -> float:
-        if self.by == "latency":
+        if self.metric == "latency":
             return estimate.ms
         assert estimate.mj is not None, "`find_meter` refuses a target without a power"
         return estimate.mj
 
 
-def find_meter(program: Program, context: Context, by: By, kind: Kind, batch: int) -> Meter:
+def find_meter(program: Program, context: Context, by: Metric, kind: Kind, batch: int) -> Meter:
     """The meter of a program; `InputError` where `by` asks for an estimate that the context's target has none of."""
     products = find_products(program)
     by_node = dict[fx.Node, list[Product]]()
@@ -113,7 +113,7 @@ def find_meter(program: Program, context: Context, by: By, kind: Kind, batch: in
 _NONE = Kernel("", "", "fp32", None, 0.0)
 
 
-def _line(context: Context, by: By, kernels: list[Kernel]) -> Roofline:
+def _line(context: Context, by: Metric, kernels: list[Kernel]) -> Roofline:
     assert context.target is not None, "BlockPrune.objection asks for one"
     line = roofline(context.target)
     why = line if isinstance(line, str) else refusal(kernels, line)
@@ -121,6 +121,6 @@ def _line(context: Context, by: By, kernels: list[Kernel]) -> Roofline:
         why = "its power is not published"
     if why is not None or isinstance(line, str):
         raise InputError(
-            f"block-prune: by={by}: no estimate for {context.target.name}: {why}; take another target, or by=flops"
+            f"block-prune: metric={by}: no estimate for {context.target.name}: {why}; take another target, or metric=flops"
         )
     return line

@@ -22,7 +22,7 @@ _LINALG: Any = torch.linalg  # untyped
 
 
 def fit_in_order(
-    program: Program, keeps: Mapping[fx.Node, Tensor], damp: float, options: str, context: Context
+    program: Program, keeps: Mapping[fx.Node, Tensor], percdamp: float, options: str, context: Context
 ) -> dict[fx.Node, Choice]:
     """Each linear's new weight by the inputs that those already changed give it; a linear that images don't reach is left out.
 
@@ -31,7 +31,7 @@ def fit_in_order(
 
     def choose(linear: fx.Node, gram: Tensor) -> Choice:
         weight, keep = affine.weight(program, linear).double(), keeps[linear]
-        fitted = fit(weight, keep, damped(gram, damp))
+        fitted = fit(weight, keep, damped(gram, percdamp))
         return Choice(fitted.float(), keep, share_lost(weight, fitted, gram))
 
     return change_in_order(program, list(keeps), context, options, choose)

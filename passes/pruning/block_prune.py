@@ -10,8 +10,8 @@ After:
 LPViT (Xu et al., arXiv 2407.02068). Tiles are ranked, for each weight a curve says what losing the first k of the ranking
 costs the model (`_tiles.py`), and all weights give up tiles until the next would cost the same everywhere (`_allocation.py`)
 and the budget is met: a share of the model's multiply-accumulates, or of its estimated time or energy on the target.
-With `of=units` what is ranked is hidden units and heads, whose rows and columns are masked in all linears around them:
-`remove-empty` then makes the model smaller. A tile makes no model smaller, unless it empties a unit.
+With `granularity=units` what is ranked is hidden units and heads, whose rows and columns are masked in all linears around them:
+`remove-pruned` then makes the model smaller. A tile makes no model smaller, unless it empties a unit.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.pruning.allocation import Part, allocate
-from vitgraph.passes.pruning.block_cost import By, Kind, Meter, find_meter
+from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, find_meter
 from vitgraph.passes.pruning.block_fit import fit_in_order
 from vitgraph.passes.pruning.prunable import Prunable, parts_of, tiles_of, units_of
 from vitgraph.passes.pruning.tiles import Curve, Score, kept_curves
@@ -43,8 +43,8 @@ _READERS = ("proj", "fc2")
 """What reads units."""
 _RUNS = {
     "tiles": "TensorRT and ONNX Runtime multiply zeros like any other number, and nothing here skips tiles: no backend gets"
-    " faster, but for the hidden units and heads that tiles emptied and remove-empty takes out",
-    "units": "zeros like any other number until remove-empty takes the units out; smaller dense products after that",
+    " faster, but for the hidden units and heads that tiles emptied and remove-pruned takes out",
+    "units": "zeros like any other number until remove-pruned takes the units out; smaller dense products after that",
 }
 """What backends make of it, in words for the report."""
 
@@ -59,26 +59,26 @@ class BlockPrune(Pass):
 
     budget: float = 0.8
     """The share of the dense program's cost, attention and head included, that is left."""
-    by: By = "flops"
+    metric: Metric = "flops"
     kind: Kind = "fp16"
     """In which type the products are estimated, for a budget by latency or energy."""
     batch: int = 1
     """For how many images, for such a budget."""
-    of: Literal["tiles", "units"] = "tiles"
+    granularity: Literal["tiles", "units"] = "tiles"
     rows: int = 32
     cols: int = 32
     multiple: int = 16
     """Of hidden units a multiple of this stays."""
     score: Score = "fisher"
-    even: bool = False
+    uniform: bool = False
     """The same share of every linear, whatever the curves say."""
     power: float = 0.0
     """How much of LPViT's power term is added to the curves; 1 weighs it like the loss."""
-    least: float = 0.05
+    min_keep: float = 0.05
     """Of every linear at least this share stays."""
     refit: bool = False
     """Fit what stays, by least squares, to what the dense linear puts out."""
-    damp: float = 0.1
+    percdamp: float = 0.1
     images: int = 256
     """Of so many images gradients are taken; `refit` looks at all."""
     only: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ class BlockPrune(Pass):
         """What each site that can be pruned costs the model as it loses more: the same curves for every budget."""
         self._check(program, context)
         tiled = [(each.site, each.tiling) for _, each in self._prunable(program) if isinstance(each, Prunable)]
-        options = ("score", "images", "of", "rows", "cols", "only", "skip")
+        options = ("score", "images", "granularity", "rows", "cols", "only", "skip")
         key = f"{self.name} curves {[getattr(self, option) for option in options]}"
         with context.timed("calibration"):
             return kept_curves(program, tiled, self.score, self.images, key, context)
@@ -112,8 +112,8 @@ class BlockPrune(Pass):
                 chosen.append(prunable)
         if not chosen and program.calls(dialect.mask):
             return
-        meter = find_meter(program, context, self.by, self.kind, self.batch)
-        parts = parts_of(chosen, curves, meter, self.power, self.least)
+        meter = find_meter(program, context, self.metric, self.kind, self.batch)
+        parts = parts_of(chosen, curves, meter, self.power, self.min_keep)
         lost = self._allocate(parts, meter, context)
         cuts = [cut for cut in map(_Cut, chosen, curves, parts, lost) if cut.lost and context.take(self.name, cut.path)]
         keeps = {linear: keep for cut in cuts for linear, keep in cut.keeps(program).items()}
@@ -125,24 +125,24 @@ class BlockPrune(Pass):
 
     def objection(self, target: Target | None) -> str | None:
         """Estimates are asked of a target."""
-        if self.by != "flops" and target is None:
-            return f"by={self.by} asks what a target would take: name one with --target, or take by=flops"
+        if self.metric != "flops" and target is None:
+            return f"metric={self.metric} asks what a target would take: name one with --target, or take metric=flops"
         return None
 
     def _check(self, program: Program, context: Context) -> None:
         """Raise `InputError` for what is out of range or absent."""
-        if not 0 < self.budget <= 1 or not 0 <= self.least < 1:
+        if not 0 < self.budget <= 1 or not 0 <= self.min_keep < 1:
             raise InputError(
-                f"block-prune: budget={self.budget} least={self.least}: shares, such as budget=0.8 least=0.05"
+                f"block-prune: budget={self.budget} min_keep={self.min_keep}: shares, such as budget=0.8 min_keep=0.05"
             )
         names = ("rows", "cols", "multiple", "batch", "images")
         small = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) < 1]
-        if small or self.damp <= 0 or self.power < 0:
-            faults = " ".join([*small, f"damp={self.damp} power={self.power}"])
-            raise InputError(f"block-prune: {faults}: sizes are 1 or more, damp is over 0 and power 0 or more")
-        if self.even and self.power:
+        if small or self.percdamp <= 0 or self.power < 0:
+            faults = " ".join([*small, f"percdamp={self.percdamp} power={self.power}"])
+            raise InputError(f"block-prune: {faults}: sizes are 1 or more, percdamp is over 0 and power 0 or more")
+        if self.uniform and self.power:
             raise InputError(
-                "block-prune: even=true looks at no curve that power could be added to; leave one of them out"
+                "block-prune: uniform=true looks at no curve that power could be added to; leave one of them out"
             )
         if self.needs_images and context.calibration is None:
             raise InputError(
@@ -156,7 +156,7 @@ class BlockPrune(Pass):
 
     def _prunable(self, program: Program) -> list[tuple[str, Prunable | str]]:
         """The chosen sites in graph order, each by its path: what can be pruned of it, or why nothing can."""
-        if self.of == "tiles":
+        if self.granularity == "tiles":
             sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
             return [(site.path, tiles_of(site, self.rows, self.cols)) for site in sites]
         sites = select(find_sites(program).linears, self.only, self.skip, _READERS)
@@ -166,18 +166,20 @@ class BlockPrune(Pass):
         """How many each part loses; `InputError` where that is not enough."""
         total = meter.total()
         rest = total - sum(part.cost(0) for part in parts)
-        lost = allocate(parts, self.budget * total - rest, self.even, 0.005 * self.budget * total)
+        lost = allocate(parts, self.budget * total - rest, self.uniform, 0.005 * self.budget * total)
         left = (rest + sum(part.cost(count) for part, count in zip(parts, lost, strict=True))) / total
         if left > self.budget * 1.01:
             raise InputError(
-                f"block-prune: budget={self.budget} by={self.by} is out of reach: {left:.3f} is left when all goes that may"
-                f" of {len(parts)} site(s); take a larger budget, smaller {self.of} or a smaller least, or prune more sites"
+                f"block-prune: budget={self.budget} metric={self.metric} is out of reach: {left:.3f} is left when all goes that may"
+                f" of {len(parts)} site(s); take a larger budget, smaller {self.granularity} or a smaller min_keep, or prune more sites"
             )
         if left < self.budget * 0.99:
             context.refuse(
-                "model", f"{self.of} are too coarse for a budget of {self.budget}; {left:.4f} is what is left"
+                "model", f"{self.granularity} are too coarse for a budget of {self.budget}; {left:.4f} is what is left"
             )
-        context.found.append({"budget": self.by, "asked": self.budget, "left": round(left, 6), "runs": _RUNS[self.of]})
+        context.found.append(
+            {"budget": self.metric, "asked": self.budget, "left": round(left, 6), "runs": _RUNS[self.granularity]}
+        )
         return lost
 
     def _fit(self, program: Program, keeps: dict[fx.Node, Tensor], context: Context) -> dict[fx.Node, Choice]:
@@ -185,7 +187,7 @@ class BlockPrune(Pass):
         if not self.refit:
             return {}
         inside = {node: keeps[node] for node in program.graph.nodes if node in keeps}
-        fitted = fit_in_order(program, inside, self.damp, repr(self), context)
+        fitted = fit_in_order(program, inside, self.percdamp, repr(self), context)
         for linear in inside:
             if linear not in fitted:
                 why = "several values are alive around it, so images cannot run up to it in parts: pruned, but not refitted"

@@ -14,7 +14,7 @@ from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.allocation import Part
 from vitgraph.passes.pruning.block_cost import Meter
-from vitgraph.passes.pruning.prunable_units import NOBODY, Units, find_units
+from vitgraph.passes.pruning.prunable_units import NOBODY, PrunableUnits, find_units
 from vitgraph.passes.pruning.tiles import Curve, Tiling, cut
 from vitgraph.passes.sparsity.mask_insertion import mask_refusal
 
@@ -29,7 +29,7 @@ class Prunable:
     """Tiles, or units, go so many at a time."""
     side: int
     """The shorter side of a tile; 0 of units."""
-    units: Units | None = None
+    units: PrunableUnits | None = None
 
     def keeps(self, program: Program, stays: Tensor) -> dict[fx.Node, Tensor]:
         """Masks, `[out, K]`, for the tiles or units that stay, `[count]`: with a unit's columns go its rows."""

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.channel_flow import MOVES, behind_moves, channels_at, readers_behind_moves
+from vitgraph.analysis.channel_flow import MOVES, before_moves, channels_at, consumers_after_moves
 from vitgraph.ir import dialect
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
-from vitgraph.passes.sparsity.permutation import Channels, find_channels, keeps_channels
+from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, keeps_channels
 
 aten = torch.ops.aten
 
@@ -47,7 +47,7 @@ class Branch:
 
 
 @dataclass(frozen=True)
-class Units:
+class PrunableUnits:
     """The units that `reader` reads: heads where there is an attention, else hidden units."""
 
     count: int
@@ -58,7 +58,7 @@ class Units:
     """Of each linear that writes: whose each row is, `[N]`; `NOBODY` where it is no unit's."""
     branches: tuple[Branch, ...]
     """What is read is their product; there is one but in a gated MLP."""
-    behind: tuple[fx.Node, ...]
+    downstream: tuple[fx.Node, ...]
     """Activations and reshapes between the product of two branches and the reader, in order."""
     attention: fx.Node | None
 
@@ -72,7 +72,7 @@ class Units:
         return torch.zeros(self.count, dtype=torch.bool).index_put_((self.columns[flags],), torch.tensor(True))
 
 
-def find_units(program: Program, reader: fx.Node) -> Units | str:
+def find_units(program: Program, reader: fx.Node) -> PrunableUnits | str:
     """The units that a linear reads; or why they can't leave."""
     channels = find_channels(program, reader)
     if isinstance(channels, str):
@@ -84,37 +84,37 @@ def find_units(program: Program, reader: fx.Node) -> Units | str:
         else:
             every = torch.arange(len(channels.rows))
             branch = Branch(channels.source, channels.rows, between)
-            found = Units(len(every), reader, every, {channels.source: every}, (branch,), (), None)
-    if isinstance(found, Units) and any(_shares_mask(linear) for linear in (reader, *found.writers)):
+            found = PrunableUnits(len(every), reader, every, {channels.source: every}, (branch,), (), None)
+    if isinstance(found, PrunableUnits) and any(_shares_mask(linear) for linear in (reader, *found.writers)):
         return "another linear has the same mask"
     return found
 
 
 def _heads(
-    program: Program, reader: fx.Node, channels: Channels, attention: fx.Node, between: tuple[fx.Node, ...]
-) -> Units | str:
+    program: Program, reader: fx.Node, channels: ChannelGroup, attention: fx.Node, between: tuple[fx.Node, ...]
+) -> PrunableUnits | str:
     """The heads of an attention; v's rows are what they put out, for a mean of equal rows is that row."""
     if any(node.target not in MOVES for node in between):
-        return "an activation stands behind the attention"
+        return "an activation consumes the attention"
     writers = _writers_of_heads(program, attention)
     if isinstance(writers, str):
         return writers
     branch = Branch(channels.source, channels.rows)
-    return Units(attention.meta["type"].shape[1], reader, channels.parts, writers, (branch,), (), attention)
+    return PrunableUnits(attention.meta["type"].shape[1], reader, channels.parts, writers, (branch,), (), attention)
 
 
-def _gated(program: Program, reader: fx.Node) -> Units | str | None:
+def _gated(program: Program, reader: fx.Node) -> PrunableUnits | str | None:
     """The hidden units of a gated MLP; or why they can't leave; None where `reader` reads no product of linears."""
-    behind, product = _steps_back(reader.args[0])
+    downstream, product = _steps_back(reader.args[0])
     if product.target is not aten.mul.Tensor or not all(isinstance(each, fx.Node) for each in product.args):
         return None
     ways = [_steps_back(operand) for operand in product.args]
-    sources = [behind_moves(end) for _, end in ways]
+    sources = [before_moves(end) for _, end in ways]
     if not all(map(affine.has_constant_weight, sources)):
         return None
-    alone = {product, *behind, *(node for between, _ in ways for node in between)}
+    alone = {product, *downstream, *(node for between, _ in ways for node in between)}
     firsts = {between[0] if between else product for between, _ in ways}
-    readers = {user for source in sources for user, _ in readers_behind_moves(source)}
+    readers = {user for source in sources for user, _ in consumers_after_moves(source)}
     if any(len(node.users) > 1 for node in alone) or not readers <= firsts:
         return "what it reads is read elsewhere too"
     count = product.meta["type"].shape[-1]
@@ -126,7 +126,7 @@ def _gated(program: Program, reader: fx.Node) -> Units | str | None:
             return "hidden units share channels, or differ from token to token"
         owners[places[0]] = torch.arange(count)
         branches.append(Branch(source, places[0], between))
-    return Units(count, reader, torch.arange(count), writers, tuple(branches), behind, None)
+    return PrunableUnits(count, reader, torch.arange(count), writers, tuple(branches), downstream, None)
 
 
 def _steps_back(node: Any) -> tuple[tuple[fx.Node, ...], fx.Node]:
@@ -163,10 +163,10 @@ def _writers_of_heads(program: Program, attention: fx.Node) -> dict[fx.Node, Ten
     found = dict[fx.Node, Tensor]()
     for operand in attention.args[:3]:
         assert isinstance(operand, fx.Node)
-        source = behind_moves(operand)
+        source = before_moves(operand)
         if not affine.has_constant_weight(source):
             return "more than a linear and moves stand before the attention"
-        if any(user is not attention for user, _ in readers_behind_moves(source)):
+        if any(user is not attention for user, _ in consumers_after_moves(source)):
             return "what the attention reads is read elsewhere too"
         places = channels_at(program, source, operand)
         if places.dim() != 4 or not torch.equal(places, places[:1, :, :1].expand_as(places)):
@@ -179,13 +179,13 @@ def _writers_of_heads(program: Program, attention: fx.Node) -> dict[fx.Node, Ten
     return found
 
 
-def constants(program: Program, units: Units) -> tuple[Tensor, Tensor]:
+def constants(program: Program, units: PrunableUnits) -> tuple[Tensor, Tensor]:
     """Which columns of the reader read the same whatever comes in, and what that is (0 for others), `[K]` each."""
     zero, values = zip(*(branch.constants(program) for branch in units.branches), strict=True)
     known = torch.stack(zero)
     factors = torch.stack(values).where(known, 1.0)
     fixed = known.all(0) | (known & (factors == 0)).any(0)
-    return fixed, _through(units.behind, factors.prod(0)).where(fixed, 0.0)
+    return fixed, _through(units.downstream, factors.prod(0)).where(fixed, 0.0)
 
 
 def _through(steps: tuple[fx.Node, ...], values: Tensor) -> Tensor:

@@ -35,15 +35,15 @@ from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
-from vitgraph.passes.pruning.prunable_units import Units, constants, find_units
+from vitgraph.passes.pruning.prunable_units import PrunableUnits, constants, find_units
 from vitgraph.passes.pruning.shrink import SUFFIX, let_leave, plan_leaving
 
 
 @dataclass(frozen=True)
-class RemoveEmpty(Pass):
+class RemovePruned(Pass):
     """Remove what masks emptied."""
 
-    name: ClassVar[str] = "remove-empty"
+    name: ClassVar[str] = "remove-pruned"
     effect: ClassVar[Effect] = Effect.REORDERS
 
     multiple: int = 1
@@ -55,7 +55,7 @@ class RemoveEmpty(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Shrink every chosen site that reads empty units. Raises `InputError` for a multiple under 1."""
         if self.multiple < 1:
-            raise InputError(f"remove-empty: multiple={self.multiple}: at least 1, such as 16")
+            raise InputError(f"remove-pruned: multiple={self.multiple}: at least 1, such as 16")
         known = declared(program)
         patterns = {node: known[place] for node, place in linears(program).items() if place in known}
         for site in select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES):
@@ -78,7 +78,7 @@ class RemoveEmpty(Pass):
                 entry = {"removed": site.path, "units": units.kind, "before": units.count, "after": int(stays.sum())}
                 context.found.append({**entry, "parameters": before - _parameters(program, units)})
 
-    def _rounded(self, units: Units, stays: Tensor) -> Tensor:
+    def _rounded(self, units: PrunableUnits, stays: Tensor) -> Tensor:
         """With the first empty ones added where nothing would stay, or no multiple of hidden units."""
         multiple = self.multiple if units.attention is None else 1
         missing = -int(stays.sum()) % multiple if bool(stays.any()) else multiple
@@ -92,7 +92,7 @@ def _reads_nothing_of_some(program: Program, site: LinearSite) -> bool:
     return affine.has_constant_weight(site.node) and not bool((affine.weight(program, site.node) != 0).any(0).all())
 
 
-def _pattern_refusal(units: Units, patterns: Mapping[fx.Node, Packing]) -> str | None:
+def _pattern_refusal(units: PrunableUnits, patterns: Mapping[fx.Node, Packing]) -> str | None:
     """Why an N:M mask that has been put on would not survive, or None: groups run along columns, of V:N:M along rows too."""
     shared = any(patterns[writer].v > 1 for writer in units.writers if writer in patterns)
     if shared or units.reader in patterns:
@@ -100,14 +100,14 @@ def _pattern_refusal(units: Units, patterns: Mapping[fx.Node, Packing]) -> str |
     return None
 
 
-def _empty(program: Program, units: Units) -> tuple[Tensor, Tensor]:
+def _empty(program: Program, units: PrunableUnits) -> tuple[Tensor, Tensor]:
     """Which units nothing is read of, and which always put out the same: bool, `[count]` each."""
     read = (affine.weight(program, units.reader) != 0).any(0)
     fixed, _ = constants(program, units)
     return ~units.of_columns(read), ~units.of_columns(~fixed)
 
 
-def _move_into_bias(program: Program, units: Units, leaving: Tensor) -> None:
+def _move_into_bias(program: Program, units: PrunableUnits, leaving: Tensor) -> None:
     """Add to the reader's bias what it reads of units that always put out the same."""
     if not bool(leaving.any()):
         return
@@ -121,7 +121,7 @@ def _move_into_bias(program: Program, units: Units, leaving: Tensor) -> None:
     reader.args = (*reader.args[:2], program.constant_node(reader, name, added, trainable=True))
 
 
-def _parameters(program: Program, units: Units) -> int:
+def _parameters(program: Program, units: PrunableUnits) -> int:
     """How many numbers the linears around the units hold."""
     around: tuple[fx.Node, ...] = (units.reader, *units.writers)
     weights = sum(program.tensor(str(weight_of(linear).target)).numel() for linear in around)

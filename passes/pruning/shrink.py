@@ -17,7 +17,7 @@ from vitgraph.ir import dialect
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
-from vitgraph.passes.pruning.prunable_units import NOBODY, Units
+from vitgraph.passes.pruning.prunable_units import NOBODY, PrunableUnits
 
 aten = torch.ops.aten
 
@@ -26,9 +26,9 @@ Edit = tuple[fx.Node, int, Any]
 """A node, which of its arguments, and what that becomes."""
 
 
-def plan_leaving(program: Program, units: Units, stays: Tensor) -> list[Edit] | str:
+def plan_leaving(program: Program, units: PrunableUnits, stays: Tensor) -> list[Edit] | str:
     """New sizes for the moves around units of which only those that `stays`, `[count]`, flags are left; or why there are none."""
-    steps = (*(node for branch in units.branches for node in branch.between), *units.behind)
+    steps = (*(node for branch in units.branches for node in branch.between), *units.downstream)
     reshapes = [node for node in steps if node.target is aten.reshape.default]
     try:
         edits: list[Edit] = [(node, 1, _resized(node.args[1], -1, int(stays.sum()))) for node in reshapes]
@@ -46,7 +46,7 @@ class _Entangled(Exception):
 
 
 def _shrunk(program: Program, start: fx.Node, flags: Tensor) -> Iterator[Edit]:
-    """The moves behind `start` that get other sizes where of its value only what `flags` flags stays."""
+    """The moves downstream of `start` that get other sizes where of its value only what `flags` flags stays."""
     whole = flags.expand(start.meta["type"].at(1)).double()
     queue = [(start, user) for user in start.users if user.target in MOVES]
     while queue:
@@ -115,7 +115,7 @@ _EDITS: Mapping[Any, Callable[[fx.Node, Tensor, Tensor], Iterator[Edit]]] = {
 }
 
 
-def let_leave(program: Program, units: Units, stays: Tensor, edits: Sequence[Edit]) -> None:
+def let_leave(program: Program, units: PrunableUnits, stays: Tensor, edits: Sequence[Edit]) -> None:
     """Take all units but those that `stays` flags out of weights, biases, masks and moves."""
     for node, position, value in edits:
         node.update_arg(position, value)

@@ -12,7 +12,7 @@ After:
     y = aten.linear.default(xq, wq, b_centred)                             # b + wq z: the rounded weights, they are what z is taken from
 
 TensorRT refuses zero points other than 0. What reads the pair and is no product with a bias gets z added again. The sums are
-taken in another order, and behind rounding that is no small matter: a value beside the middle of two codes falls to the other.
+taken in another order, and after rounding that is no small matter: a value beside the middle of two codes falls to the other.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
-class FoldShifts(Pass):
+class AbsorbShifts(Pass):
     """Shifts become a subtraction and biases."""
 
-    name: ClassVar[str] = "fold-shifts"
+    name: ClassVar[str] = "absorb-shifts"
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = 10.0
 

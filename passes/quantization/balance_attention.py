@@ -29,13 +29,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.channel_flow import behind_moves, channels_at, moved, readers_behind_moves
+from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves, moved
 from vitgraph.analysis.sites import AttentionSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
-from vitgraph.quantizing.calibration import Channels, observe_channels
+from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
 
 _SMALLEST = 1e-5
 """The least channel maximum that counts: a dead channel has nothing to even out."""
@@ -81,9 +81,9 @@ class _Attention:
     def __init__(self, program: Program, site: AttentionSite) -> None:
         self.program, self.site = program, site
         self.operands: list[Any] = list(site.node.args[:3])
-        self.linears = [behind_moves(operand) for operand in self.operands]
+        self.linears = [before_moves(operand) for operand in self.operands]
         self.rows = [self._rows(position) for position in range(3)]
-        readers = readers_behind_moves(site.node)
+        readers = consumers_after_moves(site.node)
         self.proj, self.merged = readers[0] if len(readers) == 1 else (site.node, site.node)
         alone = affine.has_constant_weight(self.proj) and self.proj.args[0] is self.merged
         self.scores = self.rows[0] is not None and self.rows[1] is not None
@@ -111,12 +111,12 @@ class _Attention:
         if places.dim() != 4 or not torch.equal(places, places[:1, :, :1].expand_as(places)):
             return None
         rows = places[0, :, 0].flatten()
-        others = [value for _, value in readers_behind_moves(linear) if value is not operand]
+        others = [value for _, value in consumers_after_moves(linear) if value is not operand]
         taken = [channels_at(self.program, linear, value).flatten() for value in others]
         shared = any(bool(torch.isin(rows, each).any()) for each in taken)
         return None if shared or int(torch.bincount(rows).max()) > 1 else rows
 
-    def balance(self, seen: Mapping[fx.Node, Channels], alpha: float) -> None:
+    def balance(self, seen: Mapping[fx.Node, ChannelStatistics], alpha: float) -> None:
         """Choose shifts and factors for the rows of q, k and v, and fold them in."""
         moves = dict[fx.Node, list[tuple[Tensor, Tensor, Tensor]]]()
         top = None
@@ -142,7 +142,7 @@ class _Attention:
         assert rows is not None
         moves.setdefault(self.linears[position], []).append((rows, *how))  # type: ignore[arg-type]
 
-    def _reach(self, position: int, seen: Mapping[fx.Node, Channels]) -> tuple[Tensor, Tensor]:
+    def _reach(self, position: int, seen: Mapping[fx.Node, ChannelStatistics]) -> tuple[Tensor, Tensor]:
         """The largest magnitude of each row once it gave up its mean, and that mean: zero where no bias can take it."""
         rows, channels = self.rows[position], seen[self.linears[position]]
         holders = [[], self.linears[1:2], [self.linears[2], self.proj]][position]

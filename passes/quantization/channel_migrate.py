@@ -9,7 +9,7 @@ After:
 
 with r_c = max_c / max(q99, mean(max)) between `least` and `most`, 1 where a channel is always zero (Trio-ViT, arXiv
 2405.03882, §IV-B, and its code). Each filter has a scale of its own, so the weights lose nothing. A constant product that
-stands there already takes the factor in, and so does a convolution in front, at once or behind a ReLU.
+stands there already takes the factor in, and so does a convolution upstream, directly or through a ReLU.
 
 In two things the defaults differ from the paper's, `range=max least=0.1 most=64`. The filters pay nothing for wider
 limits; what lies beyond them stays uneven. And max_c is not the largest value of all images but the mean of what each image reaches:
@@ -145,7 +145,7 @@ def _evened(program: Program, constant: fx.Node, factors: Tensor) -> Tensor:
 
 
 def _producer(source: fx.Node) -> fx.Node | None:
-    """The convolution that can take the factors in: at once or behind a ReLU, and read by nobody else."""
+    """The convolution that can absorb the factors: directly or through a ReLU, and read by nobody else."""
     while source.target in _HOMOGENEOUS and len(source.users) == 1:
         source = source.args[0]  # type: ignore[assignment]
     alone = source.target is aten.conv2d.default and len(source.users) == 1

@@ -8,7 +8,7 @@ While the program is quantized, placed and fitted:
     xq = vitgraph.fake_quantize.default(x, x_scale, None, 'int8', z)       # round(x - z) + z
     y = aten.linear.default(xq, wq, b)
 
-so that past the pairs lies the program as it was, and no bias depends on how a weight is rounded. `fold-shifts` undoes it.
+so that past the pairs lies the program as it was, and no bias depends on how a weight is rounded. `absorb-shifts` undoes it.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ _SMALLEST = 1e-5
 
 
 @dataclass(frozen=True)
-class EvenOutputs(Pass):
-    """One factor for each output channel of proj, fc2 and merge, taken out of the linear and put behind it."""
+class EqualizeOutputs(Pass):
+    """One factor for each output channel of proj, fc2 and merge, divided out of the linear and multiplied into its output."""
 
-    name: ClassVar[str] = "even-outputs"
+    name: ClassVar[str] = "equalize-outputs"
     effect: ClassVar[Effect] = Effect.REORDERS
 
     only: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class EvenOutputs(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Observe the outputs, then rewrite. Raises `InputError` without images."""
         if context.calibration is None:
-            raise InputError("even-outputs: no calibration images; name some with --calibration-data (or `random`)")
+            raise InputError("equalize-outputs: no calibration images; name some with --calibration-data (or `random`)")
         linears = list[fx.Node]()
         for site in select(find_sites(program).linears, self.only, self.skip, BRANCH_ENDS):
             if not affine.has_constant_weight(site.node):

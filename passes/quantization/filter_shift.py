@@ -36,7 +36,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class FilterShift(Pass):
-    """Trio-ViT's filter-wise shifting, for pointwise convolutions behind a depthwise one and its activation."""
+    """Trio-ViT's filter-wise shifting, for pointwise convolutions that consume a depthwise one and its activation."""
 
     name: ClassVar[str] = "filter-shift"
     effect: ClassVar[Effect] = Effect.REORDERS

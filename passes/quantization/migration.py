@@ -16,7 +16,7 @@ from torch import Tensor, fx
 
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.quantizing.calibration import Channels
+from vitgraph.quantizing.calibration import ChannelStatistics
 from vitgraph.quantizing.fisher import gradients
 from vitgraph.quantizing.scales import LEVELS, weight_scales
 
@@ -63,7 +63,7 @@ class Reach:
     largest: Tensor
 
     @staticmethod
-    def of(channels: Channels, centred: bool, spare: bool = False) -> Reach:
+    def of(channels: ChannelStatistics, centred: bool, spare: bool = False) -> Reach:
         """Around the middle of what was seen, or around zero.
 
         With `spare`, more than was seen: what an activation function puts out has a long tail to one side, and what other

@@ -8,7 +8,7 @@ from torch import fx
 
 from vitgraph.analysis.roles import BRANCH_ENDS
 from vitgraph.analysis.sites import AttentionSite, LinearSite
-from vitgraph.ir.navigate import behind_layout
+from vitgraph.ir.navigate import before_layout
 from vitgraph.ir.operator_classes import LAYOUT
 
 
@@ -29,7 +29,7 @@ class Points:
         return readers is not None and all(reader in self.by_node for reader in readers)
 
     def is_consumed_quantized(self, node: fx.Node) -> bool:
-        """Do all readers, behind layout operators, quantize the value?"""
+        """Do all consumers, through layout operators, quantize the value?"""
         readers = [(user, node) for user in node.users]
         while readers:
             user, source = readers.pop()
@@ -44,7 +44,7 @@ class Points:
         self.attentions.append(site)
         for operand in site.node.args[:3]:
             assert isinstance(operand, fx.Node)
-            source = behind_layout(operand)
+            source = before_layout(operand)
             if source in self.by_node:
                 self.points[source] = None
             else:

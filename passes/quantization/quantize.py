@@ -226,7 +226,7 @@ class Quantize(Pass):
     def _quantize_value(
         self, program: Program, point: fx.Node, readers: list[fx.Node] | None, top: float, grid: Format
     ) -> None:
-        """Insert a pair after `point`, for these readers or for all; behind a shift, around it."""
+        """Insert a pair after `point`, for these readers or for all; after a shift, around it."""
         name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
         chosen = readers if readers is not None else list(point.users)
         source, z = take_in(program, point, chosen)

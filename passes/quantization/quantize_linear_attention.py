@@ -2,7 +2,7 @@
 
 Before:
     kv = aten.matmul.default(k_transposed, v_and_ones)        # Kᵀ V, and ΣK in the last column
-    y = aten.matmul.default(q, kv)                            # q, k behind a ReLU
+    y = aten.matmul.default(q, kv)                            # q, k are ReLU outputs
     out = aten.div.Tensor(y[..., :-1], y[..., -1:] + 1e-05)
 
 After:
@@ -149,7 +149,7 @@ def _is_quantized(site: LinearAttention) -> bool:
 
 
 def _is_read_quantized(node: fx.Node) -> bool:
-    """Do all readers, behind layout operators, quantize the value?"""
+    """Do all consumers, through layout operators, quantize the value?"""
     for user in node.users:
         if user.target is dialect.fake_quantize:
             continue

@@ -36,11 +36,11 @@ from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
 from vitgraph.quantizing.calibration import all_units
 from vitgraph.quantizing.fisher import weights_at
-from vitgraph.runtime.activation_store import Units
+from vitgraph.runtime.activation_store import ActivationStore
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.runtime.memory import give_back
+from vitgraph.runtime.memory import trim_memory
 
-_PORTION = 8
+_CHUNK = 8
 """Units that are run at a time; of all images two values are kept, the exact one and that of the quantized model."""
 
 _AT_ONCE = 2
@@ -84,7 +84,7 @@ class Reconstruct(Pass):
     def _fit_all(self, program: Program, segments: list[Segment], context: Context) -> None:
         assert context.calibration is not None
         fisher, teacher = _importance(program, segments, context), in_floating_point(program)
-        give_back(cycles=True)  # the copy without pairs
+        trim_memory(cycles=True)  # the copy without pairs
         checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
         noisy = exact = all_units(program, context.calibration)
         for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
@@ -93,7 +93,7 @@ class Reconstruct(Pass):
                 break
             exact = advance(program, segment, exact, teacher, keep=exact is noisy)
             quantized = as_quantized(segment)
-            parts = (run_segment(program, segment, part, quantized) for part in noisy.portions(_PORTION))
+            parts = (run_segment(program, segment, part, quantized) for part in noisy.chunks(_CHUNK))
             before = _error(parts, exact, importance)
             kept = checkpoint.read(position)
             learned = (
@@ -102,9 +102,9 @@ class Reconstruct(Pass):
             checkpoint.write(position, learned.tensors)
             learned.apply(program, segment)
             program.clean()  # the weights that were fitted are let go of
-            give_back()
+            trim_memory()
             noisy = advance(program, segment, noisy, quantized)
-            after = _error(noisy.portions(_PORTION), exact, importance)
+            after = _error(noisy.chunks(_CHUNK), exact, importance)
             context.found.append(
                 {"segment": _where(segment), "error_before": round(before, 9), "error": round(after, 9)}
             )
@@ -114,7 +114,7 @@ class Reconstruct(Pass):
         self,
         program: Program,
         segment: Segment,
-        values: tuple[Units, Units],
+        values: tuple[ActivationStore, ActivationStore],
         importance: Tensor,
         before: float,
         position: int,
@@ -162,9 +162,9 @@ def _is_weight_pair(program: Program, node: fx.Node) -> bool:
 
 
 @torch.no_grad()
-def _error(parts: Iterable[Tensor], exact: Units, importance: Tensor) -> float:
-    """The mean weighted squared error of values that come in portions."""
-    pairs = zip(parts, exact.portions(_PORTION), strict=True)
+def _error(parts: Iterable[Tensor], exact: ActivationStore, importance: Tensor) -> float:
+    """The mean weighted squared error of values that come in chunks."""
+    pairs = zip(parts, exact.chunks(_CHUNK), strict=True)
     total = sum(float((importance * (value - wanted).square()).sum()) for value, wanted in pairs)
     return total / (len(exact) * prod(exact.shape))
 

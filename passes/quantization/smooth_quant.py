@@ -26,18 +26,18 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.channel_flow import behind_moves, channels_at, readers_behind_moves
+from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
-from vitgraph.ir.navigate import behind_layout, path_of
+from vitgraph.ir.navigate import before_layout, path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.quantization.migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
-from vitgraph.quantizing.calibration import Channels, observe_channels
+from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
 
 aten = torch.ops.aten
 
@@ -45,10 +45,10 @@ _SUFFIX = "smoothed"
 
 
 @dataclass(frozen=True)
-class Smooth(Pass):
+class SmoothQuant(Pass):
     """SmoothQuant's migration for linears that share a value with nobody else."""
 
-    name: ClassVar[str] = "smooth"
+    name: ClassVar[str] = "smooth-quant"
     effect: ClassVar[Effect] = Effect.REORDERS
 
     alpha: float | Literal["auto"] = "auto"
@@ -61,9 +61,9 @@ class Smooth(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Observe the channels, then rewrite. Raises `InputError` for alpha outside 0…1 or without images."""
         if self.alpha != "auto" and not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"smooth: alpha={self.alpha}: it is a share, from 0 to 1, or auto")
+            raise InputError(f"smooth-quant: alpha={self.alpha}: it is a share, from 0 to 1, or auto")
         if context.calibration is None:
-            raise InputError("smooth: no calibration images; name some with --calibration-data (or `random`)")
+            raise InputError("smooth-quant: no calibration images; name some with --calibration-data (or `random`)")
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         groups = _group(program, [site for site in chosen if self._takes(site, context)], context)
         with context.timed("calibration"):
@@ -81,11 +81,11 @@ class Smooth(Pass):
 
     def _takes(self, site: LinearSite, context: Context) -> bool:
         source: Any = site.node.args[0]
-        if behind_layout(source).target is dialect.attention and not self.only:
+        if before_layout(source).target is dialect.attention and not self.only:
             return False  # balance-attention's part
         if site.is_conv:
             context.refuse(site.path, "its channels are not in the last dimension")
-        elif behind_layout(source).target is dialect.attention:
+        elif before_layout(source).target is dialect.attention:
             context.refuse(site.path, "its input is an attention's output, which balance-attention evens out")
         elif not affine.has_constant_weight(site.node):
             context.refuse(site.path, "its weight or bias is computed")
@@ -98,7 +98,7 @@ class Smooth(Pass):
         program: Program,
         value: fx.Node,
         linears: Sequence[fx.Node],
-        channels: Channels,
+        channels: ChannelStatistics,
         rows: Mapping[fx.Node, Rows],
     ) -> None:
         norm = _is_affine_norm(value)
@@ -133,11 +133,11 @@ class Smooth(Pass):
 
 
 def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> dict[fx.Node, list[fx.Node]]:
-    """Values, and the linears that read each: a layer norm behind moves, or else what the linears read themselves."""
+    """Values, and the linears that read each: a layer norm upstream of moves, or else what the linears read themselves."""
     groups, chosen = dict[fx.Node, list[fx.Node]](), {site.node for site in sites}
     for site in sites:
         source: Any = site.node.args[0]
-        norm = behind_moves(source)
+        norm = before_moves(source)
         if _is_affine_norm(norm) and _is_read_by(program, norm, chosen):
             groups.setdefault(norm, []).append(site.node)
         elif all(user in chosen and user.args[0] is source for user in source.users):
@@ -155,7 +155,7 @@ def _is_affine_norm(node: fx.Node) -> bool:
 def _is_read_by(program: Program, norm: fx.Node, linears: set[fx.Node]) -> bool:
     """Do only these linears read the norm, each with every channel in its place?"""
     numbers = torch.arange(norm.meta["type"].shape[-1])
-    for reader, value in readers_behind_moves(norm):
+    for reader, value in consumers_after_moves(norm):
         if reader not in linears or reader.args[0] is not value:
             return False
         places = channels_at(program, norm, value)

@@ -11,7 +11,7 @@ After:
     y = aten.linear.default(a, w2_split, b2)                  # its column 17 times, each a 17th: [N, H + 16]
 
 Outlier channel splitting (Zhao et al., arXiv 1901.09504) on the input side: each copy carries a 17th of the product, so that
-`smooth` can take a 17th of the range away without making the column's weights 17 times larger. Sixteen channels more
+`smooth-quant` can take a 17th of the range away without making the column's weights 17 times larger. Sixteen channels more
 (kernels want multiples of 16) are given out one by one, each to the channel with the largest range per copy; a site is
 split only where one channel stands out.
 """
@@ -39,7 +39,7 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class SplitOutliers(Pass):
-    """Copies of hidden channels that stand out, behind an activation, where fc1 and fc2 can be widened."""
+    """Copies of hidden channels that stand out, after an activation, where fc1 and fc2 can be widened."""
 
     name: ClassVar[str] = "split-outliers"
     effect: ClassVar[Effect] = Effect.REORDERS

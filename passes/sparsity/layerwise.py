@@ -23,7 +23,7 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.quantizing.calibration import all_units
 from vitgraph.runtime.checkpoint import Checkpoint
 
-PORTION = 8
+CHUNK = 8
 """Images that run together."""
 
 
@@ -91,14 +91,14 @@ class _Stream:
         self.program, self.images = program, len(images)
         self.units = all_units(program, images)
         self.per_unit = self.units.shape[0]
-        self.portion = max(1, PORTION // self.per_unit)
+        self.chunk = max(1, CHUNK // self.per_unit)
 
     def gram(self, segment: Segment, source: fx.Node, chosen: dict[fx.Node, Choice]) -> Tensor:
         """Σ x xᵀ of the rows of `source`, `[K, K]`, over the images; not over those that fill a batch up."""
         nodes = segment.nodes[: segment.nodes.index(source) + 1] if source in segment.nodes else ()
         part, total = Segment(segment.start, source, nodes), None
         left = self.images
-        for units in self.units.portions(self.portion):
+        for units in self.units.chunks(self.chunk):
             with torch.no_grad():
                 x = run_segment(self.program, part, units, _overrides(part, chosen))
             rows = x.reshape(x.shape[0] * self.per_unit, -1, x.shape[-1])[:left].float()
@@ -110,7 +110,7 @@ class _Stream:
 
     def advance(self, segment: Segment, chosen: dict[fx.Node, Choice]) -> None:
         """On to the segment's end."""
-        self.units = advance(self.program, segment, self.units, _overrides(segment, chosen), self.portion)
+        self.units = advance(self.program, segment, self.units, _overrides(segment, chosen), self.chunk)
 
 
 def _overrides(segment: Segment, chosen: dict[fx.Node, Choice]) -> dict[fx.Node, Callable[..., Any]]:

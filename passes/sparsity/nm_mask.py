@@ -49,14 +49,14 @@ class NmMask(Pass):
 
     n: int = 2
     m: int = 4
-    together: int = 1
+    group_size: int = 1
     """So many neighbours count as one of the m: 2 is 4:8 in pairs, which sparse INT4 products read."""
     v: int = 1
     """So many rows keep weights in the same four columns of each m (V:N:M): `v=64 n=2 m=8` is 2:4 on half of the columns."""
     score: Literal["magnitude", "wanda", "sparsegpt", "cap"] = "magnitude"
     refit: bool = False
     """Fit what is kept, by least squares, to what the dense linear puts out."""
-    damp: float = 0.1
+    percdamp: float = 0.1
     """Share of the mean diagonal that is added to second moments: how far kept weights are held to what they were."""
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
@@ -88,21 +88,21 @@ class NmMask(Pass):
 
     @property
     def _pattern(self) -> Packing:
-        return Packing(self.n, self.m, self.together, self.v)
+        return Packing(self.n, self.m, self.group_size, self.v)
 
     def _check(self, context: Context) -> None:
-        if not 0 < self.n < self.m or self.together < 1:
+        if not 0 < self.n < self.m or self.group_size < 1:
             raise InputError(
-                f"nm-mask: n={self.n} m={self.m} together={self.together}: a pattern keeps n of m weights, with 0 < n < m"
-                " and together at least 1; write n=2 m=4"
+                f"nm-mask: n={self.n} m={self.m} group_size={self.group_size}: a pattern keeps n of m weights, with 0 < n < m"
+                " and group_size at least 1; write n=2 m=4"
             )
         if self.v < 1 or (self.v > 1 and not self.n < GATHERED < self.m):
             raise InputError(
                 f"nm-mask: v={self.v} n={self.n} m={self.m}: v rows share four columns of each m, of which n stay: with v"
                 " over 1, n is under 4 and m over 4; write v=64 n=2 m=8"
             )
-        if self.damp <= 0:
-            raise InputError(f"nm-mask: damp={self.damp}: a share over 0, such as 0.1")
+        if self.percdamp <= 0:
+            raise InputError(f"nm-mask: percdamp={self.percdamp}: a share over 0, such as 0.1")
         if self.needs_images and context.calibration is None:
             raise InputError(
                 "nm-mask: no calibration images, and only score=magnitude without refit does without;"
@@ -138,7 +138,7 @@ class NmMask(Pass):
                 context.found.append({**self._entry(program, site), "weights_lost": round(float(lost), 6)})
             return
         with context.timed("calibration"):
-            choose = chooser(program, sites, self._pattern, self.score, self.refit, self.damp, context)
+            choose = chooser(program, sites, self._pattern, self.score, self.refit, self.percdamp, context)
             chosen = change_in_order(program, [site.node for site in sites], context, repr(self), choose)
         for site in sites:
             choice = chosen.get(site.node)
@@ -153,5 +153,5 @@ class NmMask(Pass):
         """What the ledger says of a mask: all that `vitgraph.ir.mask_patterns` needs to hold the weight to it."""
         path, place = linears(program)[site.node]
         rest = {"place": place} if place else {}
-        rest |= {name: each for name, each in (("together", self.together), ("v", self.v)) if each > 1}
+        rest |= {name: each for name, each in (("group_size", self.group_size), ("v", self.v)) if each > 1}
         return {"masked": path, "n": self.n, "m": self.m, **rest}

@@ -24,15 +24,15 @@ def chooser(
     pattern: Packing,
     score: str,
     fitted: bool,
-    damp: float,
+    percdamp: float,
     context: Context,
 ) -> Choose:
     """The function that chooses for each linear, by `score`; the `fitted` least squares of what it chose."""
-    by_loss = _by_loss(program, sites, pattern, damp, context) if score == "cap" else {}
+    by_loss = _by_loss(program, sites, pattern, percdamp, context) if score == "cap" else {}
 
     def choose(linear: fx.Node, gram: Tensor) -> Choice:
         weight = program.tensor(str(weight_of(linear).target)).detach().double()
-        hessian = damped(gram, damp)
+        hessian = damped(gram, percdamp)
         if score == "sparsegpt":
             values, keep = (each[0] for each in sweep(weight[None], hessian[None], pattern))
         elif score == "cap":
@@ -49,11 +49,11 @@ def chooser(
 
 
 def _by_loss(
-    program: Program, sites: Sequence[LinearSite], pattern: Packing, damp: float, context: Context
+    program: Program, sites: Sequence[LinearSite], pattern: Packing, percdamp: float, context: Context
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """New weights and which stay, by the Fisher information of the dense model's loss: a sweep in every block."""
     assert context.calibration is not None
-    checkpoint = Checkpoint.of(context.scratch, program, f"cap {pattern} {damp}", context.calibration)
+    checkpoint = Checkpoint.of(context.scratch, program, f"cap {pattern} {percdamp}", context.calibration)
     numbers = {node: number for number, node in enumerate(program.calls())}
     found = dict[fx.Node, tuple[Tensor, Tensor]]()
     for site in sites:
@@ -63,15 +63,15 @@ def _by_loss(
     missing = [site for site in sites if site.node not in found]
     for site, blocks in weight_fisher(program, missing, pattern.width, context.calibration, context.progress):
         weight = program.tensor(str(weight_of(site.node).target)).detach()
-        values, keep = found[site.node] = _sweep_blocks(weight, blocks, pattern, damp)
+        values, keep = found[site.node] = _sweep_blocks(weight, blocks, pattern, percdamp)
         checkpoint.write(numbers[site.node], {"values": values, "keep": keep})
     return found
 
 
-def _sweep_blocks(weight: Tensor, blocks: Tensor, pattern: Packing, damp: float) -> tuple[Tensor, Tensor]:
+def _sweep_blocks(weight: Tensor, blocks: Tensor, pattern: Packing, percdamp: float) -> tuple[Tensor, Tensor]:
     """New weights and which stay `[out, K]`, for `blocks` `[out, K / width, width, width]`; rows of one block come together."""
     by_block = weight.reshape(len(weight), -1, blocks.shape[-1]).transpose(0, 1)
-    hessian = damped(blocks.transpose(0, 1).flatten(0, 1).double(), damp)
+    hessian = damped(blocks.transpose(0, 1).flatten(0, 1).double(), percdamp)
     swept = sweep(by_block.flatten(0, 1).unsqueeze(1), hessian, pattern)
     values, keep = (each.view(by_block.shape).transpose(0, 1).reshape(weight.shape) for each in swept)
     return values.float(), keep

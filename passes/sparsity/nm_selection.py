@@ -22,15 +22,15 @@ _ROOM = 1 << 24
 def nm_keep(scores: Tensor, pattern: Packing) -> Tensor:
     """Which weights stay: bool, the shape of `scores` `[out, in, …]`; of equal scores (none negative) the first stays.
 
-    Along dimension 1 exactly `n` of each `m` units stay, a unit being `together` neighbours, which count by their sum; with
+    Along dimension 1 exactly `n` of each `m` units stay, a unit being `group_size` neighbours, which count by their sum; with
     `v` rows to a tile, `n` of the four columns of the m whose sums over these rows are largest (V:N:M, arXiv 2410.16135).
     """
     moved = scores.movedim(1, -1)
-    units = moved.reshape(len(moved), -1, pattern.m, pattern.together).sum(-1)
+    units = moved.reshape(len(moved), -1, pattern.m, pattern.group_size).sum(-1)
     if pattern.v > 1:
         columns = units.reshape(-1, pattern.v, *units.shape[1:]).sum(1)
         units = units.masked_fill(~_largest(columns, GATHERED).repeat_interleave(pattern.v, 0), -1.0)
-    keep = _largest(units, pattern.n).repeat_interleave(pattern.together, -1)
+    keep = _largest(units, pattern.n).repeat_interleave(pattern.group_size, -1)
     return keep.reshape(moved.shape).movedim(-1, 1).contiguous()
 
 
@@ -75,9 +75,9 @@ def refit(keep: Tensor, gram: Tensor, target: Tensor) -> Tensor:
     """
     rows, count = keep.shape[0], int(keep[0].sum())
     where = keep.nonzero()[:, 1].reshape(rows, count)
-    fitted, portion = torch.zeros(keep.shape, dtype=torch.float64), max(1, _ROOM // count**2)
-    for some in range(0, rows, portion):
-        part = slice(some, some + portion)
+    fitted, chunk = torch.zeros(keep.shape, dtype=torch.float64), max(1, _ROOM // count**2)
+    for some in range(0, rows, chunk):
+        part = slice(some, some + chunk)
         at = where[part]
         factor = _cholesky(gram[at.unsqueeze(2), at.unsqueeze(1)])
         solved = torch.cholesky_solve(target[part].gather(1, at).unsqueeze(2), factor).squeeze(2)

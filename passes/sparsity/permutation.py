@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.channel_flow import behind_moves, channels_at, moved, readers_behind_moves
+from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves, moved
 from vitgraph.ir import dialect
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
@@ -21,7 +21,7 @@ _ROOM = 1 << 25
 
 
 @dataclass(frozen=True)
-class Channels:
+class ChannelGroup:
     """What a linear's K inputs are: rows of the linear `source`."""
 
     source: fx.Node
@@ -36,7 +36,7 @@ class Channels:
         return torch.equal(order.sort().values, every) and torch.equal(self.parts[order], self.parts)
 
 
-def find_channels(program: Program, reader: fx.Node) -> Channels | str:
+def find_channels(program: Program, reader: fx.Node) -> ChannelGroup | str:
     """The channels that `reader`, a linear, reads; or why they can't change places."""
     node: Any = reader.args[0]
     if not affine.has_constant_weight(reader):
@@ -45,7 +45,7 @@ def find_channels(program: Program, reader: fx.Node) -> Channels | str:
         if len(node.users) > 1:
             return "what it reads is read elsewhere too"
         node = node.args[0]
-    attention = behind_moves(node)
+    attention = before_moves(node)
     if attention.target is dialect.attention:
         return _through_attention(program, attention, reader)
     if not affine.has_constant_weight(node):
@@ -53,7 +53,7 @@ def find_channels(program: Program, reader: fx.Node) -> Channels | str:
     if len(node.users) > 1:
         return "what it reads is read elsewhere too"
     count = node.meta["type"].shape[-1]
-    return Channels(node, torch.arange(count), torch.zeros(count, dtype=torch.long))
+    return ChannelGroup(node, torch.arange(count), torch.zeros(count, dtype=torch.long))
 
 
 def keeps_channels(node: fx.Node) -> bool:
@@ -64,12 +64,12 @@ def keeps_channels(node: fx.Node) -> bool:
     return isinstance(source, fx.Node) and source.meta["type"].shape[-1] == node.meta["type"].shape[-1]
 
 
-def _through_attention(program: Program, attention: fx.Node, reader: fx.Node) -> Channels | str:
+def _through_attention(program: Program, attention: fx.Node, reader: fx.Node) -> ChannelGroup | str:
     """A head's output is a mean of v's rows, channel by channel: v's channels come out where they went in."""
     operand = attention.args[2]
     assert isinstance(operand, fx.Node)
-    source = behind_moves(operand)
-    if [each for each, _ in readers_behind_moves(attention)] != [reader]:
+    source = before_moves(operand)
+    if [each for each, _ in consumers_after_moves(attention)] != [reader]:
         return "what it reads is read elsewhere too"
     if not affine.has_constant_weight(source):
         return "the attention's v is no plain output of a linear"
@@ -77,13 +77,13 @@ def _through_attention(program: Program, attention: fx.Node, reader: fx.Node) ->
     if places.dim() != 4 or not torch.equal(places, places[:1, :, :1].expand_as(places)):
         return "the channels of v differ from token to token"
     rows = places[0, :, 0]
-    others = [channels_at(program, source, value) for _, value in readers_behind_moves(source) if value is not operand]
+    others = [channels_at(program, source, value) for _, value in consumers_after_moves(source) if value is not operand]
     if int(torch.bincount(rows.flatten()).max()) > 1 or any(bool(torch.isin(rows, each).any()) for each in others):
         return "heads share the channels of v, or something else reads them"
     shape = attention.meta["type"].at(1)
     numbers = torch.arange(rows.numel(), dtype=torch.float64).reshape(1, shape[1], 1, shape[3])
     here = moved(program, attention, numbers.expand(shape), reader.args[0]).flatten(0, -2)[0].long()  # type: ignore[arg-type]
-    return Channels(source, rows.flatten()[here], here // shape[3])
+    return ChannelGroup(source, rows.flatten()[here], here // shape[3])
 
 
 def kept_share(saliency: Tensor, n: int, m: int) -> float:
@@ -114,10 +114,8 @@ def _exchanges(saliency: Tensor, order: Tensor, n: int, parts: Tensor) -> list[t
     fixed = saliency[:, order[:, 1:]].sort(dim=-1, descending=True).values  # [out, groups, m - 1]
     sure, last = fixed[..., : n - 1].sum((0, 2)), fixed[..., n - 1].T.contiguous()
     opened = saliency[:, order[:, 0]].T.contiguous()  # [groups, out]
-    portion = max(1, _ROOM // opened.numel())
-    kept = torch.cat(
-        [torch.maximum(last[at : at + portion, None], opened).sum(-1) for at in range(0, len(last), portion)]
-    )
+    chunk = max(1, _ROOM // opened.numel())
+    kept = torch.cat([torch.maximum(last[at : at + chunk, None], opened).sum(-1) for at in range(0, len(last), chunk)])
     kept = kept + sure.unsqueeze(1)
     own = kept.diagonal()
     gain = (kept + kept.T - own.unsqueeze(0) - own.unsqueeze(1)).triu(1)

@@ -32,7 +32,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.sparsity.mask_insertion import is_masked
-from vitgraph.passes.sparsity.permutation import Channels, find_channels, find_order, kept_share
+from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, find_order, kept_share
 from vitgraph.quantizing.calibration import Point, runs
 from vitgraph.runtime.checkpoint import Checkpoint
 
@@ -72,7 +72,7 @@ class PermuteChannels(Pass):
                 "permute-channels: no calibration images, and only score=magnitude does without;"
                 " name some with --calibration-data (or `random`)"
             )
-        found = dict[LinearSite, Channels]()
+        found = dict[LinearSite, ChannelGroup]()
         for site in select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES):
             channels = self._channels(program, site)
             if isinstance(channels, str):
@@ -91,7 +91,7 @@ class PermuteChannels(Pass):
             context.found.append({"permuted": site.path, "kept_before": before, "kept": after})
         context.progress("permutation", len(found), len(found))
 
-    def _channels(self, program: Program, site: LinearSite) -> Channels | str:
+    def _channels(self, program: Program, site: LinearSite) -> ChannelGroup | str:
         """The channels that a site reads, or why they stay as they are."""
         if site.is_conv:
             return "it is a convolution"
@@ -105,7 +105,7 @@ class PermuteChannels(Pass):
         return channels
 
     def _order(
-        self, program: Program, site: LinearSite, channels: Channels, norms: Mapping[fx.Node, Tensor]
+        self, program: Program, site: LinearSite, channels: ChannelGroup, norms: Mapping[fx.Node, Tensor]
     ) -> dict[str, Tensor]:
         """The `order` of a site's channels, and which share is `kept` before and after."""
         saliency = affine.weight(program, site.node).abs() * norms.get(site.node, torch.ones(()))
@@ -126,7 +126,7 @@ class PermuteChannels(Pass):
         return {site.node: total.sqrt().float() for site, total in zip(sites, totals, strict=True)}
 
 
-def permute(program: Program, reader: fx.Node, channels: Channels, order: Tensor) -> None:
+def permute(program: Program, reader: fx.Node, channels: ChannelGroup, order: Tensor) -> None:
     """Let input j of `reader` be what input `order[j]` was. Raises `PassError` for an order that `channels` does not allow."""
     if not channels.holds(order):
         raise PassError(f"permute-channels: {reader.name}: an order that leaves a head, or that is no permutation")

@@ -34,11 +34,11 @@ def weight_fisher(
     progress: Callable[[str, int, int], None],
 ) -> Iterator[tuple[LinearSite, Tensor]]:
     """Each site with its blocks `[out, K / width, width, width]`, float32; as many runs over the images as room asks for."""
-    for some in _portions(sites, group):
+    for some in _chunks(sites, group):
         yield from zip(some, _run(program, some, group, images, progress), strict=True)
 
 
-def _portions(sites: Sequence[LinearSite], group: int) -> Iterator[list[LinearSite]]:
+def _chunks(sites: Sequence[LinearSite], group: int) -> Iterator[list[LinearSite]]:
     some, held = list[LinearSite](), 0
     for site in sites:
         numbers = site.n * site.k * block_width(site.k, group)

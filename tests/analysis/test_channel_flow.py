@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitgraph.analysis.channel_flow import behind_moves, channels_at, readers_behind_moves
+from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves
 from vitgraph.ir.parser import parse
 
 SPLIT = """
@@ -28,14 +28,14 @@ def test_the_channels_of_a_head(heads: int, dim: int) -> None:
     assert found.shape == (1, heads, 5, dim)
     expected = width + torch.arange(width).reshape(1, heads, 1, dim).expand(1, heads, 5, dim)
     assert torch.equal(found, expected)
-    assert behind_moves(k) is qkv
+    assert before_moves(k) is qkv
 
 
-def test_readers_are_found_behind_moves_and_no_further() -> None:
+def test_readers_are_found_after_moves_and_no_further() -> None:
     program = parse(SPLIT.format(heads=2, dim=3, width=6, triple=18))
     qkv, *_, k, relu = program.calls()
-    assert readers_behind_moves(qkv) == [(relu, k)]
-    assert behind_moves(relu) is relu
+    assert consumers_after_moves(qkv) == [(relu, k)]
+    assert before_moves(relu) is relu
 
 
 def test_padding_is_no_move() -> None:
@@ -47,4 +47,4 @@ y: f32[N, 5, 4] = aten.linear.default(x, w, None)
 p: f32[N, 6, 4] = aten.pad.default(y, [0, 0, 0, 1], "constant", 0)
 return_(p)
 """)
-    assert behind_moves(program.calls()[-1]) is program.calls()[-1]
+    assert before_moves(program.calls()[-1]) is program.calls()[-1]

@@ -8,7 +8,7 @@ import torch
 from vitgraph.analysis.segments import advance, find_segments
 from vitgraph.ir import dialect
 from vitgraph.ir.parser import parse
-from vitgraph.runtime.activation_store import ROOM, Units
+from vitgraph.runtime.activation_store import ROOM, ActivationStore
 
 aten = torch.ops.aten
 
@@ -34,8 +34,8 @@ def first_of(value: torch.Tensor, *_: Any) -> torch.Tensor:
     return value
 
 
-def whole_of(units: Units) -> torch.Tensor:
-    return torch.cat(list(units.portions(4)))
+def whole_of(units: ActivationStore) -> torch.Tensor:
+    return torch.cat(list(units.chunks(4)))
 
 
 @pytest.mark.parametrize("room", [ROOM, 0])
@@ -46,9 +46,9 @@ def test_parts_in_a_row_give_the_whole(n: str, room: int) -> None:
     assert [(s.start.name, s.end.name) for s in segments] == [("x", "add_tensor"), ("add_tensor", "add_tensor_1")]
     unit = 1 if n == "N" else int(n)
     value = torch.randn(6, 5, 8)
-    units = Units.of(value.reshape(-1, unit, 5, 8), room)
+    units = ActivationStore.of(value.reshape(-1, unit, 5, 8), room)
     for segment in segments:
-        units = advance(program, segment, units, {}, portion=2, keep=True)
+        units = advance(program, segment, units, {}, chunk=2, keep=True)
     whole = torch.cat([program.run(value[at : at + unit]) for at in range(0, 6, unit)])
     torch.testing.assert_close(whole_of(units).mean(2).reshape(whole.shape), whole)
 
@@ -63,10 +63,10 @@ def test_no_cut_falls_inside_a_branch() -> None:
 def test_advancing_takes_the_memory_of_what_it_leaves() -> None:
     """The residual stream of many images is held once; a value of another shape gets memory of its own."""
     program = parse(TWO_BRANCHES.format(n="N"))
-    units = Units.of(torch.randn(6, 1, 5, 8))
+    units = ActivationStore.of(torch.randn(6, 1, 5, 8))
     (first, *_) = find_segments(program, is_linear)
-    wanted = advance(program, first, units, {}, portion=2, keep=True)
-    result = advance(program, first, units, {}, portion=4)
+    wanted = advance(program, first, units, {}, chunk=2, keep=True)
+    result = advance(program, first, units, {}, chunk=4)
     assert result is units
     torch.testing.assert_close(whole_of(result), whole_of(wanted))
 
@@ -84,7 +84,7 @@ r1: f32[N, 5, 8] = aten.add.Tensor(x, z1)
     (segment, *_) = find_segments(program, is_linear)
     assert any(node.target is aten.sym_size.int for node in segment.nodes)
     wanted = units + torch.nn.functional.linear(units, program.tensor("a.weight"))
-    torch.testing.assert_close(whole_of(advance(program, segment, Units.of(units), {}, keep=True)), wanted)
+    torch.testing.assert_close(whole_of(advance(program, segment, ActivationStore.of(units), {}, keep=True)), wanted)
 
 
 def test_an_override_takes_a_nodes_place() -> None:
@@ -92,7 +92,7 @@ def test_an_override_takes_a_nodes_place() -> None:
     first = find_segments(program, is_linear)[0]
     x = torch.randn(2, 1, 5, 8)
     linear = next(node for node in first.nodes if is_linear(node))
-    found = advance(program, first, Units.of(x), {linear: first_of}, keep=True)
+    found = advance(program, first, ActivationStore.of(x), {linear: first_of}, keep=True)
     torch.testing.assert_close(whole_of(found), 2 * x)
 
 

@@ -160,7 +160,7 @@ def test_temporary_files_go_when_the_runner_closes(monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_runner_names_the_model_in_its_complaint() -> None:
+def test_runner_names_the_model_in_its_violation() -> None:
     place = SimpleNamespace(name="x", shape=[2, 3], type="tensor(float)")
     session = SimpleNamespace(get_inputs=lambda: [place], get_outputs=lambda: [place])
     with pytest.raises(InputError, match="tiny: takes"):

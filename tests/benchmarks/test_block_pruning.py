@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
-METHODS = ["magnitude, even", "fisher", "units, refitted"]
+METHODS = ["magnitude, uniform", "fisher", "units, refitted"]
 
 
 def answer(*words: str | Path, **environment: str) -> Any:

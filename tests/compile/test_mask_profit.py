@@ -1,4 +1,4 @@
-"""Masks that pay: by the cost model, by evidence, and taken back by the pipeline that made them."""
+"""Masks that pay: by the cost model, by measured, and taken back by the pipeline that made them."""
 
 import json
 from pathlib import Path
@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from vitgraph.backends.tensorrt.measured_kernels import read_evidence
-from vitgraph.compile.mask_profit import Evidence, Paying, Verdict, judge_masks, without_masks
+from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
+from vitgraph.compile.mask_profit import MaskProfit, MaskVerdict, MeasuredLayers, judge_masks, without_masks
 from vitgraph.compile.report import AccuracyPart
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture
@@ -31,10 +31,10 @@ class TwoLayers(nn.Module):
         return result
 
 
-def judged(target: str, batch: int, evidence: Evidence | None = None) -> dict[str, Verdict]:
+def judged(target: str, batch: int, measured: MeasuredLayers | None = None) -> dict[str, MaskVerdict]:
     torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
     program = pipeline(STEPS).run(capture(TwoLayers(), torch.randn(1, 196, 64)), Context())
-    return {verdict.site: verdict for verdict in judge_masks(program, get_target(target), batch, evidence)}
+    return {verdict.site: verdict for verdict in judge_masks(program, get_target(target), batch, measured)}
 
 
 def test_a_mask_pays_where_its_product_is_large() -> None:
@@ -91,10 +91,10 @@ def test_what_was_regained_needs_both_accuracies() -> None:
     def accuracy(top1: float | None) -> AccuracyPart:
         return AccuracyPart(images=1, top1_reference=1.0, top1=top1, agreement=1.0, measured_on="m", data_sha256="")
 
-    verdict = Verdict("a", "2:4", None, 1.0, 2.0, False, "slower")
-    found = Paying([verdict], accuracy(50.0), None).against(accuracy(60.5))
-    assert (found["taken_back"], found["top1_all_masks"], found["top1_regained"]) == (1, 50.0, 10.5)
-    assert Paying([verdict], None, "no images").against(accuracy(60.5))["top1_regained"] is None
+    verdict = MaskVerdict("a", "2:4", None, 1.0, 2.0, False, "slower")
+    found = MaskProfit([verdict], accuracy(50.0), None).against(accuracy(60.5))
+    assert (found["dropped"], found["top1_all_masks"], found["top1_regained"]) == (1, 50.0, 10.5)
+    assert MaskProfit([verdict], None, "no images").against(accuracy(60.5))["top1_regained"] is None
 
 
 def test_reads_what_trtexec_wrote(tmp_path: Path) -> None:
@@ -104,13 +104,13 @@ def test_reads_what_trtexec_wrote(tmp_path: Path) -> None:
 
     file = tmp_path / "layers.json"
     file.write_text(json.dumps({"Layers": [layer("a", "sm80_xmma_gemm_f16f16"), layer("b", "x_sptensor16x8x64")]}))
-    assert read_evidence(file) == {"a": None, "b": "x_sptensor16x8x64"}
+    assert read_measured_layers(file) == {"a": None, "b": "x_sptensor16x8x64"}
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"Layers": ["a"]}', '{"Layers": 3}', '{"layers": []}'])
 def test_refuses_what_holds_no_layers(tmp_path: Path, text: str) -> None:
     (tmp_path / "layers.json").write_text(text)
     with pytest.raises(InputError, match=r"layers\.json: (no engine's layers|none of its layers)"):
-        read_evidence(tmp_path / "layers.json")
+        read_measured_layers(tmp_path / "layers.json")
     with pytest.raises(InputError, match="nowhere"):
-        read_evidence(tmp_path / "nowhere")
+        read_measured_layers(tmp_path / "nowhere")

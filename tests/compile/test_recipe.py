@@ -34,38 +34,38 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
     [
         ("fp16", "assign-precision,materialize,legalize"),
         ("bf16", "assign-precision{to=bf16},materialize,legalize"),
-        ("int8", "balance-attention,smooth,quantize,fold-shifts,assign-precision,materialize,legalize"),
+        ("int8", "balance-attention,smooth-quant,quantize,absorb-shifts,assign-precision,materialize,legalize"),
         ("fp8", "quantize{weight_format=fp8 activation_format=fp8},assign-precision,materialize,legalize"),
         (
             "w4a8",
-            "balance-attention,smooth,quantize{weights=mse weight_format=int4},fold-shifts,assign-precision,materialize,legalize",
+            "balance-attention,smooth-quant,quantize{weights=mse weight_format=int4},absorb-shifts,assign-precision,materialize,legalize",
         ),
         (
             "w4a4",
-            "balance-attention,smooth,quantize{weights=mse weight_format=int4 activation_format=int4},"
-            + "fold-shifts,materialize,legalize",
+            "balance-attention,smooth-quant,quantize{weights=mse weight_format=int4 activation_format=int4},"
+            + "absorb-shifts,materialize,legalize",
         ),
         (
             "int8-best",
-            "split-outliers,balance-attention,smooth,quantize,reconstruct,fold-shifts,assign-precision,materialize,legalize",
+            "split-outliers,balance-attention,smooth-quant,quantize,reconstruct,absorb-shifts,assign-precision,materialize,legalize",
         ),
         (
             "lpvit",
-            "block-prune{budget=0.9 rows=16 cols=16 refit=true},remove-empty,assign-precision,materialize,legalize",
+            "block-prune{budget=0.9 rows=16 cols=16 refit=true},remove-pruned,assign-precision,materialize,legalize",
         ),
         (
             "lpvit-int8",
-            "block-prune{budget=0.9 of=units refit=true},remove-empty,balance-attention,smooth,quantize,fold-shifts,"
+            "block-prune{budget=0.9 granularity=units refit=true},remove-pruned,balance-attention,smooth-quant,quantize,absorb-shifts,"
             + "assign-precision,materialize,legalize",
         ),
         (
             "sparse-int8",
-            "nm-mask,balance-attention,smooth,even-outputs,quantize{outputs=true},fold-shifts,assign-precision,materialize,legalize",
+            "nm-mask,balance-attention,smooth-quant,equalize-outputs,quantize{outputs=true},absorb-shifts,assign-precision,materialize,legalize",
         ),
         (
             "sparse-int8-best",
-            "permute-channels{score=wanda},nm-mask{score=sparsegpt refit=true},balance-attention,smooth,even-outputs,"
-            + "quantize{outputs=true},fold-shifts,assign-precision,materialize,legalize",
+            "permute-channels{score=wanda},nm-mask{score=sparsegpt refit=true},balance-attention,smooth-quant,equalize-outputs,"
+            + "quantize{outputs=true},absorb-shifts,assign-precision,materialize,legalize",
         ),
     ],
 )
@@ -78,17 +78,17 @@ def test_what_the_recipes_hold(name: str, rest: str) -> None:
     [
         (
             "trio",
-            "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,fold-shifts,assign-precision,"
+            "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,absorb-shifts,assign-precision,"
             + "materialize,legalize",
         ),
         (
             "trio-best",
             "channel-migrate,filter-shift,quantize{weights=mse only=[*]},quantize-linear-attention,reconstruct,"
-            + "fold-shifts,assign-precision,materialize,legalize",
+            + "absorb-shifts,assign-precision,materialize,legalize",
         ),
         (
             "trio-dense",
-            "reassociate-linear-attention,filter-shift,quantize{weights=mse dense=true only=[*]},fold-shifts,assign-precision,"
+            "reassociate-linear-attention,filter-shift,quantize{weights=mse dense=true only=[*]},absorb-shifts,assign-precision,"
             + "materialize,legalize",
         ),
     ],

@@ -174,7 +174,7 @@ def test_names_the_fault(tmp_path: Path, case: str, packed: bool) -> None:
         open_images(place, PLAN)
 
 
-def test_damage_behind_the_header_is_named_when_met(tmp_path: Path) -> None:
+def test_damage_after_the_header_is_named_when_met(tmp_path: Path) -> None:
     stream = io.BytesIO()
     Image.effect_noise((64, 64), 90).convert("RGB").save(stream, "JPEG")
     damaged = open_images(fill(tmp_path / "s", {"a.jpg": stream.getvalue()[:-600]}), PLAN)

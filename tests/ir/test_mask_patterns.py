@@ -30,11 +30,11 @@ def names(program: Program) -> list[str]:
 
 
 def test_the_ledger_declares_every_pattern() -> None:
-    steps = "nm-mask{only=[fc1]},nm-mask{n=2 m=8 v=8 only=[fc2]},nm-mask{together=2 only=[head]}"
+    steps = "nm-mask{only=[fc1]},nm-mask{n=2 m=8 v=8 only=[fc2]},nm-mask{group_size=2 only=[head]}"
     assert declared(masked(steps)) == {
         ("fc1", 0): Packing(2, 4),
         ("fc2", 0): Packing(2, 8, v=8),
-        ("head", 0): Packing(2, 4, together=2),
+        ("head", 0): Packing(2, 4, group_size=2),
     }
     assert declared(parse(MLP)) == {}
 
@@ -47,12 +47,12 @@ def test_a_weight_that_is_denser_than_its_mask_is_told(steps: str) -> None:
     name = "fc1.weight_keep" if steps == "nm-mask" else "fc1.weight_masked"
     program.tensor(name)[3, :4] = 1
     assert names(program) == ["fc1"]
-    assert [complaint for complaints in verify(program).values() for complaint in complaints] == [
+    assert [violation for violations in verify(program).values() for violation in violations] == [
         "its weight was masked 2:4 and is denser now"
     ]
 
 
-def test_a_pipeline_stops_behind_the_pass_that_lost_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipeline_stops_after_the_pass_that_lost_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     from vitgraph.passes.quantization.materialize import Materialize
 
     def forgets(step: Materialize, program: Program, context: object) -> None:
@@ -63,7 +63,7 @@ def test_a_pipeline_stops_behind_the_pass_that_lost_a_mask(monkeypatch: pytest.M
     assert steps.run(parse(MLP), instruments=[Verify()])
     monkeypatch.setattr(Materialize, "run", forgets)
     with pytest.raises(
-        PassError, match=r"pass 'materialize' left an invalid graph, 2 complaint.*masked 2:4 and is denser"
+        PassError, match=r"pass 'materialize' left an invalid graph, 2 violation.*masked 2:4 and is denser"
     ):
         steps.run(parse(MLP), instruments=[Verify()])
 

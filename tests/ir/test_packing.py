@@ -35,11 +35,11 @@ def test_what_is_kept_of_v_n_m_is_packed_as_2_of_4(bits: int) -> None:
     assert Packing(2, 8, v=64).density(bits) < Packing(2, 8).density(bits) < Packing(2, 4).density(bits)
 
 
-def masked(n: int, m: int, together: int, rows: int, groups: int, seed: int) -> torch.Tensor:
+def masked(n: int, m: int, group_size: int, rows: int, groups: int, seed: int) -> torch.Tensor:
     """A random pattern that keeps n of each m."""
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(rows, groups, m, generator=generator).argsort(-1) < n
-    return chosen.repeat_interleave(together, -1).reshape(rows, -1)
+    return chosen.repeat_interleave(group_size, -1).reshape(rows, -1)
 
 
 @given(st.integers(1, 3), st.sampled_from([4, 8, 16]), st.integers(1, 5), st.integers(2, 6), st.integers(0, 99))
@@ -95,7 +95,7 @@ def test_one_weight_more_and_a_pattern_no_longer_holds(pattern: Packing, seed: i
     if pattern.v > 1:
         keep = tiled(pattern.n, pattern.m, pattern.v, 8, 3, seed)
     else:
-        keep = masked(pattern.n, pattern.m, pattern.together, 8, 3, seed)
+        keep = masked(pattern.n, pattern.m, pattern.group_size, 8, 3, seed)
     assert pattern.holds(keep)
     dropped = (~keep).nonzero()
     row, column = map(int, dropped[seed % len(dropped)])

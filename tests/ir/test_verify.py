@@ -1,4 +1,4 @@
-"""Every complaint of the verifier, provoked; and a program without fault, without complaint."""
+"""Every violation of the verifier, provoked; and a program without fault, without violation."""
 
 from collections.abc import Callable
 
@@ -97,7 +97,7 @@ FAULTS: dict[str, tuple[Callable[[Program], None], str]] = {
 }
 
 
-def test_a_valid_program_gets_no_complaint() -> None:
+def test_a_valid_program_gets_no_violation() -> None:
     program = valid()
     assert verify(program) == {}
     check(program, "nothing")
@@ -108,8 +108,8 @@ def test_each_fault_is_named(name: str) -> None:
     break_, words = FAULTS[name]
     program = valid()
     break_(program)
-    complaints = [line for lines in verify(program).values() for line in lines]
-    assert any(words in line for line in complaints), complaints
+    violations = [line for lines in verify(program).values() for line in lines]
+    assert any(words in line for line in violations), violations
 
 
 def test_all_faults_are_named_at_once_under_their_lines() -> None:
@@ -119,7 +119,7 @@ def test_all_faults_are_named_at_once_under_their_lines() -> None:
     with pytest.raises(PassError) as caught:
         check(program, "pass 'x'")
     message = str(caught.value)
-    assert "pass 'x' left an invalid graph, 2 complaint(s)" in message
+    assert "pass 'x' left an invalid graph, 2 violation(s)" in message
     lines = message.splitlines()
     for name, words in (("fake_quantize", "scale must be positive"), ("relu6", "not of the dialect")):
         place = next(number for number, line in enumerate(lines) if line.startswith("#   ^ ") and words in line)

@@ -188,7 +188,7 @@ def test_a_graph_that_does_not_fit_is_shown_even_without_instruments() -> None:
     with pytest.raises(PassError) as caught:
         toys("misfit").run(parse(MLP))
     assert "pass 'toy' (1 of 1)" in str(caught.value)
-    assert "#   ^ " in str(caught.value), "the complaint stands under its line"
+    assert "#   ^ " in str(caught.value), "the violation stands under its line"
 
 
 def test_lookup_is_the_callers() -> None:

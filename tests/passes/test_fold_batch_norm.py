@@ -22,7 +22,7 @@ conv_bias: f32[8] = weight("conv.bias")
 conv2d: f32[N, 8, 4, 4] = aten.conv2d.default(x, conv_weight_1, conv_bias, [1, 1], [0, 0], [1, 1], 2)
 return_(conv2d)
 """
-BEHIND = """
+CONSUMED = """
 x: f32[N, 4, 6, 6] = input()
 gamma: f32[4] = weight("bn.weight")
 beta: f32[4] = weight("bn.bias")
@@ -49,10 +49,10 @@ def test_folds_into_the_convolution_before() -> None:
     assert check(FoldBatchNorm(), BEFORE, AFTER) == []
 
 
-def test_folds_into_the_convolution_behind_by_groups() -> None:
+def test_folds_into_the_convolution_after_by_groups() -> None:
     after = AFTER.replace('conv_bias: f32[8] = weight("conv.bias")', 'conv_bias_1: f32[8] = weight("conv.bias_1")')
     after = after.replace("conv_bias,", "conv_bias_1,")
-    assert check(FoldBatchNorm(), BEHIND, after) == []
+    assert check(FoldBatchNorm(), CONSUMED, after) == []
 
 
 def test_folds_into_a_linear_layer_through_a_reshape() -> None:
@@ -92,8 +92,8 @@ linear: f32[N, 16, 8] = aten.linear.default(x, fc_weight_1, fc_bias)
     ("text", "why"),
     [
         (BEFORE.replace("return_(batch_norm)", "return_([batch_norm, conv2d])"), "used elsewhere"),
-        (BEHIND.replace("[1, 1], [0, 0]", "[1, 1], [1, 1]").replace("8, 4, 4]", "8, 6, 6]"), "pads"),
-        (BEHIND.replace("return_(conv2d)", "return_([conv2d, batch_norm])"), "used more than once"),
+        (CONSUMED.replace("[1, 1], [0, 0]", "[1, 1], [1, 1]").replace("8, 4, 4]", "8, 6, 6]"), "pads"),
+        (CONSUMED.replace("return_(conv2d)", "return_([conv2d, batch_norm])"), "used more than once"),
         (
             BEFORE.replace('w: f32[8, 2, 3, 3] = weight("conv.weight")', "w: f32[8, 2, 3, 3] = input()"),
             "weights that are computed",

@@ -124,7 +124,7 @@ return_([y, qs])
     assert check(FuseAttention(), text, after) == []
 
 
-def test_takes_several_biases_each_with_the_factor_behind_it() -> None:
+def test_takes_several_biases_each_with_the_factor_after_it() -> None:
     text = f"""{QKV}
 a: f32[2, 5, 5] = weight("a")
 b: f32[N, 1, 1, 5] = input()

@@ -1,4 +1,4 @@
-"""The reasons behind `ORDER`, each shown on a small text: another order gives another, worse result."""
+"""The reasons for `ORDER`, each shown on a small text: another order gives another, worse result."""
 
 from typing import Any
 
@@ -129,7 +129,7 @@ def test_attentions_before_scales_for_scales_belong_around_the_whole() -> None:
     assert "attn.qkv.output_scale" not in wrong.tensors()
 
 
-def test_softmax_check_behind_fusion_for_one_key_needs_no_product() -> None:
+def test_softmax_check_after_fusion_for_one_key_needs_no_product() -> None:
     text = """
 q: f32[2, 5, 4] = input()
 k: f32[2, 1, 4] = input()
@@ -154,21 +154,21 @@ def test_masks_before_scales_for_a_mask_goes_on_the_weight() -> None:
             run(wrong, block, context())
 
 
-PRUNED = "block-prune{of=units score=magnitude budget=0.6}"
+PRUNED = "block-prune{granularity=units score=magnitude budget=0.6}"
 WIDE = BLOCK.format(t=5, d=16, c=32, c3=96)
 
 
 def test_units_before_masks_for_a_mask_counts_in_what_is_left() -> None:
-    right = run(f"{PRUNED},remove-empty,nm-mask", WIDE)
+    right = run(f"{PRUNED},remove-pruned,nm-mask", WIDE)
     assert right.tensor("proj.weight_narrow_keep").shape == (32, 16)
-    wrong = run(f"nm-mask,{PRUNED},remove-empty", WIDE)  # what has a mask takes no other
+    wrong = run(f"nm-mask,{PRUNED},remove-pruned", WIDE)  # what has a mask takes no other
     assert [entry["why"] for entry in wrong.ledger[1]["refused"]] == ["it has a mask already"]
     assert wrong.tensor("proj.weight_keep").shape == (32, 32)
 
 
 def test_units_leave_before_scales_for_scales_stand_in_their_way() -> None:
-    right = run(f"{PRUNED},remove-empty,quantize", WIDE, context())
-    wrong = run(f"{PRUNED},quantize,remove-empty", WIDE, context())
+    right = run(f"{PRUNED},remove-pruned,quantize", WIDE, context())
+    wrong = run(f"{PRUNED},quantize,remove-pruned", WIDE, context())
     assert right.tensor("proj.weight_narrow").shape == (32, 16)
     assert "proj.weight_narrow" not in wrong.tensors()
 
@@ -191,7 +191,7 @@ def test_scales_before_types_for_calibration_runs_in_fp32() -> None:
         wrong.run(*random_inputs(wrong))
 
 
-def test_materialize_behind_what_chooses_weights_for_nothing_trains_after_it() -> None:
+def test_materialize_after_what_chooses_weights_for_nothing_trains_after_it() -> None:
     block = BLOCK.format(t=5, d=16, c=32, c3=96)
     before = run("nm-mask,quantize", block, context())
     after = pipeline("materialize").run(before)
@@ -217,8 +217,8 @@ return_(y)
 def test_placement_before_fitting_for_what_is_taken_back_needs_its_own_weight() -> None:
     before = parse(CLASSIFIER)
     original = before.tensor("fc2.weight")
-    for steps, same in (("place,reconstruct", True), ("reconstruct,place", False)):
-        steps = steps.replace("place", "place{max_drop=0 only=[fc2] images=4}").replace(
+    for steps, same in (("mixed-precision,reconstruct", True), ("reconstruct,mixed-precision", False)):
+        steps = steps.replace("mixed-precision", "mixed-precision{max_drop=0 only=[fc2] images=4}").replace(
             "reconstruct", "reconstruct{iterations=3}"
         )
         after = pipeline(f"quantize{{percentile=60 method=percentile}},{steps}").run(before, placing())

@@ -20,10 +20,10 @@ return_(y)
 
 
 class Rows:
-    """Given rows, in portions of any size."""
+    """Given rows, in chunks of any size."""
 
-    def __init__(self, rows: Tensor, portion: int | None = None) -> None:
-        self.rows, self.portion = rows, portion
+    def __init__(self, rows: Tensor, chunk: int | None = None) -> None:
+        self.rows, self.chunk = rows, chunk
         self.asked = list[int]()
 
     def __len__(self) -> int:
@@ -31,7 +31,7 @@ class Rows:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, None]]:
         self.asked.append(size)
-        size = self.portion or size
+        size = self.chunk or size
         for start in range(0, len(self), size):
             yield self.rows[start : start + size], None
 
@@ -61,12 +61,12 @@ def test_one_run_where_counts_are_not_asked_for() -> None:
     assert (seen.largest, float(seen.counts.sum()), images.asked) == (2.0, 0.0, [8])
 
 
-@pytest.mark.parametrize("portion", [1, 3, 20])
-def test_the_same_counts_in_whatever_portions(portion: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 3, 20])
+def test_the_same_counts_in_whatever_portions(chunk: int) -> None:
     program = parse(DOUBLE.format(n="N"))
     rows = torch.randn(20, 6)
     point = Point(program.calls()[0])
-    (whole,), (parts,) = (observe(program, [point], Rows(rows, size)) for size in (None, portion))
+    (whole,), (parts,) = (observe(program, [point], Rows(rows, size)) for size in (None, chunk))
     assert whole.largest == parts.largest
     assert torch.equal(whole.counts, parts.counts)
 
@@ -89,11 +89,11 @@ return_(y)
     assert float(seen.counts.sum()) == 18
 
 
-@pytest.mark.parametrize("portion", [1, 3, None])
-def test_range_and_mean_of_each_channel(portion: int | None) -> None:
+@pytest.mark.parametrize("chunk", [1, 3, None])
+def test_range_and_mean_of_each_channel(chunk: int | None) -> None:
     program = parse(DOUBLE.format(n="N"))
     rows = torch.randn(10, 6)
-    (seen,) = observe_channels(program, program.calls(), Rows(rows, portion))
+    (seen,) = observe_channels(program, program.calls(), Rows(rows, chunk))
     assert torch.equal(seen.largest, 2 * rows.abs().amax(0))
     assert torch.equal(seen.most, 2 * rows.amax(0))
     assert torch.equal(seen.least, 2 * rows.amin(0))

@@ -21,9 +21,9 @@ def by_hand(reference: Tensor, found: Tensor) -> tuple[float, float]:
     return float((p.exp() * (p - q)).sum(-1).mean()), 100 * float(same)
 
 
-@pytest.mark.parametrize("portion", [1, 5, None])
-def test_a_simulation_gives_what_the_rewritten_program_gives(portion: int | None) -> None:
-    program, images = quantized(outputs=True, outlier=True), Noise(portion=portion)
+@pytest.mark.parametrize("chunk", [1, 5, None])
+def test_a_simulation_gives_what_the_rewritten_program_gives(chunk: int | None) -> None:
+    program, images = quantized(outputs=True, outlier=True), Noise(chunk=chunk)
     switches = find_switches(program)
     plain = program.copy()
     take_back(plain, find_switches(plain).all)

@@ -1,4 +1,4 @@
-"""What can be taken back from INT8, what goes with it, and that no half-quantized kernel is left behind."""
+"""What can fall back from INT8, what goes with it, and that no half-quantized kernel is left."""
 
 from typing import Any
 
@@ -36,16 +36,14 @@ def hold_whole(program: Program) -> None:
     for node in program.calls(dialect.attention):
         rounded = len(node.args) > 5
         for operand in node.args[:3]:
-            assert _behind(operand) is rounded
+            assert _after(operand) is rounded
         if rounded:
             assert any(
-                _behind(linear.args[0])
-                for linear in program.calls(aten.linear.default)
-                if "proj" in linear.meta["path"]
+                _after(linear.args[0]) for linear in program.calls(aten.linear.default) if "proj" in linear.meta["path"]
             )
 
 
-def _behind(value: Any) -> bool:
+def _after(value: Any) -> bool:
     """Is there a pair before anything that computes?"""
     moves = (aten.select.int, aten.permute.default, aten.reshape.default)
     while value.target in moves:
@@ -104,7 +102,7 @@ def test_the_text_is_that_of_quantizing_less() -> None:
         assert body(show(after(whole, name))) == body(show(wanted)), name
 
 
-def test_behind_a_linear_in_floating_point_the_attention_keeps_its_pairs() -> None:
+def test_after_a_linear_in_floating_point_the_attention_keeps_its_pairs() -> None:
     left = after(quantized(), "attn.qkv qkv")
     (attention,) = left.calls(dialect.attention)
     assert len(attention.args) == 6

@@ -15,10 +15,10 @@ from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.elsa import Elsa, Result, Search, Trained
+from vitgraph.search.elsa import Elsa, ElsaSearch, Result, Trained
 from vitgraph.search.evolution import Evolution
-from vitgraph.search.level_sensitivity import Sensitivity
-from vitgraph.search.levels import Budget, Choice, flops
+from vitgraph.search.level_sensitivity import LevelSensitivity
+from vitgraph.search.levels import Choice, SearchBudget, flops
 from vitgraph.search.sampling import Policy
 from vitgraph.tools.graph_cost import prepare
 from vitgraph.training.distill import Schedule, seeded
@@ -32,7 +32,7 @@ class Stopped(Exception):
     """Stands for a kill."""
 
 
-def run(folder: Path | None = None, stop: tuple[str, int] | None = None, settings: Elsa = SMALL) -> tuple[Trained, Result, Search]:  # fmt: skip
+def run(folder: Path | None = None, stop: tuple[str, int] | None = None, settings: Elsa = SMALL) -> tuple[Trained, Result, ElsaSearch]:  # fmt: skip
     """A search on 200 digits; `stop` says at which piece of work, and how far in it, the process dies."""
     model = load_model("digits-vit")
     program = prepare(capture_model(model))
@@ -44,13 +44,13 @@ def run(folder: Path | None = None, stop: tuple[str, int] | None = None, setting
 
     images = open_images("digits:train", PREPROCESSING, limit=200)
     checkpoint = Checkpoint(folder, "key")
-    budget = Budget("1.8x", cost.of(digits_space().dense) / 1.8)
-    search = Search(model.module, digits_space(), cost, budget, images, nm_keep, settings, checkpoint, progress)
+    budget = SearchBudget("1.8x", cost.of(digits_space().dense) / 1.8)
+    search = ElsaSearch(model.module, digits_space(), cost, budget, images, nm_keep, settings, checkpoint, progress)
     trained = search.train()
     return trained, search.choose(trained), search
 
 
-def same(first: tuple[Trained, Result, Search], second: tuple[Trained, Result, Search]) -> bool:
+def same(first: tuple[Trained, Result, ElsaSearch], second: tuple[Trained, Result, ElsaSearch]) -> bool:
     weights = [each[0].supernet.state_dict() for each in (first, second)]
     return (
         all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -107,12 +107,14 @@ def test_stopped_and_started_again_it_ends_the_same(stop: tuple[str, int], tmp_p
 
 
 def test_of_a_pool_within_the_budget_the_one_that_bears_most_is_trained() -> None:
-    alone = Sensitivity.of(SPACE, [0.1, 0.05, 9.0, 5.0, *[0.1, 0.05] * 2])
+    alone = LevelSensitivity.of(SPACE, [0.1, 0.05, 9.0, 5.0, *[0.1, 0.05] * 2])
     limit = COST.of((1, 1, 1, 1))
 
     def drawn(pool: int) -> list[Choice]:
         images, settings = open_images("digits:train", PREPROCESSING, limit=4), replace(SMALL, pool=pool)
-        search = Search(nn.Identity(), SPACE, COST, Budget("", limit), images, nm_keep, settings, Checkpoint(None, ""))
+        search = ElsaSearch(
+            nn.Identity(), SPACE, COST, SearchBudget("", limit), images, nm_keep, settings, Checkpoint(None, "")
+        )
         draw = search._draw  # pyright: ignore[reportPrivateUsage]
         return [draw(Policy(SPACE), alone, 1.0, seeded(0, "test", number)) for number in range(20)]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.levels_model import SPACE
-from vitgraph.search.level_sensitivity import Sensitivity, lone
+from vitgraph.search.level_sensitivity import LevelSensitivity, lone
 
 
 def test_every_level_of_every_layer_is_tried_with_the_rest_dense() -> None:
@@ -14,7 +14,7 @@ def test_every_level_of_every_layer_is_tried_with_the_rest_dense() -> None:
 
 
 def test_a_choice_is_expected_to_cost_the_sum_of_its_layers() -> None:
-    found = Sensitivity.of(SPACE, [8, 4, 0.8, 0.4, 0.08, 0.04, 0.008, 0.004])
+    found = LevelSensitivity.of(SPACE, [8, 4, 0.8, 0.4, 0.08, 0.04, 0.008, 0.004])
     assert found.expected(SPACE.dense) == 0
     assert found.expected((0, 1, 0, 1)) == pytest.approx(8 + 0.4 + 0.08 + 0.004)
     for choice, divergence in zip(lone(SPACE), [8, 4, 0.8, 0.4, 0.08, 0.04, 0.008, 0.004], strict=True):
@@ -26,4 +26,4 @@ def test_a_choice_is_expected_to_cost_the_sum_of_its_layers() -> None:
 
 def test_a_divergence_for_each() -> None:
     with pytest.raises(ValueError, match="zip"):
-        Sensitivity.of(SPACE, [1.0] * 7)
+        LevelSensitivity.of(SPACE, [1.0] * 7)

@@ -15,7 +15,7 @@ from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.passes import pipeline
-from vitgraph.search.levels import Cost, Space, erk, find_space, flops, milliseconds, read_budget, uniform
+from vitgraph.search.levels import LevelCost, Space, erk, find_space, flops, milliseconds, read_budget, uniform
 from vitgraph.targets.target import get_target
 from vitgraph.tools.graph_cost import prepare
 
@@ -191,4 +191,4 @@ def test_dense_is_the_last_level_even_where_nothing_fits_but_one() -> None:
     assert space.patterns(space.dense) == (Packing(4, 4),)
     assert dict(space.neighbours((1,), 1)) == {0: (2,)}
     assert dict(space.neighbours((2,), 1)) == {}
-    assert Cost("ms", 1.0, ((1.0, 2.0, 3.0),)).of((2,)) == 4.0
+    assert LevelCost("ms", 1.0, ((1.0, 2.0, 3.0),)).of((2,)) == 4.0

@@ -10,6 +10,7 @@ import typer
 
 from tests.tools.conftest import Cli
 from vitgraph.errors import CheckFailed, InputError
+from vitgraph.pass_manager.former_names import COMMAND_OPTIONS
 from vitgraph.tools.cli import main, make_app
 from vitgraph.tools.command import Answer, command
 
@@ -145,3 +146,10 @@ def test_reader_that_leaves_early(tmp_path: Path) -> None:
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.parametrize(("old", "new"), COMMAND_OPTIONS.items())
+def test_an_option_is_answered_with_its_name_of_today(old: str, new: str, cli: Cli) -> None:
+    ran = cli("compile", "digits-vit", "--target", "cpu", "--recipe", "fp16", old, "1", "-o", "out")
+    assert (ran.status, f"the option {old} is called {new} now" in ran.err) == (2, True)
+    assert new in cli("compile", "--help").out

@@ -93,7 +93,7 @@ def test_a_broken_contract_is_exit_1_and_keeps_the_output(cli: Cli) -> None:
     assert ran.status == 1
     assert Path("out/report.json").is_file()
     found = ran.json
-    assert {f"blocks.{block}.attn" for block in range(4)} <= {complaint["site"] for complaint in found["complaints"]}
+    assert {f"blocks.{block}.attn" for block in range(4)} <= {violation["site"] for violation in found["violations"]}
     assert "blocks.3.attn" in found["error"]
     assert "blocks.3.attn" in ran.err
     told = cli("inspect", "out")
@@ -102,13 +102,13 @@ def test_a_broken_contract_is_exit_1_and_keeps_the_output(cli: Cli) -> None:
 
 @pytest.mark.slow
 def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cli: Cli) -> None:
-    ran = cli(*DIGITS, "--recipe", "int8", "--float-sites", "1", "-o", "out", "--json")
+    ran = cli(*DIGITS, "--recipe", "int8", "--max-float-layers", "1", "-o", "out", "--json")
     assert ran.status == 0, ran.err
-    assert "quantize,place{float_sites=1},fold-shifts,assign-precision" in ran.json["pipeline"]
-    assert "place{float_sites=1}" in Path("out/pipeline.txt").read_text()
-    (entry,) = [each for each in ran.json["passes"] if each["name"] == "place"]
+    assert "quantize,mixed-precision{max_float_layers=1},absorb-shifts,assign-precision" in ran.json["pipeline"]
+    assert "mixed-precision{max_float_layers=1}" in Path("out/pipeline.txt").read_text()
+    (entry,) = [each for each in ran.json["passes"] if each["name"] == "mixed-precision"]
     whole, *rows = entry["found"]
-    assert whole["float_sites"] <= 1
+    assert whole["max_float_layers"] <= 1
     assert len(rows) == 16 + 4
     planned = ran.json["engine"]["linears"]["planned_int8"]
     assert planned == whole["int8_linears"]
@@ -138,7 +138,7 @@ def test_pruned_units_leave_the_engine_and_the_report_says_what_was_asked(cli: C
     assert Path("out/model.onnx").stat().st_size < Path("dense/model.onnx").stat().st_size
     assert found["engine"]["linears"] == dense["engine"]["linears"]
     assert found["engine"]["attention"] == dense["engine"]["attention"]
-    assert found["complaints"] == []
+    assert found["violations"] == []
     page, told = Path("out/report.html").read_text(), cli("inspect", "out").out
     assert "<h2>Block pruning</h2>" in page
     assert all(row["pruned"] in page for row in rows)
@@ -169,15 +169,15 @@ def test_a_drop_that_can_not_be_kept_is_exit_1_and_says_how_close_it_came(cli: C
     ran = cli(*DIGITS, "--recipe", "int8", "--pipeline", steps, *bounds, *words, "-o", "out", "--json")
     assert ran.status == 1
     report = ran.json
-    (complaint,) = [each for each in report["complaints"] if "top-1" in each["planned"]]
-    assert complaint["planned"] == "at most 0 points of top-1 lost"
-    lost = float(complaint["found"].split()[0])
+    (violation,) = [each for each in report["violations"] if "top-1" in each["planned"]]
+    assert violation["planned"] == "at most 0 points of top-1 lost"
+    lost = float(violation["found"].split()[0])
     assert lost > 0
-    assert complaint["found"] == f"{lost:g} points with 16 linears in INT8"
+    assert violation["found"] == f"{lost:g} points with 16 linears in INT8"
     if evaluated:
         assert lost == pytest.approx(report["accuracy"]["top1_reference"] - report["accuracy"]["top1"], abs=1e-3)
-    assert ("measured on 100 images" if evaluated else "no labelled images measured it") in complaint["why"]
-    assert complaint["found"] in report["error"]
+    assert ("measured on 100 images" if evaluated else "no labelled images measured it") in violation["why"]
+    assert violation["found"] in report["error"]
     assert Path("out/model.onnx").is_file()
 
 
@@ -221,7 +221,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o", "--weights", "random", "--model-args", "depth=1 x=a",
         "--model-args", "y=2.5", "--image-size", "32x48", "--calibration-data", "c", "--calibration-images", "7",
         "--evaluate-data", "e", "--evaluate-images", "9", "--pipeline", "nm-mask{n=2 m=4}", "--batch", "1:2:4", "--seed", "5", "--force",
-        "--max-drop", "0.3", "--min-int8", "4", "--float-sites", "2", "--keep-only-paying", "--evidence", "engine.json",
+        "--max-drop", "0.3", "--min-int8", "4", "--max-float-layers", "2", "--drop-unprofitable-masks", "--measured-layers", "engine.json",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     options = called.pop("preprocessing")
@@ -231,7 +231,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "model": "m", "target": "a100", "recipe": "int8", "out": Path("o"), "weights": "random",
         "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
         "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask", "batch": "1:2:4", "seed": 5, "force": True,
-        "max_drop": 0.3, "min_int8": 4, "float_sites": 2, "keep_only_paying": True, "evidence": Path("engine.json"),
+        "max_drop": 0.3, "min_int8": 4, "max_float_layers": 2, "drop_unprofitable_masks": True, "measured_layers": Path("engine.json"),
     }  # fmt: skip
 
 
@@ -276,13 +276,15 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_masks_that_buy_no_time_are_taken_back(cli: Cli) -> None:
     words = ["--recipe", "sparse-int8", "--evaluate-data", "digits:test", "--evaluate-images", "100"]
-    ran = cli(*DIGITS, *words, "--keep-only-paying", "-o", "out", "--json")
+    ran = cli(*DIGITS, *words, "--drop-unprofitable-masks", "-o", "out", "--json")
     assert ran.status == 0, ran.err
-    paying = ran.json["paying"]
-    assert (paying["kept"], paying["taken_back"], len(paying["sites"])) == (0, 16, 16)
+    mask_profit = ran.json["mask_profit"]
+    assert (mask_profit["kept"], mask_profit["dropped"], len(mask_profit["sites"])) == (0, 16, 16)
     assert ran.json["engine"]["sparse"]["masked"] == 0
-    assert paying["top1_regained"] == pytest.approx(ran.json["accuracy"]["top1"] - paying["top1_all_masks"], abs=1e-3)
-    assert all(0 < row["saliency_lost"] < 0.5 and "a100 at batch 1" in row["why"] for row in paying["sites"])
+    assert mask_profit["top1_regained"] == pytest.approx(
+        ran.json["accuracy"]["top1"] - mask_profit["top1_all_masks"], abs=1e-3
+    )
+    assert all(0 < row["saliency_lost"] < 0.5 and "a100 at batch 1" in row["why"] for row in mask_profit["sites"])
     assert "blocks.0.attn.qkv" in Path("out/recipe.yaml").read_text()
     page = Path("out/report.html").read_text()
     assert "<h2>Masks that pay</h2>" in page
@@ -305,18 +307,18 @@ def engine_json(flavour: str, tactics: dict[str, str]) -> str:
 def test_evidence_decides_where_it_speaks(cli: Cli) -> None:
     sparse, dense = "sm80_xmma_sparse_gemm_i8i8_i8i32_f32", "sm80_xmma_gemm_i8i8_i8i32_f32"
     Path("engine.json").write_text(engine_json("tensorrt", {"blocks.0.mlp.fc1": sparse, "blocks.0.mlp.fc2": dense}))
-    ran = cli(*DIGITS, "--recipe", "sparse-int8", "--evidence", "engine.json", "-o", "out", "--json")
+    ran = cli(*DIGITS, "--recipe", "sparse-int8", "--measured-layers", "engine.json", "-o", "out", "--json")
     assert ran.status == 0, ran.err
-    rows = {row["site"]: row for row in ran.json["paying"]["sites"]}
+    rows = {row["site"]: row for row in ran.json["mask_profit"]["sites"]}
     assert [site for site, row in rows.items() if row["pays"]] == ["blocks.0.mlp.fc1"]
     assert rows["blocks.0.mlp.fc1"]["why"] == f"the builder took {sparse}"
     assert rows["blocks.0.mlp.fc2"]["why"] == "the builder took a dense kernel"
     assert ran.json["engine"]["sparse"]["masked"] == 1
-    assert ran.json["paying"]["top1_regained"] is None
+    assert ran.json["mask_profit"]["top1_regained"] is None
 
 
 @pytest.mark.parametrize(
-    ("steps", "target", "evidence", "says"),
+    ("steps", "target", "measured_layers", "says"),
     [
         ("canonicalize", "a100", None, "the pipeline has no nm-mask"),
         ("nm-mask", "cpu", None, "no time can be estimated for cpu"),
@@ -326,12 +328,12 @@ def test_evidence_decides_where_it_speaks(cli: Cli) -> None:
     ],
 )
 def test_what_cannot_be_judged_is_told_before_any_work(
-    cli: Cli, steps: str, target: str, evidence: str | None, says: str
+    cli: Cli, steps: str, target: str, measured_layers: str | None, says: str
 ) -> None:
-    words = ["--keep-only-paying"]
-    if evidence is not None:
-        Path("engine.json").write_text(evidence)
-        words = ["--evidence", "engine.json"]
+    words = ["--drop-unprofitable-masks"]
+    if measured_layers is not None:
+        Path("engine.json").write_text(measured_layers)
+        words = ["--measured-layers", "engine.json"]
     words += ["--recipe", "fp16", "--pipeline", steps]
     ran = cli("compile", "digits-vit", "--target", target, *words, "-o", "out")
     assert ran.status == 2

@@ -14,7 +14,7 @@ def test_passes_stand_in_order_with_their_options(cli: Cli) -> None:
     (mask,) = (each for each in found if each["name"] == "nm-mask")
     assert mask["effect"] == "lossy"
     assert mask["options"]["n"]["default"] == 2
-    assert "n=2 m=4 together=1 v=1 score=magnitude" in cli("passes").out
+    assert "n=2 m=4 group_size=1 v=1 score=magnitude" in cli("passes").out
 
 
 def test_passes_of_other_packages_are_listed_even_where_they_cannot_be_loaded(cli: Cli) -> None:

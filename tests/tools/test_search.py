@@ -128,8 +128,8 @@ def test_tiles_for_several_budgets_and_what_compile_makes_of_them(cli: Cli) -> N
     assert half["chosen"]["left"] == pytest.approx(0.5, rel=0.01)
     assert 6.4e6 < most["chosen"]["cost"] <= 6.5e6
     assert (whole["budget"]["unit"], whole["budget"]["share"], whole["chosen"]["sites"]) == ("ms", 1.0, {})
-    assert set(half["baselines"]) == {"magnitude", "magnitude, even"}
-    assert half["chosen"]["agreement"] > half["baselines"]["magnitude, even"]["agreement"]
+    assert set(half["baselines"]) == {"magnitude", "magnitude, uniform"}
+    assert half["chosen"]["agreement"] > half["baselines"]["magnitude, uniform"]["agreement"]
     assert found["evaluation"]["images"] == 40
     assert "blocks.0.attn.qkv" in Path("out/search.html").read_text()
     for point in (half, most):
@@ -161,7 +161,7 @@ def test_stopped_between_budgets_it_goes_on(cli: Cli, monkeypatch: pytest.Monkey
     monkeypatch.setattr("vitgraph.tools.search_lpvit.predict", stop)
     again = cli(*words, "--json")
     assert again.status == 0, again.err
-    assert again.json["prunes"]["of"] == "units"
+    assert again.json["prunes"]["granularity"] == "units"
     assert {each["of"] for each in again.json["points"][1]["chosen"]["sites"].values()} <= {"hidden units", "heads"}
     assert not Path(".out.unfinished").exists()
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.images.image_set import ImageSet, open_images
-from vitgraph.training.distill import Distiller, Schedule, seeded, soft_cross_entropy, vary
+from vitgraph.training.distill import Distiller, Schedule, augment, seeded, soft_cross_entropy
 from vitgraph.training.processes import Processes
 
 SCHEDULE = Schedule(epochs=2, batch=16, learning_rate=2e-3)
@@ -109,11 +109,11 @@ def test_every_epoch_takes_each_image_once_in_another_order() -> None:
 
 def test_what_varies_keeps_shape_and_values() -> None:
     pixels = torch.arange(2 * 1 * 16 * 16.0).reshape(2, 1, 16, 16)
-    varied = vary(pixels, seeded(0, "test"))
+    varied = augment(pixels, seeded(0, "test"))
     assert varied.shape == pixels.shape
     assert bool(torch.isin(varied, pixels).all())
-    assert torch.equal(varied, vary(pixels, seeded(0, "test")))
-    assert not torch.equal(varied, vary(pixels, seeded(1, "test")))
+    assert torch.equal(varied, augment(pixels, seeded(0, "test")))
+    assert not torch.equal(varied, augment(pixels, seeded(1, "test")))
 
 
 @pytest.mark.parametrize("other", [(1, "a", 0), (0, "b", 0), (0, "a", 1)])

@@ -63,7 +63,7 @@ def _is_hidden(node: fx.Node) -> bool:
 
 
 def _above(node: fx.Node, limit: int = 40) -> Iterator[fx.Node]:
-    """A value and what it is computed from, nearest first, behind sums, products and layout."""
+    """A value and what it is computed from, nearest first, upstream through sums, products and layout."""
     through = _ELEMENTWISE | {aten.sum.dim_IntList, aten.matmul.default, aten.reciprocal.default}
     queue, seen = [node], set[fx.Node]()
     while queue and len(seen) < limit:

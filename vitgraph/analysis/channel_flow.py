@@ -26,15 +26,15 @@ MOVES = frozenset({*LAYOUT}) & frozenset(
 """Operators that only move values: no casts, no rounding, nothing added."""
 
 
-def behind_moves(node: fx.Node) -> fx.Node:
+def before_moves(node: fx.Node) -> fx.Node:
     """What a value was before it was only moved about."""
     while node.target in MOVES:
         node = node.args[0]  # type: ignore[assignment]
     return node
 
 
-def readers_behind_moves(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
-    """Who reads a value, behind moves: pairs of a reader and the (moved) value it reads."""
+def consumers_after_moves(node: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    """The consumers of a value, downstream of moves: pairs of a reader and the (moved) value it reads."""
     found, queue = list[tuple[fx.Node, fx.Node]](), [node]
     while queue:
         value = queue.pop()

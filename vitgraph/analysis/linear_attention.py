@@ -73,7 +73,7 @@ def _match(node: fx.Node) -> LinearAttention | None:
 
 def _branches(inner: fx.Node) -> int:
     """How many values of one size are laid side by side, along dimension 1, to what the heads are cut from."""
-    sources = [_behind_heads(arg) for arg in inner.args]
+    sources = [_before_heads(arg) for arg in inner.args]
     if sources[0] is not sources[1] or sources[0].target is not aten.cat.default or sources[0].args[1] != 1:
         return 1
     parts: Any = sources[0].args[0]
@@ -82,7 +82,7 @@ def _branches(inner: fx.Node) -> int:
     return len(parts) if len(sizes) == 1 and inner.meta["type"].rank == 4 and heads % len(parts) == 0 else 1
 
 
-def _behind_heads(value: Any) -> fx.Node:
+def _before_heads(value: Any) -> fx.Node:
     """What an operand was before it was cut into heads; a cat stops the way."""
     while value.target in _CUTS:
         value = value.args[0]
@@ -90,7 +90,7 @@ def _behind_heads(value: Any) -> fx.Node:
 
 
 def _without_epsilon(value: Any) -> Any:
-    """The divisor itself: behind the small number that keeps it from zero."""
+    """The divisor itself: without the small number that keeps it from zero."""
     while isinstance(value, fx.Node) and value.target in (aten.add.Tensor, aten.clamp.default):
         if value.target is aten.add.Tensor and isinstance(value.args[1], fx.Node) and value.args[1].op != "get_attr":
             return value
@@ -104,7 +104,7 @@ def _product_above(value: Any) -> fx.Node | None:
 
 
 def _source_above(value: Any) -> fx.Node | None:
-    """The product or sum that gives a value, behind layout and quantizers."""
+    """The product or sum that gives a value, upstream of layout and quantizers."""
     while isinstance(value, fx.Node) and (value.target in LAYOUT or value.target is dialect.log2_quantize):
         if value.target is aten.cat.default:
             sources = {_source_above(arg) for arg in value.all_input_nodes}
@@ -125,7 +125,7 @@ def _sums(product: fx.Node, divisor: Any) -> int | None:
 
 
 def _producers(value: Any, reader: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
-    """What a value is made of, behind layout and ReLU: each computed producer with its reader."""
+    """What a value is made of, upstream of layout and ReLU: each computed producer with its reader."""
     if not isinstance(value, fx.Node) or value.op != "call_function" or value.target is dialect.fake_quantize:
         return
     if value.target not in LAYOUT and value.target is not aten.relu.default:

@@ -104,14 +104,14 @@ _SCALES = (aten.mul.Tensor, aten.div.Tensor)
 
 
 def _is_affine(node: fx.Node) -> bool:
-    """A shift or a factor by a constant tensor, such as `smooth` leaves."""
+    """A shift or a factor by a constant tensor, such as `smooth-quant` leaves."""
     if node.target not in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor):
         return False
     return any(isinstance(arg, fx.Node) and arg.op == "get_attr" for arg in node.args)
 
 
 def _upstream(value: Any) -> Iterator[fx.Node]:
-    """The producers of a value, behind what only moves, gates or normalizes it within a branch."""
+    """The producers of a value, upstream of what only moves, gates or normalizes it within a branch."""
     if not isinstance(value, fx.Node):
         return
     if value.target in LAYOUT or _is_affine(value):

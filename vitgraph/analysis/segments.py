@@ -15,7 +15,7 @@ from torch import Tensor, fx
 
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.runtime.activation_store import Units
+from vitgraph.runtime.activation_store import ActivationStore
 
 Overrides = Mapping[fx.Node, Callable[..., Any]]
 """What to compute in place of a node: called with the values of its arguments (of a `get_attr`: with none)."""
@@ -97,19 +97,25 @@ def _run(program: Program, segment: Segment, x: Tensor, overrides: Overrides) ->
 
 
 def advance(
-    program: Program, segment: Segment, units: Units, overrides: Overrides, portion: int = 8, *, keep: bool = False
-) -> Units:
-    """The same for many units, in portions and without gradients; in the room of `units` where the value's shape stays.
+    program: Program,
+    segment: Segment,
+    units: ActivationStore,
+    overrides: Overrides,
+    chunk: int = 8,
+    *,
+    keep: bool = False,
+) -> ActivationStore:
+    """The same for many units, in chunks and without gradients; in the room of `units` where the value's shape stays.
 
     So the residual stream of many images in a large model is held once. With `keep`, `units` is left as it is.
     """
     result, at = None, 0
     with torch.no_grad():
-        for part in units.portions(portion):
+        for part in units.chunks(chunk):
             value = run_segment(program, segment, part, overrides)
             if result is None:
                 stays = value.shape[1:] == units.shape and not keep
-                result = units if stays else Units(len(units), value.shape[1:])
+                result = units if stays else ActivationStore(len(units), value.shape[1:])
             result.write(at, value)
             at += len(value)
     assert result is not None

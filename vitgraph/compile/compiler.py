@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vitgraph.backends.onnx.model import OnnxModel
     from vitgraph.backends.tensorrt.engine_check import EnginePlan
-    from vitgraph.compile.mask_profit import Paying
+    from vitgraph.compile.mask_profit import MaskProfit
     from vitgraph.compile.report import AccuracyPart, Report
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.ir.program import Program
@@ -45,9 +45,9 @@ def compile_model(
     pipeline: str | None = None,
     max_drop: float | None = None,
     min_int8: int | None = None,
-    float_sites: int | None = None,
-    keep_only_paying: bool = False,
-    evidence: Path | None = None,
+    max_float_layers: int | None = None,
+    drop_unprofitable_masks: bool = False,
+    measured_layers: Path | None = None,
     batch: str = "1",
     force: bool = False,
     seed: int = 0,
@@ -55,18 +55,18 @@ def compile_model(
 ) -> Report:
     """Compile a model into the folder `out`, which appears whole or not at all, and give back its report.
 
-    `pipeline` (text) replaces the recipe's. `max_drop` (points of top-1), `min_int8` (linears) and `float_sites` put the
-    pass `place` with these bounds into it. `keep_only_paying` takes back N:M masks that buy no time on the target, by the cost
-    model's estimate or by `evidence` (the layers of an engine built on the device). Raises `InputError` before any work where something asked for can't be had, and
+    `pipeline` (text) replaces the recipe's. `max_drop` (points of top-1), `min_int8` (linears) and `max_float_layers` put the
+    pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` takes back N:M masks that buy no time on the target, by the cost
+    model's estimate or by `measured_layers` (the layers of an engine built on the device). Raises `InputError` before any work where something asked for can't be had, and
     `CheckFailed` when the engine does not keep its contract or the drop is over `max_drop`; then `out` is there and says so.
     """
     start = time.perf_counter()
     check_output(out, force)
-    bounds = {"max_drop": max_drop, "min_int8": min_int8, "float_sites": float_sites}
+    bounds = {"max_drop": max_drop, "min_int8": min_int8, "max_float_layers": max_float_layers}
     job = prepare(
         model, target, recipe, pipeline, bounds, batch, weights, model_args, preprocessing,
         (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
-        unfinished(out), keep_only_paying, evidence,
+        unfinished(out), drop_unprofitable_masks, measured_layers,
     )  # fmt: skip
     with whole_folder(out, force) as folder:
         report = _compile(job, folder)
@@ -74,7 +74,7 @@ def compile_model(
         report.seconds = {name: round(value, 3) for name, value in job.seconds.items()}
         _write_report(report, folder)
     shutil.rmtree(job.scratch, ignore_errors=True)
-    if report.complaints:
+    if report.violations:
         from vitgraph.compile.report_builder import broken
 
         raise CheckFailed(broken(report, out))
@@ -88,14 +88,14 @@ def _compile(job: Job, folder: Path) -> Report:
     from vitgraph.runtime.memory import peak_rss_mb
 
     report, model, planned = _rewrite(job, folder)
-    job.let_go()
+    job.release()
     report.engine_why = unbuildable_why(job.target)
     if report.engine_why is None:
         _build(job, model, planned, folder, report)
     else:
         _write_device_build(job, folder)
-        report.complaints = [asdict(complaint) for complaint in judge_patterns(planned)]
-    report.complaints += judge_drop(job.pipeline, report)
+        report.violations = [asdict(violation) for violation in judge_patterns(planned)]
+    report.violations += judge_drop(job.pipeline, report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)
     return report
@@ -112,17 +112,17 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
 
     with job.timed("capture"):
         captured = capture_model(job.model, job.batch)
-    program, paying = _run_passes(job, captured), None
-    if job.only_paying:
-        program, paying = _only_paying(job, captured, program, folder)
+    program, mask_profit = _run_passes(job, captured), None
+    if job.drop_unprofitable_masks:
+        program, mask_profit = _drop_unprofitable(job, captured, program, folder)
     save(program, folder / "program" / "program.safetensors")
     (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
     with job.timed("lower"):
         model = lower(program, folder / "model.onnx")
     report = describe(job, captured, program)
     report.accuracy, report.accuracy_why = _evaluate(job, captured, model.path, "model.onnx")
-    if paying is not None:
-        report.paying = paying.against(report.accuracy)
+    if mask_profit is not None:
+        report.mask_profit = mask_profit.against(report.accuracy)
     return report, model, plan_engine(program, model, job.target)
 
 
@@ -146,23 +146,23 @@ def _run_passes(job: Job, captured: Program) -> Program:
     return program
 
 
-def _only_paying(job: Job, captured: Program, program: Program, folder: Path) -> tuple[Program, Paying]:
+def _drop_unprofitable(job: Job, captured: Program, program: Program, folder: Path) -> tuple[Program, MaskProfit]:
     """The program without the masks that buy no time: the pipeline again, with their sites left dense.
 
     Masks are not cut out of the program that has them: weights, scales and fits of later layers followed from them.
     """
     from vitgraph.backends.onnx.lowering import lower
-    from vitgraph.compile.mask_profit import Paying, judge_masks, without_masks
+    from vitgraph.compile.mask_profit import MaskProfit, judge_masks, without_masks
 
-    verdicts = judge_masks(program, job.target, job.batch.best, job.evidence)
+    verdicts = judge_masks(program, job.target, job.batch.best, job.measured_layers)
     idle = [verdict.site for verdict in verdicts if not verdict.pays]
     if not idle:
-        return program, Paying(verdicts, None, "every mask pays")
+        return program, MaskProfit(verdicts, None, "every mask pays")
     with TemporaryDirectory(dir=folder) as scratch:
         model = lower(program, Path(scratch) / "model.onnx")
         accuracy, why = _evaluate(job, captured, model.path, "all masks")
     job.pipeline = without_masks(job.pipeline, idle)
-    return _run_passes(job, captured), Paying(verdicts, accuracy, why)
+    return _run_passes(job, captured), MaskProfit(verdicts, accuracy, why)
 
 
 def _probe(job: Job) -> Tensor:
@@ -250,7 +250,7 @@ def _build(job: Job, model: OnnxModel, planned: EnginePlan, folder: Path, report
     (folder / "engine.json").write_text(json.dumps(engine.as_json(), indent=1) + "\n", encoding="utf-8")
     (folder / "build.log").write_text(engine.log, encoding="utf-8")
     report.engine = verdict.engine
-    report.complaints = [asdict(complaint) for complaint in verdict.complaints]
+    report.violations = [asdict(violation) for violation in verdict.violations]
 
 
 def _write_device_build(job: Job, folder: Path) -> None:

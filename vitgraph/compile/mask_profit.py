@@ -1,7 +1,7 @@
 """Which N:M masks buy time on a target: one verdict for each masked site, by estimate or by an engine's own choice.
 
 An estimate asks the cost model twice, for the kernel as it is compiled (type, batch, neighbours fused into it) with its
-zeros and without. Evidence is better: a builder that times both kinds of kernel on the device has taken a sparse one or
+zeros and without. MeasuredLayers is better: a builder that times both kinds of kernel on the device has taken a sparse one or
 has not. The saliency lost is what the mask's own score says of what was dropped.
 """
 
@@ -16,7 +16,7 @@ from vitgraph.cost.kernel import Kernel
 from vitgraph.cost.roofline import Roofline, roofline
 from vitgraph.cost.workload import DENSE
 from vitgraph.errors import InputError
-from vitgraph.ir.mask_patterns import pattern_of, places
+from vitgraph.ir.mask_patterns import pattern_of, site_keys
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.targets.target import Target
@@ -24,13 +24,13 @@ from vitgraph.targets.target import Target
 if TYPE_CHECKING:
     from vitgraph.compile.report import AccuracyPart
 
-Evidence = Mapping[str, str | None]
+MeasuredLayers = Mapping[str, str | None]
 """By module path, the sparse kernel that a builder took for it, or None where it took a dense one."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """One row of the decision table; times are estimates in microseconds, None where evidence decided."""
+class MaskVerdict:
+    """One row of the decision table; times are estimates in microseconds, None where measured decided."""
 
     site: str
     mask: str
@@ -44,20 +44,20 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Paying:
+class MaskProfit:
     """The verdicts, and the accuracy with every mask, where masks were taken back and images measure it."""
 
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[MaskVerdict]
     all_masks: AccuracyPart | None
     all_masks_why: str | None
 
     def against(self, kept: AccuracyPart | None) -> dict[str, Any]:
-        """The report's key `paying`, beside the accuracy with the masks that were kept."""
+        """The report's key `mask_profit`, beside the accuracy with the masks that were kept."""
         before = None if self.all_masks is None else self.all_masks.top1
         after = None if kept is None else kept.top1
         return {
             "kept": sum(verdict.pays for verdict in self.verdicts),
-            "taken_back": sum(not verdict.pays for verdict in self.verdicts),
+            "dropped": sum(not verdict.pays for verdict in self.verdicts),
             "top1_all_masks": before,
             "top1_regained": None if before is None or after is None else round(after - before, 3),
             "top1_why": self.all_masks_why,
@@ -65,43 +65,45 @@ class Paying:
         }
 
 
-def check_paying(steps: Pipeline, target: Target, evidence: Evidence | None) -> None:
+def check_mask_profit(steps: Pipeline, target: Target, measured: MeasuredLayers | None) -> None:
     """Raise `InputError` where there is no mask to judge, or nothing to judge it by on this target."""
     if all(step.name != "nm-mask" for step in steps.passes):
-        raise InputError("--keep-only-paying: the pipeline has no nm-mask; take a recipe such as sparse-int8")
+        raise InputError("--drop-unprofitable-masks: the pipeline has no nm-mask; take a recipe such as sparse-int8")
     line = roofline(target)
-    if evidence is None and not isinstance(line, Roofline):
+    if measured is None and not isinstance(line, Roofline):
         raise InputError(
-            f"--keep-only-paying: no time can be estimated for {target.name} ({line}); give --evidence the layers of an"
+            f"--drop-unprofitable-masks: no time can be estimated for {target.name} ({line}); give --measured-layers the layers of an"
             " engine that was built on the device, or take another target"
         )
 
 
-def judge_masks(program: Program, target: Target, batch: int = 1, evidence: Evidence | None = None) -> list[Verdict]:
+def judge_masks(
+    program: Program, target: Target, batch: int = 1, measured: MeasuredLayers | None = None
+) -> list[MaskVerdict]:
     """A verdict for every site that `nm-mask` masked, in its order; the program is a compiled one, in its final types.
 
-    Raises `InputError` where evidence speaks of none of these sites.
+    Raises `InputError` where measured speaks of none of these sites.
     """
     masked = list(_masked(program.ledger))
-    if evidence is not None and masked and not any(entry["masked"] in evidence for entry in masked):
+    if measured is not None and masked and not any(entry["masked"] in measured for entry in masked):
         raise InputError(
-            f"--evidence: its layers name none of the {len(masked)} masked sites, {masked[0]['masked']} the first;"
+            f"--measured-layers: its layers name none of the {len(masked)} masked sites, {masked[0]['masked']} the first;"
             " give the layers of this model's engine"
         )
     weighted = [kernel for kernel in find_kernels(program) if kernel.weights]
-    kernels = dict(zip(places(kernel.path for kernel in weighted), weighted, strict=True))
+    kernels = dict(zip(site_keys(kernel.path for kernel in weighted), weighted, strict=True))
     line = roofline(target)
-    found = list[Verdict]()
+    found = list[MaskVerdict]()
     for entry in masked:
         site = str(entry["masked"])
-        if evidence is not None and site in evidence:
-            taken = evidence[site]
+        if measured is not None and site in measured:
+            taken = measured[site]
             why = f"the builder took {taken}" if taken else "the builder took a dense kernel"
             found.append(_verdict(entry, None, None, taken is not None, why))
         elif isinstance(line, Roofline):
             found.append(_estimated(entry, kernels[site, entry.get("place", 0)], line, batch))
         else:
-            found.append(_verdict(entry, None, None, False, f"the evidence does not name it, and {line}"))
+            found.append(_verdict(entry, None, None, False, f"the measured does not name it, and {line}"))
     kept = {
         verdict.site for verdict in found if verdict.pays
     }  # a module's linears are skipped together, or none of them
@@ -119,7 +121,7 @@ def _masked(ledger: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
             yield from (entry for entry in step.get("found", ()) if "masked" in entry)
 
 
-def _estimated(entry: Mapping[str, Any], kernel: Kernel, line: Roofline, batch: int) -> Verdict:
+def _estimated(entry: Mapping[str, Any], kernel: Kernel, line: Roofline, batch: int) -> MaskVerdict:
     masked, dense = kernel.estimate(line, batch), kernel.estimate(line, batch, DENSE)
     where = f"on {line.target.name} at batch {batch}"
     if line.usable(kernel.kind, kernel.zeros) == DENSE:
@@ -129,9 +131,9 @@ def _estimated(entry: Mapping[str, Any], kernel: Kernel, line: Roofline, batch: 
     return _verdict(entry, 1e3 * dense.ms, 1e3 * masked.ms, masked.ms < dense.ms, why)
 
 
-def _verdict(entry: Mapping[str, Any], dense: float | None, masked: float | None, pays: bool, why: str) -> Verdict:
+def _verdict(entry: Mapping[str, Any], dense: float | None, masked: float | None, pays: bool, why: str) -> MaskVerdict:
     lost = entry.get("output_lost", entry.get("weights_lost"))
-    return Verdict(str(entry["masked"]), str(pattern_of(entry)), lost, _rounded(dense), _rounded(masked), pays, why)
+    return MaskVerdict(str(entry["masked"]), str(pattern_of(entry)), lost, _rounded(dense), _rounded(masked), pays, why)
 
 
 def _rounded(us: float | None) -> float | None:

@@ -57,13 +57,13 @@ class Report(_Part):
     cost: dict[str, Any]
     accuracy: AccuracyPart | None = None
     accuracy_why: str | None = None
-    paying: dict[str, Any] | None = None
-    """With `--keep-only-paying`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.compile.mask_profit`)."""
+    mask_profit: dict[str, Any] | None = None
+    """With `--drop-unprofitable-masks`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.compile.mask_profit`)."""
     engine: dict[str, Any] | None = None
     engine_why: str | None = None
     latency: dict[str, Any] | None = None
     latency_why: str | None = None
-    complaints: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    violations: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
     """What the engine contract found broken; empty where it holds."""
     seconds: dict[str, float | None]
     peak_rss_mb: int

@@ -60,8 +60,10 @@ def describe(job: Job, captured: Program, program: Program) -> Report:
 
 
 def judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
-    """A complaint where `max_drop` is missed: by the measured drop where there is one, else by the expected one."""
-    bound: float | None = next((getattr(step, "max_drop", None) for step in steps.passes if step.name == "place"), None)
+    """A violation where `max_drop` is missed: by the measured drop where there is one, else by the expected one."""
+    bound: float | None = next(
+        (getattr(step, "max_drop", None) for step in steps.passes if step.name == "mixed-precision"), None
+    )
     entries = [each for entry in report.passes for each in entry.get("found", []) if "placement" in each]
     if bound is None or not entries:
         return []
@@ -83,8 +85,8 @@ def judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
 
 
 def broken(report: Report, out: Path) -> str:
-    """What the user is told of a compilation with complaints."""
-    lines = [f"  {c['site']}: planned {c['planned']}, found {c['found']} ({c['why']})" for c in report.complaints]
-    return f"the compilation breaks its contract at {len(lines)} site(s); {out} is kept and says so\n" + "\n".join(
+    """What the user is told of a compilation with violations."""
+    lines = [f"  {c['site']}: planned {c['planned']}, found {c['found']} ({c['why']})" for c in report.violations]
+    return f"the compilation violates its contract at {len(lines)} site(s); {out} is kept and says so\n" + "\n".join(
         lines
     )

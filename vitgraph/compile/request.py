@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import Batch, parse_batch
-from vitgraph.runtime.memory import give_back
+from vitgraph.runtime.memory import trim_memory
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,9 +43,9 @@ class Job:
     evaluation: ImageSet | None
     progress: Progress
     scratch: Path
-    only_paying: bool = False
+    drop_unprofitable_masks: bool = False
     """Whether masks that buy no time are taken back."""
-    evidence: Mapping[str, str | None] | None = None
+    measured_layers: Mapping[str, str | None] | None = None
     """See `vitgraph.compile.mask_profit`."""
     reference: Predictions | None = None
     """Of the captured model, once it has been evaluated."""
@@ -58,12 +58,12 @@ class Job:
         yield
         self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Drop the model's weights: the builder needs the room (graphs are cyclic, so the collector is asked)."""
         from torch import nn
 
         self.model = replace(self.model, module=nn.Identity())
-        give_back(cycles=True)
+        trim_memory(cycles=True)
 
 
 def prepare(
@@ -81,12 +81,12 @@ def prepare(
     seed: int,
     progress: Progress,
     scratch: Path,
-    only_paying: bool,
-    evidence: Path | None,
+    drop_unprofitable_masks: bool,
+    measured_layers: Path | None,
 ) -> Job:
     """Open everything, the cheap things first, so that a mistake is told at once."""
-    from vitgraph.backends.tensorrt.measured_kernels import read_evidence
-    from vitgraph.compile.mask_profit import check_paying
+    from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
+    from vitgraph.compile.mask_profit import check_mask_profit
     from vitgraph.compile.recipe import load_recipe
     from vitgraph.pass_manager.pipeline import parse_pipeline
     from vitgraph.passes import find_pass
@@ -96,9 +96,9 @@ def prepare(
     steps = chosen.pipeline if pipeline is None else parse_pipeline(pipeline, find_pass)
     steps = _bounded(steps, {name: value for name, value in bounds.items() if value is not None}, chosen.name)
     steps.check(device)
-    layers = None if evidence is None else read_evidence(evidence)
-    if only_paying or evidence is not None:
-        check_paying(steps, device, layers)
+    layers = None if measured_layers is None else read_measured_layers(measured_layers)
+    if drop_unprofitable_masks or measured_layers is not None:
+        check_mask_profit(steps, device, layers)
     needs_images = any(step.needs_images for step in steps.passes)
     if needs_images and calibration[0] is None:
         raise InputError(
@@ -117,14 +117,14 @@ def prepare(
         evaluate.check_labels(loaded.classes or 1_000_000)
     return Job(
         device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch,
-        only_paying or evidence is not None, layers,
+        drop_unprofitable_masks or measured_layers is not None, layers,
     )  # fmt: skip
 
 
 def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:
-    """The pipeline with `place` under these bounds: a `place` it has gets them, else one goes behind what quantizes, ahead of `reconstruct`."""
+    """The pipeline with `mixed-precision` under these bounds: a `mixed-precision` it has gets them, else one is put after what quantizes, ahead of `reconstruct`."""
     from vitgraph.pass_manager.pipeline import Pipeline
-    from vitgraph.passes.precision.mixed_precision import Place
+    from vitgraph.passes.precision.mixed_precision import MixedPrecision
 
     if not bounds:
         return steps
@@ -134,9 +134,9 @@ def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline
         raise InputError(
             f"{asked}: recipe {recipe} quantizes nothing, so there is nothing to place; take one such as int8"
         )
-    if "place" in names:
-        bounded = [replace(step, **bounds) if step.name == "place" else step for step in steps.passes]
+    if "mixed-precision" in names:
+        bounded = [replace(step, **bounds) if step.name == "mixed-precision" else step for step in steps.passes]
         return Pipeline(tuple(bounded))
-    behind = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
-    placed: Any = Place(**bounds)  # type: ignore[arg-type]
-    return Pipeline((*steps.passes[:behind], placed, *steps.passes[behind:]))
+    after = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
+    placed: Any = MixedPrecision(**bounds)  # type: ignore[arg-type]
+    return Pipeline((*steps.passes[:after], placed, *steps.passes[after:]))

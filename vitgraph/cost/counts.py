@@ -76,7 +76,7 @@ def count_parameters(program: Program, products: Sequence[Product] = ()) -> int:
 
 
 def removed_parameters(program: Program) -> int:
-    """How many trained numbers left with hidden units and heads that were empty: what `remove-empty` says of itself."""
+    """How many trained numbers left with hidden units and heads that were empty: what `remove-pruned` says of itself."""
     found = [found for entry in program.ledger for found in entry.get("found", []) if "removed" in found]
     return sum(int(each["parameters"]) for each in found)
 

@@ -33,7 +33,7 @@ _VIEWS = frozenset(
         aten.to.dtype, aten.sym_size.int, dialect.mask, dialect.dequantize,
     }
 )  # fmt: skip
-"""Cost nothing: the kernel before writes, or the one behind reads, in another order or type."""
+"""Cost nothing: the producer's kernel writes, or the consumer's reads, in another order or type."""
 _POINTWISE = frozenset(
     {
         aten.batch_norm.default, aten.hardswish.default, aten.prelu.default, dialect.fake_quantize, dialect.log2_quantize,
@@ -79,7 +79,7 @@ def _moved(program: Program, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, flo
     moved = {head: 0.0 for head in heads.values() if head.op != "placeholder"}
     read, written = set[tuple[fx.Node, fx.Node]](), set[tuple[fx.Node, int]]()
     for value, reader in _crossings(program, heads):
-        source = _behind_views(value)
+        source = _before_views(value)
         if reader is not None and (value, reader) not in read:
             read.add((value, reader))
             moved[reader] += _bytes(value, value) / images
@@ -98,7 +98,7 @@ def _crossings(program: Program, heads: dict[fx.Node, fx.Node]) -> Iterator[tupl
     yield from ((arg, None) for arg in program.output.all_input_nodes if arg in heads)
 
 
-def _behind_views(value: fx.Node) -> fx.Node:
+def _before_views(value: fx.Node) -> fx.Node:
     while value.op == "call_function" and value.target in _VIEWS:
         value = value.args[0]  # type: ignore[assignment]
     return value

@@ -161,7 +161,7 @@ _MOVES = (aten.reshape.default, aten.permute.default, aten.select.int, aten.slic
 
 
 def bits_of(value: Any) -> int:
-    """Bits of one operand: those of the format behind a quantizer (also behind views of one), else its type's."""
+    """Bits of one operand: those of a quantizer's format (also through views of one), else its type's."""
     node = value
     while isinstance(node, fx.Node) and node.op == "call_function":
         if node.target in (dialect.fake_quantize, dialect.dequantize):

@@ -96,9 +96,9 @@ class Roofline:
         rate, rule = self.target.rates.get(self.runs_in(kind)), self.target.sparse
         if rate is None or rate.sparse is None or rule is None:
             return DENSE
-        if pattern.together != SPARSE[min(16, BITS[kind])].together:
+        if pattern.group_size != SPARSE[min(16, BITS[kind])].group_size:
             return DENSE
-        fitting = [Packing(n, m, pattern.together) for n, m in rule.patterns if m == pattern.m and n >= pattern.n]
+        fitting = [Packing(n, m, pattern.group_size) for n, m in rule.patterns if m == pattern.m and n >= pattern.n]
         return Zeros(min(fitting, key=lambda each: each.n)) if fitting else DENSE
 
     def runs_in(self, kind: str) -> str:

@@ -32,7 +32,7 @@ RANDOM_IMAGES = 32
 
 
 class Reader(Protocol):
-    """What stands behind an ImageSet: images by name."""
+    """What an ImageSet reads: images by name."""
 
     def tensor(self, name: str, preprocessing: Preprocessing) -> Tensor:
         """One normalized image [C, H, W]."""

@@ -80,6 +80,6 @@ def pack_int4(codes: Tensor) -> Tensor:
 
 
 def unpack_int4(packed: Tensor, count: int) -> Tensor:
-    """The `count` INT4 codes behind `pack_int4`: int8, `[count]`."""
+    """The `count` INT4 values that `pack_int4` packed: int8, `[count]`."""
     halves = torch.stack([packed & 0xF, packed >> 4], 1).reshape(-1)[:count].to(torch.int8)
     return torch.where(halves > 7, halves - 16, halves)

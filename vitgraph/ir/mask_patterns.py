@@ -14,11 +14,11 @@ from vitgraph.ir.navigate import path_of, weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 
-Place = tuple[str, int]
+SiteKey = tuple[str, int]
 """A module path, and how many linears and convolutions of this path come before: a module may run several."""
 
 
-def places(paths: Iterable[str]) -> Iterator[Place]:
+def site_keys(paths: Iterable[str]) -> Iterator[SiteKey]:
     """Paths of linears in graph order, each as a place."""
     seen = Counter[str]()
     for path in paths:
@@ -26,13 +26,13 @@ def places(paths: Iterable[str]) -> Iterator[Place]:
         seen[path] += 1
 
 
-def linears(program: Program) -> dict[fx.Node, Place]:
+def linears(program: Program) -> dict[fx.Node, SiteKey]:
     """Every linear and convolution, with its place."""
     nodes = program.calls(aten.linear.default, aten.conv2d.default)
-    return dict(zip(nodes, places(path_of(node) for node in nodes), strict=True))
+    return dict(zip(nodes, site_keys(path_of(node) for node in nodes), strict=True))
 
 
-def declared(program: Program) -> dict[Place, Packing]:
+def declared(program: Program) -> dict[SiteKey, Packing]:
     """The pattern of every linear that `nm-mask` masked; a later mask counts for more than one before."""
     entries: list[dict[str, Any]] = [each for step in program.ledger for each in step.get("found", [])]
     masks = [each for each in entries if "masked" in each and "m" in each]
@@ -41,7 +41,7 @@ def declared(program: Program) -> dict[Place, Packing]:
 
 def pattern_of(entry: Mapping[str, Any]) -> Packing:
     """What `nm-mask` wrote into the ledger of one linear."""
-    return Packing(*(int(entry.get(name, 1)) for name in ("n", "m", "together", "v")))
+    return Packing(*(int(entry.get(name, 1)) for name in ("n", "m", "group_size", "v")))
 
 
 def lost(program: Program) -> Iterator[tuple[fx.Node, Packing]]:

@@ -16,7 +16,7 @@ def path_of(node: fx.Node) -> str:
 
 
 def weight_of(node: fx.Node) -> fx.Node:
-    """The `get_attr` behind a linear's weight, through masks and quantizers."""
+    """The `get_attr` that a linear's weight comes from, through masks and quantizers."""
     weight: Any = node.args[1]
     while weight.op == "call_function":
         weight = weight.args[0]
@@ -24,14 +24,14 @@ def weight_of(node: fx.Node) -> fx.Node:
 
 
 def data_of(node: fx.Node) -> fx.Node:
-    """What is multiplied: a linear's first argument, behind its quantizer and casts."""
+    """What is multiplied: a linear's first argument, upstream of its quantizer and casts."""
     source: Any = node.args[0]
     while source.target in (fake_quantize, aten.to.dtype):
         source = source.args[0]
     return source  # type: ignore[no-any-return]
 
 
-def behind_layout(node: fx.Node) -> fx.Node:
+def before_layout(node: fx.Node) -> fx.Node:
     """What a value was before it was moved about: reshaped, permuted, cut or cast."""
     while node.target in LAYOUT and node.target is not aten.cat.default:
         node = node.args[0]  # type: ignore[assignment]

@@ -38,12 +38,12 @@ class Printable(Protocol):
     def tensor(self, name: str) -> Tensor: ...  # noqa: D102
 
 
-def show(program: Printable, complaints: Mapping[fx.Node, list[str]] | None = None) -> str:
-    """The program's text; complaints, if any, each under the line of its node."""
+def show(program: Printable, violations: Mapping[fx.Node, list[str]] | None = None) -> str:
+    """The program's text; violations, if any, each under the line of its node."""
     lines = [f"# program: {program.name}", f"# form: {program.form}"]
     for node, line in node_lines(program):
         lines.append(line)
-        lines += [f"#   ^ {complaint}" for complaint in (complaints or {}).get(node, [])]
+        lines += [f"#   ^ {violation}" for violation in (violations or {}).get(node, [])]
     return "\n".join(lines) + "\n"
 
 

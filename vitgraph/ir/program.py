@@ -68,7 +68,7 @@ class Program:
         return value
 
     def constant(self, node: Any) -> Tensor | None:
-        """The tensor behind a `get_attr` node; None for any other argument."""
+        """The tensor that a `get_attr` node reads; None for any other argument."""
         return self.tensor(str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
 
     def add_tensor(self, name: str, tensor: Tensor, trainable: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""Is this program valid? All complaints at once, each under the line of text it is about.
+"""Is this program valid? All violations at once, each under the line of text it is about.
 
 Checked: every operator is one the form allows; every weight is there and finite; the type each node carries is the
 type its operator gives for its arguments; values stand before their uses; scales are positive, codes are ones of their
@@ -18,17 +18,17 @@ from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program, infer_node
 from vitgraph.ir.tensor_type import TensorType
 
-Complaints = dict[fx.Node, list[str]]
+Violations = dict[fx.Node, list[str]]
 
 
-def verify(program: Program) -> Complaints:
+def verify(program: Program) -> Violations:
     """Everything wrong with the program, by node; empty where it is valid."""
-    found: Complaints = {}
+    found: Violations = {}
     seen = set[fx.Node]()
     for node in program.graph.nodes:
-        complaints = _order(node, seen) or _content(program, node)
-        if complaints:
-            found[node] = complaints
+        violations = _order(node, seen) or _content(program, node)
+        if violations:
+            found[node] = violations
         seen.add(node)
     for node, pattern in () if found else lost(program):
         found[node] = [f"its weight was masked {pattern} and is denser now"]
@@ -41,18 +41,18 @@ def verify(program: Program) -> Complaints:
 
 def check(program: Program, what: str) -> None:
     """Raise `PassError` with the annotated text if the program is not valid; `what` says who left it so."""
-    complaints = verify(program)
-    if not complaints:
+    violations = verify(program)
+    if not violations:
         return
-    count = sum(len(lines) for lines in complaints.values())
-    summary = "; ".join(dict.fromkeys(line for lines in complaints.values() for line in lines))[:400]
+    count = sum(len(lines) for lines in violations.values())
+    summary = "; ".join(dict.fromkeys(line for lines in violations.values() for line in lines))[:400]
     raise PassError(
-        f"{what} left an invalid graph, {count} complaint(s): {summary}\n{_excerpt(show(program, complaints))}"
+        f"{what} left an invalid graph, {count} violation(s): {summary}\n{_excerpt(show(program, violations))}"
     )
 
 
 def _excerpt(text: str, around: int = 2) -> str:
-    """The complaints of a long text with a few lines around each."""
+    """The violations of a long text with a few lines around each."""
     lines = text.splitlines()
     marked = [number for number, line in enumerate(lines) if line.startswith("#   ^ ")]
     keep = sorted({n for m in marked for n in range(m - around - 1, m + around + 1) if 0 <= n < len(lines)})
@@ -83,12 +83,12 @@ def _weight(program: Program, node: fx.Node) -> list[str]:
         tensor = program.tensor(str(node.target))
     except KeyError:
         return [f"there is no tensor {node.target!r}"]
-    complaints = list[str]()
+    violations = list[str]()
     if node.meta.get("type") != TensorType(tensor.dtype, tuple(tensor.shape)):
-        complaints.append(f"carries {node.meta.get('type')}, but the tensor is {tensor.dtype}{list(tensor.shape)}")
+        violations.append(f"carries {node.meta.get('type')}, but the tensor is {tensor.dtype}{list(tensor.shape)}")
     if tensor.is_floating_point() and bool(tensor.isnan().any()):
-        complaints.append(f"{node.target} holds NaN")
-    return complaints
+        violations.append(f"{node.target} holds NaN")
+    return violations
 
 
 def _operator(program: Program, node: fx.Node) -> list[str]:
@@ -108,7 +108,7 @@ def _type(node: fx.Node) -> list[str]:
         return []  # said where that node stands
     try:
         inferred = infer_node(node)
-    except Exception as error:  # noqa: BLE001  any operator may object in its own way; the objection is the complaint
+    except Exception as error:  # noqa: BLE001  any operator may object in its own way; the objection is the violation
         return [f"its arguments don't fit: {str(error).splitlines()[0]}"]
     carried = node.meta.get("type")
     return [] if carried == inferred else [f"carries type {carried}, but gives {inferred}"]

@@ -22,7 +22,7 @@ Judge = Callable[[Program], str | None]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Culprit:
     """The first rewrite that breaks the program."""
 
     step: str
@@ -59,7 +59,7 @@ def bisect(
     make_context: Callable[[int | None], Context],
     judge: Judge,
     make_instruments: Callable[[], Sequence[Instrument]] = lambda: (),
-) -> Verdict:
+) -> Culprit:
     """Find the first bad rewrite; `make_context` takes the fuel, and an error of a pass or an instrument counts as bad.
 
     Raises `InputError` where the program is bad before the first pass, or good after the last.
@@ -81,7 +81,7 @@ def bisect(
     position = sum(1 for _, where in spent[:bad] if where == "")
     step = pipeline.passes[position - 1]
     assert step.name == name
-    return Verdict(show_pass(step), position, site or None, bad, len(spent), why, search.runs)
+    return Culprit(show_pass(step), position, site or None, bad, len(spent), why, search.runs)
 
 
 @dataclass

@@ -48,7 +48,7 @@ class Verify(Quiet):
         self._signature = _signature(program)
 
     def after(self, step: Pass, program: Program, context: Context, entry: dict[str, Any]) -> None:
-        """Raise `PassError` on any complaint."""
+        """Raise `PassError` on any violation."""
         check(program, f"pass {step.name!r}")
         seen = ((name, alive(), version) for name, (alive, version) in self._tensors.items())
         written = [name for name, tensor, version in seen if tensor is not None and tensor._version != version]
@@ -95,20 +95,20 @@ class Compare(Quiet):
         drift: dict[str, Any] = measure(self._outputs, outputs).to_json()
         drift["since_start"] = measure(self._first, outputs).to_json()
         effect = step.declares()
-        complaint = objection(effect, self._outputs, outputs)
-        if complaint is None and effect is Effect.LOSSY:
+        violation = objection(effect, self._outputs, outputs)
+        if violation is None and effect is Effect.LOSSY:
             ratios = site_snr(program, list(context.probe), self._outputs, self._sites)
             worst = min(ratios, key=lambda site: ratios[site])
             drift["worst_site"] = {"site": worst, "snr_db": round(ratios[worst], 2) if ratios[worst] < 1e9 else None}
             below = [site for site, ratio in ratios.items() if ratio < step.floor_db]
             if below:
-                complaint = (
+                violation = (
                     f"declared lossy with a floor of {step.floor_db:g} dB, but {worst} keeps {ratios[worst]:.1f} dB"
                     + (f" and {len(below) - 1} more site(s) are below it" if len(below) > 1 else "")
                 )
         entry["drift"] = drift
-        if complaint is not None:
-            raise PassError(f"pass {step.name!r}: {complaint}")
+        if violation is not None:
+            raise PassError(f"pass {step.name!r}: {violation}")
         self._outputs, self._sites = outputs, sites
 
 

@@ -21,8 +21,9 @@ from vitgraph.errors import InputError, PassError, VitgraphError
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.verify import check
+from vitgraph.pass_manager.former_names import PASS_OPTIONS
 from vitgraph.pass_manager.pass_contract import Context, Pass
-from vitgraph.runtime.memory import give_back
+from vitgraph.runtime.memory import trim_memory
 from vitgraph.targets.target import Target
 
 Lookup = Callable[[str], type[Pass]]
@@ -62,7 +63,7 @@ class Pipeline:
                 break
             where = f"pass {step.name!r} ({position} of {len(self.passes)})"
             text = _run_step(step, where, work, text, context, instruments)
-            give_back()
+            trim_memory()
         context.progress("passes", len(self.passes), len(self.passes))
         return work
 
@@ -182,6 +183,9 @@ def build_pass(name: str, options: dict[str, Any], lookup: Lookup) -> Pass:
     known = [f.name for f in fields(kind)]
     for option in options:
         if option not in known:
+            former = PASS_OPTIONS.get(name, {}).get(option)
+            if former is not None:
+                raise InputError(f"pass {name!r}: the option {option!r} is called {former!r} now")
             close = get_close_matches(option, known, 3)
             hint = f"did you mean {', '.join(close)}?" if close else f"it takes {', '.join(known) or 'none'}"
             raise InputError(f"pass {name!r} has no option {option!r}; {hint}")

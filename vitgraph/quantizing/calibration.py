@@ -1,7 +1,7 @@
 """What calibration images show of a program's values: streaming, in bounded memory, the same for every batch size.
 
 Two runs over the images: the first finds each point's largest magnitude, the second counts magnitudes into a histogram
-of that range. A histogram is the same in whatever portions the images come (only a static batch over 1 fills its last
+of that range. A histogram is the same in whatever chunks the images come (only a static batch over 1 fills its last
 one). `vitgraph.quantizing.scales` picks scales from it.
 """
 
@@ -19,7 +19,7 @@ from vitgraph.images.calibration_data import Images
 from vitgraph.ir.dialect import probabilities
 from vitgraph.ir.program import Program
 from vitgraph.quantizing.scales import BINS, SMALLEST, Statistics
-from vitgraph.runtime.activation_store import Units
+from vitgraph.runtime.activation_store import ActivationStore
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def observe(
 
 
 @dataclass
-class Channels:
+class ChannelStatistics:
     """What was seen of a value, channel by channel: vectors `[channels]`, float32."""
 
     least: Tensor
@@ -76,7 +76,7 @@ def observe_channels(
     images: Images,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
     axis: int = -1,
-) -> list[Channels]:
+) -> list[ChannelStatistics]:
     """Range and mean of each channel of each node's value, over all images.
 
     The channels lie along dimension `axis`, the images (or windows of them) along dimension 0.
@@ -91,7 +91,7 @@ def observe_channels(
 
 @dataclass
 class _ChannelSums:
-    """What `Channels` needs, image by image: the same sums in whatever portions the images come."""
+    """What `ChannelStatistics` needs, image by image: the same sums in whatever chunks the images come."""
 
     least: Tensor | float = torch.inf
     most: Tensor | float = -torch.inf
@@ -106,11 +106,11 @@ class _ChannelSums:
         self.typical = torch.maximum(least.abs(), most.abs()).double() + self.typical
         self.images += 1
 
-    def channels(self) -> Channels:
+    def channels(self) -> ChannelStatistics:
         """Over all images."""
         sums = (torch.as_tensor(each) for each in (self.mean, self.typical))
         mean, typical = ((each / self.images).float() for each in sums)
-        return Channels(torch.as_tensor(self.least), torch.as_tensor(self.most), mean, typical)
+        return ChannelStatistics(torch.as_tensor(self.least), torch.as_tensor(self.most), mean, typical)
 
 
 def _channel_rows(value: Tensor, axis: int) -> Tensor:
@@ -129,7 +129,7 @@ def mean_squares(
 ) -> list[Tensor]:
     """The mean square of each channel (the last dimension) of each node's value, over all images: `[channels]`, float64.
 
-    Image by image, so that the result is the same in whatever portions they come.
+    Image by image, so that the result is the same in whatever chunks they come.
     """
     totals, count = [torch.zeros(1, dtype=torch.float64) for _ in nodes], 0
     for values in runs(program, [Point(node) for node in nodes], images, progress, "calibration: squares"):
@@ -194,10 +194,10 @@ def filled_batches(program: Program, images: Images) -> Iterator[tuple[Tensor, i
         yield (_fill(pixels, size) if isinstance(batch, int) and count < size else pixels), count
 
 
-def all_units(program: Program, images: Images) -> Units:
+def all_units(program: Program, images: Images) -> ActivationStore:
     """The images as units of the program, one run of its graph each: `[batch, C, H, W]`, the batch 1 where it is unknown."""
     shape = program.input_types()[0].at(1)
-    units, at = Units(-(-len(images) // shape[0]), shape), 0
+    units, at = ActivationStore(-(-len(images) // shape[0]), shape), 0
     for pixels, _ in filled_batches(program, images):
         some = pixels.reshape(-1, *shape)
         units.write(at, some)

@@ -54,7 +54,7 @@ class Off:
         return Off(self.edges - switch.edges, self.attentions - frozenset(switch.attentions))
 
     def touches(self, other: Off) -> set[fx.Node]:
-        """The nodes at or behind which this and the other differ: readers and their pairs."""
+        """The nodes at or downstream of which this and the other differ: readers and their pairs."""
         return {node for edge in self.edges ^ other.edges for node in edge} | (self.attentions ^ other.attentions)
 
 
@@ -119,11 +119,11 @@ def _last_reads(nodes: list[fx.Node]) -> list[list[fx.Node]]:
     last, dies = dict[fx.Node, int](), [list[fx.Node]() for _ in nodes]
     for position in range(len(nodes) - 1, -1, -1):
         for source in nodes[position].all_input_nodes:
-            behind: Any = source
-            last.setdefault(behind, position)
-            while behind.target in _ROUNDS:
-                behind = behind.args[0]
-                last.setdefault(behind, position)
+            value: Any = source
+            last.setdefault(value, position)
+            while value.target in _ROUNDS:
+                value = value.args[0]
+                last.setdefault(value, position)
     for node, position in last.items():
         dies[position].append(node)
     return dies

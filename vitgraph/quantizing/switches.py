@@ -19,7 +19,7 @@ from torch import fx
 
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.ir import dialect
-from vitgraph.ir.navigate import behind_layout, path_of
+from vitgraph.ir.navigate import before_layout, path_of
 from vitgraph.ir.operator_classes import LAYOUT
 from vitgraph.ir.program import Program
 
@@ -81,7 +81,7 @@ def find_switches(program: Program) -> Switches:
     found = sorted((*linears, *attentions, *outputs), key=lambda switch: place[switch.nodes[0]])
     along = {
         linear: (
-            *(each for each in attentions if behind_layout(linear.nodes[0].args[0]) in each.nodes),  # type: ignore[arg-type]
+            *(each for each in attentions if before_layout(linear.nodes[0].args[0]) in each.nodes),  # type: ignore[arg-type]
             *(each for each in outputs if each.nodes == linear.nodes),
         )
         for linear in linears
@@ -130,7 +130,7 @@ def _attention_switch(nodes: list[fx.Node], edges: frozenset[Edge]) -> Switch:
 
 
 def _read_through(reader: fx.Node, value: object) -> Iterator[Edge]:
-    """The nearest pairs behind layout operators, each with what reads it."""
+    """The nearest Q/DQ pairs downstream of layout operators, each with its consumer."""
     while isinstance(value, fx.Node) and value.target in LAYOUT:
         if value.target is dialect.fake_quantize:
             yield reader, value

@@ -21,8 +21,8 @@ ROOM = 1 << 24
 """Bytes that are held in memory."""
 
 
-class Units:
-    """`[units, …]` in float32: read by position, written in portions."""
+class ActivationStore:
+    """`[units, …]` in float32: read by position, written in chunks."""
 
     def __init__(self, count: int, shape: Sequence[int], room: int = ROOM) -> None:
         """Room for `count` values of this shape, not yet written."""
@@ -32,9 +32,9 @@ class Units:
         self._file = TemporaryFile() if self._memory is None else None  # noqa: SIM115 - lives as long as this
 
     @staticmethod
-    def of(values: Tensor, room: int = ROOM) -> Units:
+    def of(values: Tensor, room: int = ROOM) -> ActivationStore:
         """These values."""
-        units = Units(len(values), values.shape[1:], room)
+        units = ActivationStore(len(values), values.shape[1:], room)
         units.write(0, values)
         return units
 
@@ -50,7 +50,7 @@ class Units:
         return torch.frombuffer(data, dtype=torch.float32).reshape(-1, *self.shape)
 
     def write(self, at: int, values: Tensor) -> None:
-        """Put values at position `at` and those behind it. Raises `InputError` where the disk is full."""
+        """Put values at position `at` and those after it. Raises `InputError` where the disk is full."""
         if self._memory is not None:
             self._memory[at : at + len(values)] = values
             return
@@ -67,7 +67,7 @@ class Units:
                 f" ({error.strerror}); take fewer calibration images, or name another folder in TMPDIR"
             ) from error
 
-    def portions(self, size: int) -> Iterator[Tensor]:
+    def chunks(self, size: int) -> Iterator[Tensor]:
         """All values in order, so many at a time."""
         for start in range(0, self.count, size):
             yield self.read(range(start, min(start + size, self.count)))

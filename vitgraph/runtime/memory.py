@@ -14,7 +14,7 @@ def peak_rss_mb() -> int:
     return peak // (1024 if sys.platform != "darwin" else 1024 * 1024)
 
 
-def give_back(cycles: bool = False) -> None:
+def trim_memory(cycles: bool = False) -> None:
     """Return freed memory to the system, where the C library can be asked to.
 
     With `cycles`, what only refers to itself is freed first, as a graph that is no longer needed does: that takes a while.

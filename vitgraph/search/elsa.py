@@ -20,8 +20,8 @@ from torch import nn
 from vitgraph.images.image_set import ImageSet
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
-from vitgraph.search.level_sensitivity import Sensitivity, lone
-from vitgraph.search.levels import Budget, Choice, Cost, Space, erk, uniform
+from vitgraph.search.level_sensitivity import LevelSensitivity, lone
+from vitgraph.search.levels import Choice, LevelCost, SearchBudget, Space, erk, uniform
 from vitgraph.search.sampling import Policy, lean
 from vitgraph.search.supernet import Frozen, Keep, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
@@ -30,7 +30,7 @@ from vitgraph.training.processes import Processes
 
 Progress = Callable[[str, int, int], None]
 
-PORTION = 10
+CHUNK = 10
 """So many layers and levels are tried alone before that is kept."""
 
 
@@ -58,7 +58,7 @@ class Trained:
     original: nn.Module
     """A copy of the model as it came: the teacher."""
     policy: Policy
-    sensitivity: Sensitivity
+    sensitivity: LevelSensitivity
     losses: list[float]
     """Mean of each part of the training."""
     judge: Judge
@@ -80,13 +80,13 @@ class Result:
 
 
 @dataclass
-class Search:
+class ElsaSearch:
     """One search: the model, which is trained in place, its space, and the images."""
 
     module: nn.Module
     space: Space
-    cost: Cost
-    budget: Budget
+    cost: LevelCost
+    budget: SearchBudget
     images: ImageSet
     keep: Keep
     settings: Elsa
@@ -125,21 +125,23 @@ class Search:
             original=trained.judge.score(trained.original),
         )
 
-    def _try_alone(self, original: Supernet, judge: Judge) -> Sensitivity:
+    def _try_alone(self, original: Supernet, judge: Judge) -> LevelSensitivity:
         """Each layer at each level, of the model as it came."""
         checkpoint, frozen = replace(self.checkpoint, key=f"{self.checkpoint.key}-alone"), Frozen(original)
         choices, found = lone(self.space), list[float]()
-        for part, start in enumerate(range(0, len(choices), PORTION)):
+        for part, start in enumerate(range(0, len(choices), CHUNK)):
             kept = checkpoint.read(part)
             if kept is None:
-                some = choices[start : start + PORTION]
+                some = choices[start : start + CHUNK]
                 scores = self._score(judge, frozen, some, "layers alone", start, len(choices))
                 kept = {"alone": torch.tensor([each.divergence for each in scores], dtype=torch.float64)}
                 checkpoint.write(part, kept)
             found += [float(each) for each in kept["alone"]]
-        return Sensitivity.of(self.space, found)
+        return LevelSensitivity.of(self.space, found)
 
-    def _draw(self, policy: Policy, sensitivity: Sensitivity, epsilon: float, generator: torch.Generator) -> Choice:
+    def _draw(
+        self, policy: Policy, sensitivity: LevelSensitivity, epsilon: float, generator: torch.Generator
+    ) -> Choice:
         """Of a pool that the policy draws, each brought to the budget, the one that is expected to lose least."""
         window, seed, limit = self.settings.evolution.window, self.settings.evolution.seed, self.budget.limit
         drawn = [policy.draw(epsilon, generator) for _ in range(self.settings.pool)]
@@ -163,7 +165,7 @@ class Search:
         return judge_all
 
     def _train(
-        self, supernet: Supernet, distiller: Distiller, policy: Policy, sensitivity: Sensitivity, judge: Judge
+        self, supernet: Supernet, distiller: Distiller, policy: Policy, sensitivity: LevelSensitivity, judge: Judge
     ) -> list[float]:
         """Train in rounds; after each, sub-networks are judged, the policy learns, and all of it is kept to go on from."""
         steps, rounds = distiller.steps, min(self.settings.rounds, distiller.steps)
@@ -220,6 +222,6 @@ class Search:
         return self.processes.map(work, list(enumerate(choices)))
 
 
-def key_of(settings: Elsa, budget: Budget, space: Space) -> str:
+def key_of(settings: Elsa, budget: SearchBudget, space: Space) -> str:
     """What the work depends on beside the model and the images, as text for a checkpoint's key."""
     return f"{asdict(settings)} {budget} {space}"

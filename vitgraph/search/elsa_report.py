@@ -15,13 +15,13 @@ from typing import Any
 
 from torch import Tensor
 
-from vitgraph.search.elsa import Result, Search, Trained
+from vitgraph.search.elsa import ElsaSearch, Result, Trained
 from vitgraph.search.evolution import Subnet, front
 from vitgraph.search.levels import Choice, Space
 from vitgraph.training.held_out import Score
 
 
-def describe(search: Search, trained: Trained, result: Result) -> dict[str, Any]:
+def describe(search: ElsaSearch, trained: Trained, result: Result) -> dict[str, Any]:
     """The keys of `search.json` that the search itself knows."""
     settings, space, cost, budget = search.settings, search.space, search.cost, search.budget
     aim = settings.evolution.aim

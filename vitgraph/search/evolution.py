@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitgraph.search.levels import Choice, Cost, Space
+from vitgraph.search.levels import Choice, LevelCost, Space
 from vitgraph.training.distill import seeded
 from vitgraph.training.held_out import Score
 
@@ -56,7 +56,7 @@ class Subnet:
 
 
 def evolve(
-    space: Space, cost: Cost, limit: float, judge: JudgeAll, settings: Evolution, starts: Sequence[Choice]
+    space: Space, cost: LevelCost, limit: float, judge: JudgeAll, settings: Evolution, starts: Sequence[Choice]
 ) -> list[Subnet]:
     """Every choice that was judged, each once, in order; the first generation has `starts` in it.
 
@@ -100,7 +100,7 @@ def _genes(space: Space, trial: Any) -> Choice:
     return tuple(int(place) for place in places)
 
 
-def guess(space: Space, cost: Cost, limit: float, found: Sequence[Subnet], aim: str) -> list[Choice]:
+def guess(space: Space, cost: LevelCost, limit: float, found: Sequence[Subnet], aim: str) -> list[Choice]:
     """Choices within the limit that a linear model of all scores expects most of, none of them judged yet; at most `GUESSES`.
 
     From each of the best ones it climbs by one or two layers at a time.
@@ -148,7 +148,7 @@ def _gains(space: Space, found: Sequence[Subnet], aim: str) -> Tensor:
     return solved.view(len(space.layers), most)
 
 
-def into_window(space: Space, cost: Cost, limit: float, window: float, choice: Choice, seed: int) -> Choice:
+def into_window(space: Space, cost: LevelCost, limit: float, window: float, choice: Choice, seed: int) -> Choice:
     """The choice with random layers moved a level at a time until it costs at most `limit`, and no less than `window` under it.
 
     The same choice always ends in the same one. Where no step up fits any more, it stays under the window.

@@ -28,13 +28,13 @@ def lone(space: Space) -> list[Choice]:
 
 
 @dataclass(frozen=True)
-class Sensitivity:
+class LevelSensitivity:
     """The divergence of each level of each layer alone, `[layers, levels]`, in nats; 0 where dense."""
 
     alone: Tensor
 
     @classmethod
-    def of(cls, space: Space, divergences: Sequence[float]) -> Sensitivity:
+    def of(cls, space: Space, divergences: Sequence[float]) -> LevelSensitivity:
         """From the divergences of `lone` choices."""
         most = max(len(layer.levels) for layer in space.layers)
         alone = torch.zeros(len(space.layers), most, dtype=torch.float64)

@@ -78,7 +78,7 @@ class Space:
 
 
 @dataclass(frozen=True)
-class Cost:
+class LevelCost:
     """What a choice costs, in one unit: `fixed`, and a number for each layer and level."""
 
     unit: str
@@ -92,7 +92,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class Budget:
+class SearchBudget:
     """A limit to a cost."""
 
     text: str
@@ -163,14 +163,14 @@ def _first(refused: list[Refusal]) -> str:
     return f"{refused[0].site}: {refused[0].why}" if refused else "it has no linears in blocks"
 
 
-def flops(program: Program, space: Space) -> Cost:
+def flops(program: Program, space: Space) -> LevelCost:
     """FLOPs for one image as ELSA counts them; the program's own zeros do not count."""
     parts = tuple(tuple(layer.macs * each.kept for each in layer.levels) for layer in space.layers)
     dense = [replace(each, density=1.0, packing=None) for each in find_products(program)]
-    return Cost("FLOPs", elsa_flops(program, dense) - sum(part[-1] for part in parts), parts)
+    return LevelCost("FLOPs", elsa_flops(program, dense) - sum(part[-1] for part in parts), parts)
 
 
-def milliseconds(program: Program, space: Space, target: Target, batch: int, kind: str) -> Cost:
+def milliseconds(program: Program, space: Space, target: Target, batch: int, kind: str) -> LevelCost:
     """The cost model's estimate with every value in the type `kind`; a level costs what is faster, its kernel or the dense one.
 
     Raises `InputError` where the target has no estimate.
@@ -192,10 +192,10 @@ def milliseconds(program: Program, space: Space, target: Target, batch: int, kin
     parts = tuple(
         tuple(at(kernel, each) for each in layer.levels) for kernel, layer in zip(chosen, space.layers, strict=True)
     )
-    return Cost("ms", total(kernel.built(line, batch) for kernel in rest).ms, parts)
+    return LevelCost("ms", total(kernel.built(line, batch) for kernel in rest).ms, parts)
 
 
-def read_budget(text: str, space: Space, cost: Cost) -> Budget:
+def read_budget(text: str, space: Space, cost: LevelCost) -> SearchBudget:
     """The limit that a text such as `2.9x` means; `InputError` where even the sparsest choice costs more."""
     limit = read_limit(text).of(cost.of(space.dense))
     least = cost.of(space.sparsest)
@@ -205,10 +205,10 @@ def read_budget(text: str, space: Space, cost: Cost) -> Budget:
             f"--budget {text}: {show_cost(limit, cost.unit)} is less than {show_cost(least, cost.unit)}, what every layer at its "
             f"sparsest level costs; at most {int(ratio * 100) / 100:g} times less than dense can be had"
         )
-    return Budget(text, limit)
+    return SearchBudget(text, limit)
 
 
-def uniform(space: Space, cost: Cost, limit: float) -> Choice:
+def uniform(space: Space, cost: LevelCost, limit: float) -> Choice:
     """One level for all, the densest within the limit; a layer that lacks it stays dense."""
     levels = sorted({each for layer in space.layers for each in layer.levels}, key=lambda each: (each.kept, each.m))
     found = [tuple(_place(layer, level) for layer in space.layers) for level in levels]
@@ -220,7 +220,7 @@ def _place(layer: Layer, level: Packing) -> int:
     return layer.levels.index(level) if level in layer.levels else len(layer.levels) - 1
 
 
-def erk(space: Space, cost: Cost, limit: float) -> Choice:
+def erk(space: Space, cost: LevelCost, limit: float) -> Choice:
     """Erdős–Rényi densities, ε (n + k) / (n k), each rounded to the nearest level; the largest ε within the limit.
 
     (Evci et al., arXiv 1911.11134; a linear is a convolution with a kernel of one, so that ERK is Erdős–Rényi here.)

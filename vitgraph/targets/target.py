@@ -145,22 +145,22 @@ class Target(_Frozen):
     unknown: dict[str, str] = {}
     sources: dict[str, str]
 
-    def supports_nm(self, n: int, m: int, together: int = 1, v: int = 1) -> bool:
-        """Whether the device multiplies weights of which n in each m along K are kept, `together` neighbours as one.
+    def supports_nm(self, n: int, m: int, group_size: int = 1, v: int = 1) -> bool:
+        """Whether the device multiplies weights of which n in each m along K are kept, `group_size` neighbours as one.
 
         Pairs are how sparse INT4 products read them, so those ask for such a rate. Where `v` rows share their columns, the
         device multiplies n of the four columns that are gathered.
         """
-        pairs = together == 2 and "int4" in self.rates and self.rates["int4"].sparse is not None
+        pairs = group_size == 2 and "int4" in self.rates and self.rates["int4"].sparse is not None
         pattern = (n, m if v == 1 else GATHERED)
-        return self.sparse is not None and pattern in self.sparse.patterns and (together == 1 or pairs)
+        return self.sparse is not None and pattern in self.sparse.patterns and (group_size == 1 or pairs)
 
     def nm_refusal(self, pattern: Packing, k: int) -> str | None:
         """Why weights with K inputs can't be multiplied in this pattern, or None where they can."""
-        if self.sparse is None or not self.supports_nm(pattern.n, pattern.m, pattern.together, pattern.v):
+        if self.sparse is None or not self.supports_nm(pattern.n, pattern.m, pattern.group_size, pattern.v):
             return f"{self.name} runs no {pattern} pattern"
         read = k if pattern.v == 1 else k * GATHERED // pattern.m
-        multiple = self.sparse.k_multiple * pattern.together
+        multiple = self.sparse.k_multiple * pattern.group_size
         return (
             f"{self.name} takes a K that is a multiple of {multiple}, and {pattern} leaves {read}"
             if read % multiple

@@ -105,7 +105,7 @@ class Distiller:
             rows = [int(row) for row in mine]
             pixels, _ = next(self.images.take(rows).batches(len(rows)))
             if self.schedule.augment:
-                pixels = vary(pixels, seeded(self.schedule.seed, "variation", self._number(step)))
+                pixels = augment(pixels, seeded(self.schedule.seed, "variation", self._number(step)))
             yield step, pixels.to(self.processes.device)
 
     def _number(self, step: int) -> int:
@@ -137,7 +137,7 @@ def soft_cross_entropy(logits: Tensor, teacher: Tensor) -> Tensor:
     return -(teacher.softmax(-1) * functional.log_softmax(logits, -1)).sum(-1).mean()
 
 
-def vary(images: Tensor, generator: torch.Generator) -> Tensor:
+def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror half of the images `[B, C, H, W]` and shift each by up to an eighth, with mirrored borders."""
     count, _, height, width = images.shape
     images = torch.where(torch.rand(count, 1, 1, 1, generator=generator) < 0.5, images, images.flip(3))

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet
-from vitgraph.training.distill import seeded, vary
+from vitgraph.training.distill import augment, seeded
 
 Logits = Callable[[Tensor], Tensor]
 """`[B, C, H, W]` to `[B, classes]`."""
@@ -64,7 +64,7 @@ class Judge:
     ) -> None:
         batches = [pixels for pixels, _ in images.batches(BATCH)]
         if seed is not None:
-            batches = [vary(each, seeded(seed, "judged views", place)) for place, each in enumerate(batches)]
+            batches = [augment(each, seeded(seed, "judged views", place)) for place, each in enumerate(batches)]
         self.batches = [each.to(device or "cpu") for each in batches]
         self.labelled = images.labels is not None
         with torch.no_grad():

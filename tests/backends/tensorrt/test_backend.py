@@ -59,7 +59,7 @@ def hold(engine: Engine, vit: Vit, folder: Path, attention: str) -> ContractRepo
 def test_the_recipe_keeps_the_contract(vit: Vit, tmp_path: Path) -> None:
     engine = build(vit, tmp_path)
     report = hold(engine, vit, tmp_path, "int8")
-    assert report.complaints == ()
+    assert report.violations == ()
     assert engine.gemms() == {"int8": 4 * vit.depth, "fp16": 0, "bf16": 0, "fp32": 0}
     assert engine.fused_attentions() == {"int8": vit.depth}
     assert report.engine["sparse"]["masked"] == (4 * vit.depth if vit.masked else 0)
@@ -70,22 +70,22 @@ def test_the_recipe_keeps_the_contract(vit: Vit, tmp_path: Path) -> None:
 @pytest.mark.parametrize("stream", ["fp16", "bf16"])
 def test_floating_attention_is_one_kernel(stream: Any, tmp_path: Path) -> None:
     vit = Vit("none", stream=stream)
-    assert hold(build(vit, tmp_path), vit, tmp_path, stream).complaints == ()
+    assert hold(build(vit, tmp_path), vit, tmp_path, stream).violations == ()
 
 
 def test_linears_only_with_fp32_dequantization_keep_int8_products(tmp_path: Path) -> None:
     vit = Vit("linears", depth=2)
     report = hold(build(vit, tmp_path), vit, tmp_path, "fp16")
-    assert report.complaints == ()
+    assert report.violations == ()
     assert report.engine["attention"] == {"sites": 2, "fused": 2, "fused_int8": 0}
 
 
 def test_linears_only_in_fp16_lose_the_qkv_product_and_are_caught(tmp_path: Path) -> None:
     vit = Vit("linears", dequantize="fp16", depth=2)
     report = hold(build(vit, tmp_path), vit, tmp_path, "fp16")
-    assert [complaint.site for complaint in report.complaints] == ["blocks.0.attn.qkv", "blocks.1.attn.qkv"]
+    assert [violation.site for violation in report.violations] == ["blocks.0.attn.qkv", "blocks.1.attn.qkv"]
     assert report.engine["linears"]["fallback"] == ["blocks.0.attn.qkv", "blocks.1.attn.qkv"]
-    assert "hoisted" in report.complaints[0].why
+    assert "hoisted" in report.violations[0].why
 
 
 @pytest.mark.parametrize(
@@ -98,20 +98,20 @@ def test_linears_only_in_fp16_lose_the_qkv_product_and_are_caught(tmp_path: Path
 )
 def test_an_attention_left_unfused_is_caught(vit: Vit, planned: str, tmp_path: Path) -> None:
     report = hold(build(vit, tmp_path), vit, tmp_path, planned)
-    assert [c.site for c in report.complaints if "attention" in c.planned] == ["blocks.0.attn"]
+    assert [c.site for c in report.violations if "attention" in c.planned] == ["blocks.0.attn"]
     assert report.engine["attention"]["fused_int8"] == 0
 
 
 def test_a_tampered_weight_is_not_found_in_the_plan(tmp_path: Path) -> None:
     vit = Vit(masked=True)
     engine = build(vit, tmp_path)
-    assert hold(engine, vit, tmp_path, "int8").complaints == ()
+    assert hold(engine, vit, tmp_path, "int8").violations == ()
     model = onnx.load(tmp_path / "m.onnx")
     stored = next(tensor for tensor in model.graph.initializer if tensor.name == "blocks.0.mlp.fc1.weight")
     stored.raw_data = bytes([stored.raw_data[0] ^ 1]) + stored.raw_data[1:]
     onnx.save(model, tmp_path / "m.onnx")
     report = hold(engine, vit, tmp_path, "int8")
-    assert {(c.site, c.found) for c in report.complaints} >= {("blocks.0.mlp.fc1", "not there")}
+    assert {(c.site, c.found) for c in report.violations} >= {("blocks.0.mlp.fc1", "not there")}
 
 
 def test_the_same_model_gives_the_same_plan_from_anywhere(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_the_engine_says_what_it_is(tmp_path: Path) -> None:
 def test_dynamic_batch_needs_a_profile_that_fits(tmp_path: Path) -> None:
     vit = Vit(dynamic=True)
     engine = build(vit, tmp_path, batch=(1, 8, 64))
-    assert hold(engine, vit, tmp_path, "int8").complaints == ()
+    assert hold(engine, vit, tmp_path, "int8").violations == ()
     with pytest.raises(InputError, match="MIN:OPT:MAX"):
         build(vit, tmp_path)
     with pytest.raises(InputError, match="0 < MIN <= OPT <= MAX"):
@@ -162,14 +162,14 @@ def test_dynamic_batch_needs_a_profile_that_fits(tmp_path: Path) -> None:
 def test_other_generations(name: str, tmp_path: Path) -> None:
     engine = build_engine(write_vit(Vit(), tmp_path / "m.onnx"), get_target(name))
     assert engine.role == "deployable"
-    assert hold(engine, Vit(), tmp_path, "int8").complaints == ()
+    assert hold(engine, Vit(), tmp_path, "int8").violations == ()
 
 
 def test_turing_takes_fp16_dequantization_only(tmp_path: Path) -> None:
     turing = get_target("rtx-turing")
     vit = Vit(dequantize="fp16")
     engine = build_engine(write_vit(vit, tmp_path / "m.onnx"), turing)
-    assert hold(engine, vit, tmp_path, "int8").complaints == ()
+    assert hold(engine, vit, tmp_path, "int8").violations == ()
     with pytest.raises(EngineBuildError, match=r"blocks\.0\.attn\.qkv/MatMul.*FP32 GEMM is not supported"):
         build_engine(write_vit(Vit(), tmp_path / "m.onnx"), turing)
 
@@ -177,7 +177,7 @@ def test_turing_takes_fp16_dequantization_only(tmp_path: Path) -> None:
 def test_external_data(tmp_path: Path) -> None:
     onnx.save(make_vit(Vit()), tmp_path / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
     engine = build_engine(tmp_path / "m.onnx", A100)
-    assert hold(engine, Vit(), tmp_path, "int8").complaints == ()
+    assert hold(engine, Vit(), tmp_path, "int8").violations == ()
     (tmp_path / "m.data").write_bytes(b"short")
     with pytest.raises(InputError, match="external data"):
         build_engine(tmp_path / "m.onnx", A100)

@@ -16,7 +16,7 @@ from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
-from vitgraph.passes.precision.mixed_precision import Place
+from vitgraph.passes.precision.mixed_precision import MixedPrecision
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.targets.target import get_target
 
@@ -53,17 +53,17 @@ return_(c)
 
 
 class Noise:
-    """Seeded images, given out in portions of any size."""
+    """Seeded images, given out in chunks of any size."""
 
-    def __init__(self, count: int = 12, portion: int | None = None) -> None:
+    def __init__(self, count: int = 12, chunk: int | None = None) -> None:
         self.pixels = torch.randn(count, 5, 32, generator=torch.Generator().manual_seed(3))
-        self.portion = portion
+        self.chunk = chunk
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, None]]:
-        size = self.portion or size
+        size = self.chunk or size
         yield from ((self.pixels[start : start + size], None) for start in range(0, len(self), size))
 
 
@@ -82,7 +82,7 @@ def quantized(*, outputs: bool = False, outlier: bool = False, **options: Any) -
 
 
 def placed(
-    step: Place, program: Program, given: Context | None = None
+    step: MixedPrecision, program: Program, given: Context | None = None
 ) -> tuple[Program, dict[str, Any], dict[str, Any]]:
     """The result, the placement as a whole, and the rows by name."""
     given = given or context()
@@ -98,7 +98,7 @@ def floats(rows: dict[str, Any]) -> set[str]:
 
 def test_measures_every_switch_and_takes_nothing_back_without_a_budget() -> None:
     program = quantized(outputs=True)
-    result, whole, rows = placed(Place(), program)
+    result, whole, rows = placed(MixedPrecision(), program)
     assert show(result) == show(program)
     assert list(rows) == [
         "attn.qkv qkv", "attn attention", "attn.proj proj", "attn.proj output", "mlp.fc1 fc1", "mlp.fc2 fc2", "mlp.fc2 output",
@@ -107,17 +107,17 @@ def test_measures_every_switch_and_takes_nothing_back_without_a_budget() -> None
     assert all(row["kl_all_but_one"] >= 0 for row in rows.values())
     assert {row["why"] for row in rows.values()} == {"no budget asks to take anything back"}
     assert whole["placement"] == "met"
-    assert (whole["int8_linears"], whole["float_sites"], whole["images"]) == (4, 0, 12)
+    assert (whole["int8_linears"], whole["max_float_layers"], whole["images"]) == (4, 0, 12)
 
 
 def test_the_text_after_taking_one_linear_back() -> None:
-    result, _, rows = placed(Place(float_sites=1, only=("fc2",)), quantized(outlier=True))
+    result, _, rows = placed(MixedPrecision(max_float_layers=1, only=("fc2",)), quantized(outlier=True))
     assert floats(rows) == {"mlp.fc2 fc2"}
     assert body(show(result)) == body(show(quantized(outlier=True, skip=("fc2",))))
 
 
 def test_what_goes_along_is_in_the_table_with_the_reason() -> None:
-    _, _, rows = placed(Place(max_drop=0.0, only=("fc2",)), quantized(outlier=True, outputs=True))
+    _, _, rows = placed(MixedPrecision(max_drop=0.0, only=("fc2",)), quantized(outlier=True, outputs=True))
     assert floats(rows) == {"mlp.fc2 fc2", "mlp.fc2 output"}
     assert rows["mlp.fc2 fc2"]["why"].startswith("worth most: divergence ")
     assert rows["mlp.fc2 output"]["why"] == "goes with mlp.fc2: a product in floating point has no INT8 output"
@@ -125,15 +125,15 @@ def test_what_goes_along_is_in_the_table_with_the_reason() -> None:
 
 def test_with_nothing_left_to_lose_all_is_floating_point() -> None:
     given = context()
-    result, whole, _ = placed(Place(max_drop=0.0), quantized(outputs=True, outlier=True), given)
+    result, whole, _ = placed(MixedPrecision(max_drop=0.0), quantized(outputs=True, outlier=True), given)
     assert whole["placement"] == "met"
     assert whole["expected_drop"] == 0.0
     assert given.refusals == []
-    assert show(run(Place(max_drop=0.0), result, context())) == show(result)
+    assert show(run(MixedPrecision(max_drop=0.0), result, context())) == show(result)
 
 
 def test_the_planted_culprit_is_the_one_taken_back() -> None:
-    result, whole, rows = placed(Place(float_sites=1), quantized(outlier=True))
+    result, whole, rows = placed(MixedPrecision(max_float_layers=1), quantized(outlier=True))
     assert floats(rows) == {"mlp.fc2 fc2"}
     worst = max(rows, key=lambda name: float(rows[name]["kl_alone"]))
     assert worst == "mlp.fc2 fc2"
@@ -152,31 +152,31 @@ def test_a_broken_measure_takes_back_another(monkeypatch: pytest.MonkeyPatch) ->
 
     real: Callable[[Tensor, Tensor], Any] = sensitivity.Seen.of
     monkeypatch.setattr(sensitivity.Seen, "of", staticmethod(blind))
-    _, _, rows = placed(Place(float_sites=1), quantized(outlier=True))
+    _, _, rows = placed(MixedPrecision(max_float_layers=1), quantized(outlier=True))
     assert floats(rows) == set()
 
 
 def test_a_budget_that_a_culprit_alone_breaks_costs_that_culprit_alone() -> None:
     program = quantized(outlier=True)
-    _, before, _ = placed(Place(), program)
-    _, best, _ = placed(Place(float_sites=1), program)
+    _, before, _ = placed(MixedPrecision(), program)
+    _, best, _ = placed(MixedPrecision(max_float_layers=1), program)
     budget = (before["expected_drop"] + best["expected_drop"]) / 2
-    _, whole, rows = placed(Place(max_drop=budget), program)
+    _, whole, rows = placed(MixedPrecision(max_drop=budget), program)
     assert floats(rows) == {"mlp.fc2 fc2"}
     assert whole["placement"] == "met"
     assert whole["expected_drop"] <= budget < whole["expected_drop_all_int8"]
 
 
 def test_what_turns_out_not_to_be_needed_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vitgraph.passes.precision.fallback_search import Search
+    from vitgraph.passes.precision.fallback_search import FallbackSearch
 
-    def all_at_once(self: Search) -> list[Any]:
+    def all_at_once(self: FallbackSearch) -> list[Any]:
         return [each for each in self.allowed() if each.is_linear]
 
-    monkeypatch.setattr(Search, "_pick", all_at_once)
+    monkeypatch.setattr(FallbackSearch, "_pick", all_at_once)
     program = quantized(outlier=True)
-    _, before, _ = placed(Place(), program)
-    _, whole, rows = placed(Place(max_drop=before["expected_drop"] * 0.9), program)
+    _, before, _ = placed(MixedPrecision(), program)
+    _, whole, rows = placed(MixedPrecision(max_drop=before["expected_drop"] * 0.9), program)
     assert whole["placement"] == "met"
     assert whole["int8_linears"] >= 2
     assert any(row["why"].startswith("put back") for row in rows.values())
@@ -185,7 +185,7 @@ def test_what_turns_out_not_to_be_needed_is_put_back(monkeypatch: pytest.MonkeyP
 def test_a_budget_that_can_not_be_met_says_how_close_it_came() -> None:
     given = context()
     program = quantized(outlier=True)
-    result, whole, rows = placed(Place(max_drop=0.0, min_int8=4), program, given)
+    result, whole, rows = placed(MixedPrecision(max_drop=0.0, min_int8=4), program, given)
     assert whole["placement"] == "missed"
     assert 0 < whole["expected_drop"] <= whole["expected_drop_all_int8"]
     assert whole["int8_linears"] == 4
@@ -197,22 +197,22 @@ def test_a_budget_that_can_not_be_met_says_how_close_it_came() -> None:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_no_more_sites_than_allowed(count: int) -> None:
-    _, whole, rows = placed(Place(max_drop=0.0, float_sites=count), quantized(outputs=True, outlier=True))
-    assert whole["float_sites"] <= count
+    _, whole, rows = placed(MixedPrecision(max_drop=0.0, max_float_layers=count), quantized(outputs=True, outlier=True))
+    assert whole["max_float_layers"] <= count
     own = {name for name in floats(rows) if not rows[name]["why"].startswith("goes with mlp.fc2")}
     assert len(own) <= count
 
 
 @pytest.mark.parametrize(("only", "skip"), [(("fc1",), ()), ((), ("fc2", "attn*"))])
 def test_takes_back_only_what_it_may(only: tuple[str, ...], skip: tuple[str, ...]) -> None:
-    _, _, rows = placed(Place(max_drop=0.0, only=only, skip=skip), quantized(outlier=True))
+    _, _, rows = placed(MixedPrecision(max_drop=0.0, only=only, skip=skip), quantized(outlier=True))
     assert floats(rows) <= {"mlp.fc1 fc1"}
     assert "only, skip" in rows["mlp.fc2 fc2"]["why"]
 
 
 def test_the_same_however_the_images_come_and_however_often() -> None:
     program = quantized(outlier=True)
-    rows = [placed(Place(max_drop=0.1), program, context(portion=size)) for size in (1, 5, 12, 12)]
+    rows = [placed(MixedPrecision(max_drop=0.1), program, context(chunk=size)) for size in (1, 5, 12, 12)]
     assert rows[2][1:] == rows[3][1:]
     assert len({show(result) for result, _, _ in rows}) == 1
     for _, whole, _ in rows:
@@ -220,7 +220,7 @@ def test_the_same_however_the_images_come_and_however_often() -> None:
 
 
 def test_measures_on_no_more_images_than_asked() -> None:
-    _, whole, _ = placed(Place(images=7), quantized(), context(portion=5))
+    _, whole, _ = placed(MixedPrecision(images=7), quantized(), context(chunk=5))
     assert whole["images"] == 7
 
 
@@ -231,8 +231,8 @@ def test_a_static_batch_is_filled_and_the_filling_not_counted() -> None:
     free = quantized()
     for name, tensor in free.tensors().items():  # the scales too: a static batch calibrates with its filling
         fixed.tensor(name).data = tensor.data
-    _, ours, _ = placed(Place(), fixed)
-    _, theirs, _ = placed(Place(), free)
+    _, ours, _ = placed(MixedPrecision(), fixed)
+    _, theirs, _ = placed(MixedPrecision(), free)
     assert ours["images"] == theirs["images"] == 12
     assert ours["kl"] == pytest.approx(theirs["kl"], rel=1e-3)
 
@@ -242,7 +242,7 @@ def test_a_static_batch_is_filled_and_the_filling_not_counted() -> None:
     [
         ("max_drop=-0.1", "max_drop=-0.1: it can't be less than 0"),
         ("max_drop=nan", "max_drop=nan"),
-        ("float_sites=-1", "float_sites=-1"),
+        ("max_float_layers=-1", "max_float_layers=-1"),
         ("images=0", "at least one"),
         ("min_int8=9", "only 4 linears are INT8"),
         ("only=[fc9]", "matches no site"),
@@ -251,17 +251,17 @@ def test_a_static_batch_is_filled_and_the_filling_not_counted() -> None:
 def test_bounds_that_make_no_sense(options: str, why: str) -> None:
     program = quantized()
     with pytest.raises(InputError, match=why):
-        pipeline(f"place{{{options}}}").run(program, context())
+        pipeline(f"mixed-precision{{{options}}}").run(program, context())
 
 
 def test_asks_for_images() -> None:
     with pytest.raises(InputError, match="no calibration images"):
-        run(Place(), quantized(), Context(get_target("a100")))
+        run(MixedPrecision(), quantized(), Context(get_target("a100")))
 
 
 def test_a_program_without_pairs_is_left_alone() -> None:
     given = context()
-    run(Place(max_drop=0.1), parse(CLASSIFIER), given)
+    run(MixedPrecision(max_drop=0.1), parse(CLASSIFIER), given)
     assert [(r.site, r.why) for r in given.refusals] == [
         ("model", "nothing in it is quantized, so there is nothing to take back")
     ]
@@ -270,6 +270,6 @@ def test_a_program_without_pairs_is_left_alone() -> None:
 def test_stops_when_the_fuel_is_used_up() -> None:
     given = context()
     given.fuel = 2
-    result = run(Place(max_drop=0.0, only=("fc1", "fc2")), quantized(outlier=True), given)
+    result = run(MixedPrecision(max_drop=0.0, only=("fc1", "fc2")), quantized(outlier=True), given)
     left = sum(n.args[0].target is dialect.fake_quantize for n in result.calls(aten.linear.default))  # type: ignore[union-attr]
     assert left == 3

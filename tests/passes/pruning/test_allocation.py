@@ -63,7 +63,7 @@ def test_everybody_pays_the_same_slope() -> None:
     assert lost == [8, 2]
     splits = [each for each in product(range(11), repeat=2) if sum(each) == 10]
     assert min(splits, key=lambda split: sum(p.loss(k) for p, k in zip(parts, split, strict=True))) == (8, 2)
-    assert allocate(parts, 10.0, even=True) == [5, 5]
+    assert allocate(parts, 10.0, uniform=True) == [5, 5]
 
 
 def test_dead_weight_goes_first_and_costly_things_before_cheap_ones() -> None:

@@ -31,14 +31,14 @@ from vitgraph.passes.pruning.block_cost import Meter
 from vitgraph.passes.pruning.block_fit import fit
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.passes.pruning.prunable import Prunable, power_of
-from vitgraph.passes.pruning.remove_pruned import RemoveEmpty
+from vitgraph.passes.pruning.remove_pruned import RemovePruned
 from vitgraph.passes.pruning.tiles import Curve
 from vitgraph.passes.sparsity.nm_selection import damped, refit
 from vitgraph.targets.target import get_target
 
 WIDE = MLP.replace("12", "64").replace("8]", "16]").replace("[8", "[16")
 UPDATED = MASKED.replace('fc1.weight"', 'fc1.weight_updated"').replace('fc2.weight"', 'fc2.weight_updated"')
-SMALL: dict[str, Any] = {"rows": 4, "cols": 4, "least": 0.0}
+SMALL: dict[str, Any] = {"rows": 4, "cols": 4, "min_keep": 0.0}
 
 
 def images(*shape: int, count: int = 32) -> Context:
@@ -77,7 +77,7 @@ def test_masks_tiles() -> None:
 def test_what_stays_is_refitted() -> None:
     dense, context = parse(WIDE), Context(calibration=Mixed(16, count=64))
     plain = run(BlockPrune(budget=0.6, **SMALL), dense, context)
-    fitted = run(BlockPrune(budget=0.6, refit=True, damp=0.01, **SMALL), dense, context)
+    fitted = run(BlockPrune(budget=0.6, refit=True, percdamp=0.01, **SMALL), dense, context)
     assert body(show(run(BlockPrune(budget=0.7, rows=4, cols=4, refit=True), parse(MLP), seen()))) == body(
         show(parse(UPDATED))
     )
@@ -112,7 +112,7 @@ def test_the_fit_is_the_least_squares_of_each_row() -> None:
 def test_budgets_are_met(budget: float, rows: int, cols: int, even: bool) -> None:
     """Within one of the smallest tiles, in whatever tiles."""
     dense = parse(WIDE)
-    step = BlockPrune(budget=budget, rows=rows, cols=cols, score="magnitude", even=even, least=0.0)
+    step = BlockPrune(budget=budget, rows=rows, cols=cols, score="magnitude", uniform=even, min_keep=0.0)
     context = Context()
     left = share_left(run(step, dense, context), dense)
     assert left <= budget * 1.0001
@@ -122,8 +122,8 @@ def test_budgets_are_met(budget: float, rows: int, cols: int, even: bool) -> Non
 
 def test_units_go_with_their_rows_and_columns() -> None:
     dense, context = parse(WIDE), Context(calibration=Noise((16,), count=32))
-    masked = run(BlockPrune(of="units", budget=0.5, multiple=8), dense, context)
-    small = run(RemoveEmpty(), masked)
+    masked = run(BlockPrune(granularity="units", budget=0.5, multiple=8), dense, context)
+    small = run(RemovePruned(), masked)
     x = Noise((16,), count=8).pixels
     torch.testing.assert_close(masked.run(x), small.run(x), rtol=1e-5, atol=1e-5)
     width = small.tensor("fc2.weight_narrow").shape[1]
@@ -132,14 +132,14 @@ def test_units_go_with_their_rows_and_columns() -> None:
     assert width < 64
     assert "vitgraph.mask" not in show(small)
     assert count(small).macs / count(dense).macs == pytest.approx(context.found[0]["left"], abs=1e-6)
-    assert "remove-empty takes the units out" in context.found[0]["runs"]
+    assert "remove-pruned takes the units out" in context.found[0]["runs"]
 
 
 def test_heads_go_as_units() -> None:
     dense, context = parse(block()), Context(calibration=Noise((5, 32), count=16))
-    masked = run(BlockPrune(of="units", budget=0.6), dense, context)
+    masked = run(BlockPrune(granularity="units", budget=0.6), dense, context)
     assert keeps(masked).keys() == {"qkv.weight", "proj.weight"}
-    small = run(RemoveEmpty(), masked)
+    small = run(RemovePruned(), masked)
     assert find_sites(small).attentions[0].heads == 1
     assert count(small).macs / count(dense).macs == pytest.approx(context.found[0]["left"]) == pytest.approx(0.5)
     (entry,) = context.found[1:]
@@ -151,7 +151,7 @@ def test_the_unit_that_matters_least_goes() -> None:
     with torch.no_grad():
         dense.tensor("fc2.weight")[:, 5] *= 1e-3
         dense.tensor("fc2.weight")[:, 6] *= 1e3
-    keep = keeps(run(BlockPrune(of="units", budget=0.97, multiple=1), dense, images(16)))["fc2.weight"]
+    keep = keeps(run(BlockPrune(granularity="units", budget=0.97, multiple=1), dense, images(16)))["fc2.weight"]
     assert not bool(keep[:, 5].any())
     assert bool(keep[:, 6].all())
 
@@ -161,7 +161,9 @@ def test_budgets_by_estimates(by: Any, of: Any) -> None:
     """Of what the cost model says of the program that is left: its kernels, estimated again, come to the budget."""
     dense, target = parse(block(197, 384)), get_target("a100")
     context = Context(target)
-    step = BlockPrune(of=of, by=by, budget=0.9 if of == "tiles" else 0.6, batch=64, least=0.0, score="magnitude")
+    step = BlockPrune(
+        granularity=of, metric=by, budget=0.9 if of == "tiles" else 0.6, batch=64, min_keep=0.0, score="magnitude"
+    )
     masked = run(step, dense, context)
     left = context.found[0]["left"]
     assert 0.99 * step.budget < left <= step.budget or of == "units"
@@ -169,7 +171,7 @@ def test_budgets_by_estimates(by: Any, of: Any) -> None:
         return  # the estimate is of a kernel that skips tiles, which no backend has
     estimates = [
         estimate_on(target, [kernel.in_type("fp16") for kernel in find_kernels(each)], 64)
-        for each in (dense, run(RemoveEmpty(), masked))
+        for each in (dense, run(RemovePruned(), masked))
     ]
     before, after = (each.ms if by == "latency" else each.mj for each in estimates if isinstance(each, Estimate))
     assert before is not None
@@ -178,8 +180,8 @@ def test_budgets_by_estimates(by: Any, of: Any) -> None:
 
 
 def test_estimates_need_a_target_that_has_them() -> None:
-    step = BlockPrune(by="latency", score="magnitude")
-    with pytest.raises(InputError, match=r"by=latency asks .* --target"):
+    step = BlockPrune(metric="latency", score="magnitude")
+    with pytest.raises(InputError, match=r"metric=latency asks .* --target"):
         run(step, parse(MLP))
     with pytest.raises(InputError, match="no estimate for cpu"):
         run(step, parse(MLP), Context(get_target("cpu")))
@@ -248,7 +250,7 @@ def test_scores_choose_differently() -> None:
 
 
 def test_even_takes_the_same_share_of_every_site() -> None:
-    found = keeps(run(BlockPrune(even=True, score="magnitude", budget=0.6, **SMALL), parse(WIDE), Context()))
+    found = keeps(run(BlockPrune(uniform=True, score="magnitude", budget=0.6, **SMALL), parse(WIDE), Context()))
     one, other = (float(keep.double().mean()) for keep in found.values())
     assert abs(one - other) < 0.05
 
@@ -256,8 +258,8 @@ def test_even_takes_the_same_share_of_every_site() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"budget": 0.0}, {"budget": 1.1}, {"least": 1.0}, {"rows": 0}, {"multiple": 0}, {"batch": 0}, {"damp": 0.0},
-        {"power": -1.0}, {"images": 0}, {"even": True, "power": 1.0},
+        {"budget": 0.0}, {"budget": 1.1}, {"min_keep": 1.0}, {"rows": 0}, {"multiple": 0}, {"batch": 0}, {"percdamp": 0.0},
+        {"power": -1.0}, {"images": 0}, {"uniform": True, "power": 1.0},
     ],
 )  # fmt: skip
 def test_options_out_of_range(options: dict[str, Any]) -> None:
@@ -266,7 +268,7 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
 
 
 def test_a_budget_out_of_reach() -> None:
-    with pytest.raises(InputError, match=r"budget=0.01 by=flops is out of reach: 0\.\d+ is left"):
+    with pytest.raises(InputError, match=r"budget=0.01 metric=flops is out of reach: 0\.\d+ is left"):
         run(BlockPrune(budget=0.01, rows=4, cols=4), parse(MLP), seen())
 
 
@@ -292,7 +294,11 @@ def test_several_inputs() -> None:
 
 def test_what_has_no_tiles_or_units_is_named() -> None:
     context = Context()
-    run(BlockPrune(of="units", score="magnitude", only=("fc1", "fc2"), budget=0.9, multiple=1), parse(MLP), context)
+    run(
+        BlockPrune(granularity="units", score="magnitude", only=("fc1", "fc2"), budget=0.9, multiple=1),
+        parse(MLP),
+        context,
+    )
     assert [(each.site, "residual stream" in each.why) for each in context.refusals if each.site != "model"] == [
         ("blocks.0.fc1", True)
     ]
@@ -352,7 +358,11 @@ def test_curves_are_taken_once_for_all_budgets(tmp_path: Path, monkeypatch: pyte
 def test_what_is_left_to_compute_is_told_site_by_site() -> None:
     """Of tiles by estimate more than the share that stays: the launch and what is read and written are not saved."""
     context = Context(get_target("a100"))
-    run(BlockPrune(by="latency", budget=0.9, batch=64, score="magnitude", least=0.0), parse(block(197, 384)), context)
+    run(
+        BlockPrune(metric="latency", budget=0.9, batch=64, score="magnitude", min_keep=0.0),
+        parse(block(197, 384)),
+        context,
+    )
     assert all(1 > each["cost_left"] > each["kept"] for each in context.found[1:])
     run(BlockPrune(budget=0.7, score="magnitude"), parse(block(197, 384)), context := Context())
     assert all(each["cost_left"] == each["kept"] for each in context.found[1:])
@@ -360,7 +370,7 @@ def test_what_is_left_to_compute_is_told_site_by_site() -> None:
 
 def test_pruned_and_then_2_4_and_int8() -> None:
     """What is left after units went is whole: it takes a pattern, and codes."""
-    steps = "block-prune{of=units budget=0.6 multiple=8},remove-empty,nm-mask,quantize{attention=false},materialize"
+    steps = "block-prune{granularity=units budget=0.6 multiple=8},remove-pruned,nm-mask,quantize{attention=false},materialize"
     result = pipeline(steps).run(parse(WIDE), images(16))
     codes = [tensor for tensor in result.tensors().values() if tensor.dtype == torch.int8]
     assert len(codes) == 2

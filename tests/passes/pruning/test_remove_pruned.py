@@ -25,7 +25,7 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.pruning import prunable_units
 from vitgraph.passes.pruning.block_prune import BlockPrune
-from vitgraph.passes.pruning.remove_pruned import RemoveEmpty
+from vitgraph.passes.pruning.remove_pruned import RemovePruned
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
 
 
@@ -70,18 +70,18 @@ return_(r)
 def test_hidden_units_leave() -> None:
     """Unit 7 puts out gelu(b1[7]) and becomes a bias; nothing is read of units 2 and 3."""
     before, context = masked(MLP, fc1=(7, ALL), fc2=(ALL, [2, 3])), Context()
-    after = run(RemoveEmpty(), before, context)
+    after = run(RemovePruned(), before, context)
     assert body(show(after)) == body(show(parse(NARROW)))
     hold_to_text(after)
-    hold_to_effect(RemoveEmpty(), before, after)
+    hold_to_effect(RemovePruned(), before, after)
     assert difference(before, after) < 1e-5
     entry = {"removed": "blocks.0.fc2", "units": "hidden units", "before": 12, "after": 9}
     assert context.found == [{**entry, "parameters": 3 * (8 + 1 + 8) - 8}]
     assert context.refusals == []
-    assert show(run(RemoveEmpty(), after)) == show(after)
+    assert show(run(RemovePruned(), after)) == show(after)
 
 
-def nothing(program: Program, units: prunable_units.Units) -> tuple[Tensor, Tensor]:
+def nothing(program: Program, units: prunable_units.PrunableUnits) -> tuple[Tensor, Tensor]:
     """Constants that were lost."""
     fixed, values = prunable_units.constants(program, units)
     return fixed, torch.zeros_like(values)
@@ -91,16 +91,16 @@ def test_without_the_bias_the_outputs_would_change(monkeypatch: pytest.MonkeyPat
     before = masked(MLP, fc1=(7, ALL))
 
     monkeypatch.setattr("vitgraph.passes.pruning.remove_pruned.constants", nothing)
-    assert difference(before, run(RemoveEmpty(), before)) > 1e-3
+    assert difference(before, run(RemovePruned(), before)) > 1e-3
 
 
 def test_a_mask_that_still_holds_something_back_stays() -> None:
     before = masked(MLP, fc2=([0, 1], 5)).copy()
     (site,) = (each for each in find_sites(before).linears if each.path.endswith("fc2"))
-    assert show(run(RemoveEmpty(), before)) == show(before)  # a column of which two numbers are zero is read
+    assert show(run(RemovePruned(), before)) == show(before)  # a column of which two numbers are zero is read
     keep = before.tensor("fc2.weight_keep")
     keep[:, 9] = False
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert "vitgraph.mask.default" in show(after)
     assert after.tensor("fc2.weight_keep_narrow").shape == (8, 11)
     assert difference(before, after) < 1e-5
@@ -111,7 +111,7 @@ def test_a_mask_that_still_holds_something_back_stays() -> None:
 def test_heads_that_nobody_reads_leave(zeros: Any, left: int) -> None:
     before = masked(block(), proj=(ALL, zeros))
     context = Context()
-    after = run(RemoveEmpty(), before, context)
+    after = run(RemovePruned(), before, context)
     assert difference(before, after) < 1e-5
     assert [each["after"] for each in context.found] == ([left] if left < 2 else [])
     (site,) = find_sites(after).attentions
@@ -122,16 +122,16 @@ def test_heads_that_nobody_reads_leave(zeros: Any, left: int) -> None:
 
 def test_a_head_whose_v_is_its_bias_becomes_a_bias() -> None:
     before = masked(block(), qkv=(slice(64, 80), ALL))
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert find_sites(after).attentions[0].heads == 1
     assert difference(before, after) < 1e-5
     assert bool((after.tensor("proj.weight_constant") != 0).any())
-    hold_to_effect(RemoveEmpty(), before, after)
+    hold_to_effect(RemovePruned(), before, after)
 
 
 def test_a_head_whose_q_is_zero_still_puts_out_a_mean() -> None:
     before = masked(block(), qkv=(slice(0, 16), ALL))
-    assert show(run(RemoveEmpty(), before)) == show(before)
+    assert show(run(RemovePruned(), before)) == show(before)
 
 
 BIASED = block().replace(
@@ -142,34 +142,34 @@ BIASED = block().replace(
 
 def test_a_head_takes_its_position_bias_along() -> None:
     before = masked(BIASED, proj=(ALL, slice(0, 16)))
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert torch.equal(after.tensor("positions_narrow"), before.tensor("positions")[:, 1:])
     assert difference(before, after) < 1e-5
 
 
 def test_a_bias_that_all_heads_share_stays() -> None:
     before = masked(BIASED.replace("pb: f32[1, 2,", "pb: f32[1, 1,"), proj=(ALL, slice(0, 16)))
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert find_sites(after).attentions[0].heads == 1
     assert difference(before, after) < 1e-5
 
 
 def test_where_nothing_would_stay_one_does() -> None:
     before = masked(MLP, fc2=(ALL, ALL))
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert after.tensor("fc2.weight_narrow").shape == (8, 1)
     assert difference(before, after) < 1e-5
-    assert show(run(RemoveEmpty(), after)) == show(after)
+    assert show(run(RemovePruned(), after)) == show(after)
 
 
 def test_multiples_keep_some_empty_units() -> None:
     before = masked(MLP, fc1=(7, ALL), fc2=(ALL, [2, 3]))
-    after = run(RemoveEmpty(multiple=2), before)
+    after = run(RemovePruned(multiple=2), before)
     assert after.tensor("fc2.weight_narrow").shape == (8, 10)
     assert difference(before, after) < 1e-5
-    assert show(run(RemoveEmpty(multiple=2), after)) == show(after)
+    assert show(run(RemovePruned(multiple=2), after)) == show(after)
     with pytest.raises(InputError, match="multiple=0"):
-        run(RemoveEmpty(multiple=0), before)
+        run(RemovePruned(multiple=0), before)
 
 
 TWO_LINEARS = """
@@ -216,7 +216,7 @@ GATED: dict[str, tuple[str, dict[str, Any], int]] = {
 def test_gated_units_take_a_row_of_either_branch(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, zeros, left = GATED[case]
     before, context = masked(text, **zeros), Context()
-    after = run(RemoveEmpty(), before, context)
+    after = run(RemovePruned(), before, context)
     rows = 24 if text == ONE_LINEAR else 12
     assert next(site.n for site in find_sites(after).linears) == rows * left // 12
     assert [site.k for site in find_sites(after).linears][-1] == left
@@ -228,7 +228,7 @@ def test_gated_units_take_a_row_of_either_branch(case: str, monkeypatch: pytest.
         return
     assert count(after).parameters == count(before).parameters - context.found[0]["parameters"]
     monkeypatch.setattr("vitgraph.passes.pruning.remove_pruned.constants", nothing)
-    assert (difference(before, run(RemoveEmpty(), before)) > 1e-4) is ("zero" in case)  # units 7 and 4 were a bias
+    assert (difference(before, run(RemovePruned(), before)) > 1e-4) is ("zero" in case)  # units 7 and 4 were a bias
 
 
 def test_a_factor_that_is_always_zero_takes_the_other_along() -> None:
@@ -236,10 +236,10 @@ def test_a_factor_that_is_always_zero_takes_the_other_along() -> None:
     before = masked(ONE_LINEAR, fc1=(16, ALL))
     with torch.no_grad():
         before.tensor("fc1.bias")[16] = 0.0
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert after.tensor("fc1.weight_narrow").shape == (22, 8)
     assert difference(before, after) < 1e-5
-    hold_to_effect(RemoveEmpty(), before, after)
+    hold_to_effect(RemovePruned(), before, after)
 
 
 def test_a_norm_over_gated_units_keeps_them() -> None:
@@ -247,16 +247,16 @@ def test_a_norm_over_gated_units_keeps_them() -> None:
     norm = "n: f32[N, 5, 12] = aten.layer_norm.default(h, [12], None, None, 1e-6)\nw2: f32"
     before = masked(TWO_LINEARS.replace("w2: f32", norm).replace("(h, w2", "(n, w2"), fc2=(ALL, [2, 3]))
     context = Context()
-    assert show(run(RemoveEmpty(only=("blocks.0.fc2",)), before, context)) == show(before)
+    assert show(run(RemovePruned(only=("blocks.0.fc2",)), before, context)) == show(before)
     assert "more than an activation" in context.refusals[0].why
 
 
 @pytest.mark.parametrize("text", [TWO_LINEARS, ONE_LINEAR])
 def test_gated_units_are_pruned_and_leave(text: str) -> None:
     before, context = parse(text), Context()
-    step = BlockPrune(of="units", budget=0.6, multiple=2, score="magnitude")
+    step = BlockPrune(granularity="units", budget=0.6, multiple=2, score="magnitude")
     pruned = run(step, before, context)
-    after = run(RemoveEmpty(), pruned)
+    after = run(RemovePruned(), pruned)
     assert difference(pruned, after) < 1e-5
     assert (
         count(after).macs / count(before).macs
@@ -276,11 +276,11 @@ REFUSED = {
 @pytest.mark.parametrize("why", REFUSED)
 def test_what_can_not_leave_is_named(why: str) -> None:
     before, context = masked(REFUSED[why], fc2=(ALL, [2, 3])), Context()
-    assert show(run(RemoveEmpty(), before, context)) == show(before)
+    assert show(run(RemovePruned(), before, context)) == show(before)
     assert [refusal.site for refusal in context.refusals] == ["blocks.0.fc2"]
     assert why in context.refusals[0].why
     quiet = Context()
-    run(RemoveEmpty(), masked(REFUSED[why], fc2=(0, 0)), quiet)
+    run(RemovePruned(), masked(REFUSED[why], fc2=(0, 0)), quiet)
     assert quiet.refusals == []  # nothing is empty there
 
 
@@ -289,14 +289,14 @@ HEADS_REFUSED = {
     "bias is computed": BIASED.replace("a: f32", "pc: f32[1, 2, 5, 5] = aten.tanh.default(pb)\na: f32").replace("pb, 0.25", "pc, 0.25"),
     "more than a linear": block().replace("k: f32", "qs: f32[N, 2, 5, 16] = aten.mul.Tensor(q, 2.0)\nk: f32").replace("default(q, k", "default(qs, k"),
     "read elsewhere": block().replace("return_(y)", "u: f32[N, 2, 5, 16] = aten.relu.default(k)\nreturn_([y, u])"),
-    "an activation stands behind": block().replace("s: f32", "c: f32[N, 2, 5, 16] = aten.relu.default(a)\ns: f32").replace("permute.default(a,", "permute.default(c,"),
+    "an activation consumes": block().replace("s: f32", "c: f32[N, 2, 5, 16] = aten.relu.default(a)\ns: f32").replace("permute.default(a,", "permute.default(c,"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("why", HEADS_REFUSED)
 def test_heads_that_can_not_leave_are_named(why: str) -> None:
     before, context = masked(HEADS_REFUSED[why], proj=(ALL, slice(0, 16))), Context()
-    assert show(run(RemoveEmpty(), before, context)) == show(before)
+    assert show(run(RemovePruned(), before, context)) == show(before)
     assert [refusal.site for refusal in context.refusals] == ["attn.proj"]
     assert why in context.refusals[0].why or "more than" in context.refusals[0].why
 
@@ -344,7 +344,7 @@ def test_any_zeros_may_leave(data: st.DataObject) -> None:
         keep[:, _some(site.k, group, share, generator)] = False
         insert_mask(program, site.node, keep)
     program.clean()
-    after = run(RemoveEmpty(multiple=data.draw(st.integers(1, 5))), program)
+    after = run(RemovePruned(multiple=data.draw(st.integers(1, 5))), program)
     assert difference(program, after) < 1e-5
     assert count(after).macs <= count(program).macs
 
@@ -356,7 +356,7 @@ def _some(count: int, group: int, share: float, generator: torch.Generator) -> T
 
 def test_heads_spread_over_two_dimensions_stay() -> None:
     before, context = masked(UNUSED, proj=(ALL, slice(16, 32))), Context()
-    assert show(run(RemoveEmpty(), before, context)) == show(before)
+    assert show(run(RemovePruned(), before, context)) == show(before)
     assert [refusal.why for refusal in context.refusals] == ["units are spread over several dimensions"]
 
 
@@ -364,7 +364,7 @@ def test_heads_spread_over_two_dimensions_stay() -> None:
 def test_heads_of_other_layouts_leave(text: str) -> None:
     assert "slice" in SPLIT
     before = masked(text, proj=(ALL, slice(16, 32)))
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert find_sites(after).attentions[0].heads == 1
     assert difference(before, after) < 1e-5
 
@@ -373,17 +373,17 @@ def test_a_unit_too_many_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check itself can fail: a head that is not empty, taken out, changes the outputs."""
     before = masked(block(), proj=(ALL, slice(0, 16)))
 
-    def wrong(units: prunable_units.Units, flags: Tensor) -> Tensor:
+    def wrong(units: prunable_units.PrunableUnits, flags: Tensor) -> Tensor:
         return torch.tensor([True, False])
 
-    monkeypatch.setattr(prunable_units.Units, "of_columns", wrong)
-    assert difference(before, run(RemoveEmpty(), before)) > 1e-3
+    monkeypatch.setattr(prunable_units.PrunableUnits, "of_columns", wrong)
+    assert difference(before, run(RemovePruned(), before)) > 1e-3
 
 
 def test_what_is_left_takes_2_4_and_int8(tmp_path: Any) -> None:
     """And runs in ONNX Runtime with the heads that are left."""
     before = masked(block(), proj=(ALL, slice(0, 16)))
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     assert "vitgraph.mask" not in show(after)  # the mask held nothing back any more
     with Ort().load(after) as runner:
         inputs = random_inputs(after)
@@ -402,7 +402,7 @@ def test_groups_of_an_n_m_mask_are_left_whole(steps: str, leave: bool) -> None:
     with torch.no_grad():
         dense.tensor("fc2.weight")[:, [2, 3]] = 0.0
     before, context = pipeline(steps).run(dense), Context()
-    after = run(RemoveEmpty(), before, context)
+    after = run(RemovePruned(), before, context)
     assert [entry["after"] for entry in context.found] == ([10] if leave else [])
     refused = [refusal.why for refusal in context.refusals if refusal.site == "blocks.0.fc2"]
     assert ["ahead of nm-mask" in why for why in refused] == ([] if leave else [True])
@@ -412,7 +412,7 @@ def test_groups_of_an_n_m_mask_are_left_whole(steps: str, leave: bool) -> None:
 
 def test_the_report_counts_what_left() -> None:
     before, dense = masked(MLP, fc1=(7, ALL), fc2=(ALL, [2, 3])), parse(MLP)
-    after = run(RemoveEmpty(), before)
+    after = run(RemovePruned(), before)
     cost, whole = count(after, dense), count(before, dense)
     assert cost.parameters == whole.parameters - 3 * 17 + 8 == count(after).parameters
     assert cost.macs == whole.macs - 3 * 16
@@ -425,10 +425,10 @@ def test_the_report_counts_what_left() -> None:
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "crossvit_tiny_240"])
 def test_heads_of_real_models_leave(name: str) -> None:
     """Windows with position biases; q, k and v of linears of their own."""
-    steps = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants,block-prune{of=units score=magnitude budget=0.7}"
+    steps = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants,block-prune{granularity=units score=magnitude budget=0.7}"
     masked = pipeline(steps).run(capture_model(load_model(name, weights="random")))
     context = Context()
-    small = run(RemoveEmpty(), masked, context)
+    small = run(RemovePruned(), masked, context)
     assert {entry["units"] for entry in context.found} == {"heads", "hidden units"}
     assert count(small).macs < 0.7001 * count(masked).macs
     inputs = random_inputs(masked)
@@ -446,9 +446,9 @@ def test_gated_units_of_real_models_leave(name: str) -> None:
     steps = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants"
     dense = pipeline(steps).run(capture_model(load_model(name, weights="random", model_args=SMALL)))
     reader = "blocks.0.mlp.fc2"
-    masked = pipeline(f"block-prune{{of=units score=magnitude budget=0.8 only=[{reader}]}}").run(dense)
+    masked = pipeline(f"block-prune{{granularity=units score=magnitude budget=0.8 only=[{reader}]}}").run(dense)
     small, context = masked.copy(), Context()
-    RemoveEmpty().run(small, context)
+    RemovePruned().run(small, context)
     small.clean()
     (entry,) = context.found
     assert (entry["removed"], entry["after"] < entry["before"]) == (reader, True)

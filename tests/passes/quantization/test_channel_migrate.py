@@ -35,7 +35,7 @@ b: f32[4] = weight("dw.bias")
 y: f32[N, 4, 6, 6] = aten.conv2d.default(even, w, b, [1, 1], [1, 1], [1, 1], 4)  # dw
 return_(y)
 """
-BEHIND_CONV = """
+AFTER_CONV = """
 x: f32[N, 4, 6, 6] = input()
 v: f32[4, 4, 1, 1] = weight("pw.weight")
 c: f32[4] = weight("pw.bias")
@@ -76,19 +76,19 @@ def error(program: Program, plain: Program, context: Context, *steps: ChannelMig
     return float((found - wanted).norm() / wanted.norm())
 
 
-def test_behind_hardswish_the_product_stays_in_the_graph() -> None:
+def test_after_hardswish_the_product_stays_in_the_graph() -> None:
     assert check(ChannelMigrate(), DEPTHWISE, MIGRATED, calibrated()) == []
 
 
 def test_relu_lets_the_factors_through_to_the_convolution() -> None:
-    text = BEHIND_CONV.replace("ACTIVATION", "relu")
+    text = AFTER_CONV.replace("ACTIVATION", "relu")
     after = text.replace("pw.weight", "pw.weight_migrated").replace("pw.bias", "pw.bias_migrated")
     check(ChannelMigrate(), text, after.replace("dw.weight", "dw.weight_migrated"), calibrated())
 
 
 @pytest.mark.parametrize("activation", ["hardswish", "gelu"])
 def test_other_activations_do_not(activation: str) -> None:
-    program = parse(BEHIND_CONV.replace("ACTIVATION", activation))
+    program = parse(AFTER_CONV.replace("ACTIVATION", activation))
     result = run(ChannelMigrate(), program, calibrated())
     hold_to_effect(ChannelMigrate(), program, result)
     assert "aten.mul.Tensor" in str(result)
@@ -97,15 +97,15 @@ def test_other_activations_do_not(activation: str) -> None:
 
 def test_through_an_activation_that_does_not_commute_the_check_would_object() -> None:
     """Negative control: the same move with hardswish in the place of ReLU."""
-    relu = run(ChannelMigrate(), parse(BEHIND_CONV.replace("ACTIVATION", "relu")), calibrated())
+    relu = run(ChannelMigrate(), parse(AFTER_CONV.replace("ACTIVATION", "relu")), calibrated())
     wrong = parse(str(relu).replace("aten.relu", "aten.hardswish"), relu.tensors())
-    right = parse(BEHIND_CONV.replace("ACTIVATION", "hardswish"))
+    right = parse(AFTER_CONV.replace("ACTIVATION", "hardswish"))
     with pytest.raises(AssertionError, match="declared reorders"):
         hold_to_effect(ChannelMigrate(), right, wrong)
 
 
 def test_what_others_read_is_scaled_for_the_depthwise_alone() -> None:
-    text = BEHIND_CONV.replace("ACTIVATION", "relu").replace("return_(y)", "return_([y, a])")
+    text = AFTER_CONV.replace("ACTIVATION", "relu").replace("return_(y)", "return_([y, a])")
     program = parse(text)
     result = run(ChannelMigrate(), program, calibrated())
     hold_to_effect(ChannelMigrate(), program, result)

@@ -11,7 +11,7 @@ from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
-from vitgraph.passes.quantization.absorb_shifts import FoldShifts
+from vitgraph.passes.quantization.absorb_shifts import AbsorbShifts
 from vitgraph.passes.quantization.fitting import without_pairs
 from vitgraph.passes.quantization.quantize import Quantize
 
@@ -90,7 +90,7 @@ def test_past_the_pairs_lies_the_program_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_an_engine_gets_a_sub_and_a_bias_through_the_rounded_weights(name: str) -> None:
     program, result, images = quantized(name)
-    engine = run(FoldShifts(), result)
+    engine = run(AbsorbShifts(), result)
     hold_to_text(engine)
     assert len(engine.calls(aten.sub.Tensor)) == 1
     assert all(dialect.shift_of(pair) is None for pair in engine.calls(dialect.fake_quantize))
@@ -127,7 +127,7 @@ def test_other_subtractions_stay(old: str, new: str) -> None:
     assert len(result.calls(aten.sub.Tensor)) == 1
 
 
-def test_behind_what_is_no_product_the_shift_is_added_again() -> None:
+def test_after_what_is_no_product_the_shift_is_added_again() -> None:
     text = """
 x: f32[N, 8] = input()
 s: f32[] = constant("s")
@@ -137,7 +137,7 @@ y: f32[N, 8] = aten.gelu.default(q)
 return_(y)
 """
     program = parse(text, {"s": torch.tensor(0.1), "z": torch.arange(8.0)})
-    result = run(FoldShifts(), program)
+    result = run(AbsorbShifts(), program)
     assert "aten.add.Tensor" in show(result)
     x = torch.randn(3, 8) + torch.arange(8.0)
     torch.testing.assert_close(result.run(x), program.run(x))

@@ -8,7 +8,7 @@ from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
-from vitgraph.passes.quantization.equalize_outputs import EvenOutputs
+from vitgraph.passes.quantization.equalize_outputs import EqualizeOutputs
 from vitgraph.quantizing.calibration import observe_channels
 
 aten = torch.ops.aten
@@ -24,9 +24,9 @@ def spiky() -> Program:
     return parse(BLOCK, {**drawn, "proj.weight": weight})
 
 
-def test_the_factor_moves_behind_the_linear() -> None:
+def test_the_factor_moves_after_the_linear() -> None:
     program = spiky()
-    evened = run(EvenOutputs(), program, context())
+    evened = run(EqualizeOutputs(), program, context())
     (product,) = evened.calls(aten.mul.Tensor)
     linear = product.args[0]
     assert isinstance(linear, torch.fx.Node)
@@ -38,7 +38,7 @@ def test_the_factor_moves_behind_the_linear() -> None:
 
 def test_all_outputs_then_reach_equally_far() -> None:
     images = Noise((5, 32))
-    evened = run(EvenOutputs(), spiky(), Context(calibration=images))
+    evened = run(EqualizeOutputs(), spiky(), Context(calibration=images))
     (seen,) = observe_channels(evened, [evened.calls(aten.mul.Tensor)[0].args[0]], images)  # type: ignore[list-item]
     torch.testing.assert_close(seen.largest, seen.largest.amax().expand_as(seen.largest), rtol=1e-4, atol=1e-5)
 
@@ -50,7 +50,7 @@ def test_int8_weights_stay_as_they_were() -> None:
         pipeline(steps).run(program, context())
         for steps in (
             "quantize{only=[proj] outputs=true},materialize",
-            "even-outputs,quantize{only=[proj] outputs=true},materialize",
+            "equalize-outputs,quantize{only=[proj] outputs=true},materialize",
         )
     )
     integers = [
@@ -72,9 +72,11 @@ def test_int8_outputs_then_cost_little() -> None:
         found = pipeline(steps).run(program, context()).run(*inputs)
         return float((found - wanted)[..., others].norm() / (wanted - x)[..., others].norm())
 
-    assert error("even-outputs,quantize{outputs=true only=[proj]}") < 0.2 * error("quantize{outputs=true only=[proj]}")
+    assert error("equalize-outputs,quantize{outputs=true only=[proj]}") < 0.2 * error(
+        "quantize{outputs=true only=[proj]}"
+    )
 
 
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
-        EvenOutputs().run(parse(BLOCK), Context())
+        EqualizeOutputs().run(parse(BLOCK), Context())

@@ -12,7 +12,7 @@ from vitgraph.ir import dialect
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
-from vitgraph.passes.quantization.absorb_shifts import FoldShifts
+from vitgraph.passes.quantization.absorb_shifts import AbsorbShifts
 from vitgraph.passes.quantization.filter_shift import FilterShift
 from vitgraph.passes.quantization.quantize import Quantize
 
@@ -91,7 +91,7 @@ def test_it_halves_the_step() -> None:
 def test_the_bias_makes_up_for_the_rounded_weights() -> None:
     """What was taken from the input comes back through weights that were rounded since: so must the bias."""
     program, images = parse(SECOND), Noise()
-    steps = Pipeline((FilterShift(), Quantize(only=("pw",)), FoldShifts()))
+    steps = Pipeline((FilterShift(), Quantize(only=("pw",)), AbsorbShifts()))
     result = steps.run(program, Context(calibration=images))
     (site,) = [node for node in result.calls(torch.ops.aten.conv2d.default) if node.meta["path"] == "pw"]
     weight: Any = site.args[1]

@@ -3,17 +3,17 @@
 import torch
 
 from tests.passes.quantization.test_quantize import Noise
-from tests.passes.quantization.test_smooth_quant import BEHIND_GELU
+from tests.passes.quantization.test_smooth_quant import AFTER_GELU
 from vitgraph.ir.parser import parse
 from vitgraph.passes.quantization.migration import ALPHAS, ROWS, Reach, Rows, best_migration, factors, sample_rows
-from vitgraph.quantizing.calibration import Channels
+from vitgraph.quantizing.calibration import ChannelStatistics
 
 aten = torch.ops.aten
 
 
 def test_the_sample_is_bounded_whatever_the_windows_are() -> None:
     """A value whose first dimension is windows, not images, gives no more rows."""
-    text = BEHIND_GELU.replace("linear: f32", "xw: f32[512*N, 1, 8] = aten.reshape.default(x, [-1, 1, 8])\nlinear: f32")
+    text = AFTER_GELU.replace("linear: f32", "xw: f32[512*N, 1, 8] = aten.reshape.default(x, [-1, 1, 8])\nlinear: f32")
     text = text.replace("N, 4, ", "512*N, 1, ").replace("x: f32[512*N, 1, 8]", "x: f32[N, 512, 8]")
     text = text.replace("linear.default(x,", "linear.default(xw,").replace("(linear_1, x)", "(linear_1, xw)")
     program = parse(text)
@@ -49,7 +49,7 @@ def test_what_lies_to_one_side_is_shifted_and_what_lies_around_zero_is_not() -> 
     normal = torch.randn(512, 32, generator=generator)
     weight = torch.randn(16, 32, generator=generator)
     for x, middle in ((torch.nn.functional.gelu(normal * 3), True), (torch.cat([normal, -normal]), False)):
-        channels = Channels(x.amin(0), x.amax(0), x.mean(0), x.abs().amax(0))
+        channels = ChannelStatistics(x.amin(0), x.amax(0), x.mean(0), x.abs().amax(0))
         reaches = [Reach.of(channels, centred) for centred in (False, True)]
         rows = Rows(x, torch.ones(len(x), 16))
         chosen, _ = best_migration(reaches, ALPHAS, [weight], [rows], kept=True)
@@ -58,7 +58,7 @@ def test_what_lies_to_one_side_is_shifted_and_what_lies_around_zero_is_not() -> 
 
 def test_a_tail_gets_room_for_what_was_not_seen_and_a_quiet_channel_that_of_others() -> None:
     least, most = torch.tensor([-0.17, -0.17, -0.1, -0.17]), torch.tensor([6.0, 4.0, 0.0, 8.0])
-    channels = Channels(least, most, torch.zeros(4), torch.tensor([5.0, 4.0, 0.1, 7.0]))
+    channels = ChannelStatistics(least, most, torch.zeros(4), torch.tensor([5.0, 4.0, 0.1, 7.0]))
     around_zero, centred = (Reach.of(channels, each, spare=True) for each in (False, True))
     torch.testing.assert_close(
         around_zero.largest, torch.tensor([6.3, 4.0, 4.0, 8.3])

@@ -87,17 +87,17 @@ def with_pairs(*, attention: bool, outputs: bool = False) -> str:
 
 
 class Noise:
-    """Seeded images of an input's shape, given out in portions of any size."""
+    """Seeded images of an input's shape, given out in chunks of any size."""
 
-    def __init__(self, shape: tuple[int, ...], count: int = 9, portion: int | None = None) -> None:
+    def __init__(self, shape: tuple[int, ...], count: int = 9, chunk: int | None = None) -> None:
         self.pixels = torch.randn(count, *shape, generator=torch.Generator().manual_seed(3))
-        self.portion = portion
+        self.chunk = chunk
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, None]]:
-        size = self.portion or size
+        size = self.chunk or size
         for start in range(0, len(self), size):
             yield self.pixels[start : start + size], None
 
@@ -235,7 +235,7 @@ def test_scales_of_masked_weights_are_chosen_for_what_stays() -> None:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_scales_do_not_depend_on_the_batches_the_images_come_in(method: Method) -> None:
-    runs = [run(Quantize(method=method), parse(block()), context(portion=size)).tensors() for size in (1, 3, 8)]
+    runs = [run(Quantize(method=method), parse(block()), context(chunk=size)).tensors() for size in (1, 3, 8)]
     names = [name for name in runs[0] if name.endswith("_scale")]
     assert len(names) == 6
     for name in names:

@@ -10,12 +10,12 @@ from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.quantization.quantize import Quantize
-from vitgraph.passes.quantization.smooth_quant import Smooth
+from vitgraph.passes.quantization.smooth_quant import SmoothQuant
 from vitgraph.quantizing.calibration import observe_channels
 
 aten = torch.ops.aten
 
-BEHIND_GELU = """
+AFTER_GELU = """
 x: f32[N, 4, 8] = input()
 w: f32[16, 8] = weight("fc1.weight")
 linear: f32[N, 4, 16] = aten.linear.default(x, w, None)  # fc1
@@ -41,7 +41,7 @@ linear_1: f32[N, 4, 8] = aten.linear.default(sub, fc2_weight_smoothed, fc2_bias_
 add: f32[N, 4, 8] = aten.add.Tensor(linear_1, x)
 return_(add)
 """
-BEHIND_NORM = """
+AFTER_NORM = """
 x: f32[N, 4, 8] = input()
 gamma: f32[8] = weight("norm.weight")
 beta: f32[8] = weight("norm.bias")
@@ -72,17 +72,17 @@ def calibrated(outlier: float = 1.0) -> Context:
     return Context(calibration=Noise(4, 8, outlier=outlier))
 
 
-def test_behind_an_activation_the_product_stays_in_the_graph() -> None:
-    program = parse(BEHIND_GELU)
-    smoothed = Pipeline((Smooth(only=("fc2",), shift=True),)).run(program, calibrated())
+def test_after_an_activation_the_product_stays_in_the_graph() -> None:
+    program = parse(AFTER_GELU)
+    smoothed = Pipeline((SmoothQuant(only=("fc2",), shift=True),)).run(program, calibrated())
     assert str(smoothed).splitlines()[2:] == SMOOTHED.strip().splitlines()
     x = torch.randn(2, 4, 8)
     torch.testing.assert_close(smoothed.run(x), program.run(x))
 
 
-def test_behind_a_layer_norm_the_factor_goes_into_the_norm() -> None:
-    program = parse(BEHIND_NORM)
-    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+def test_after_a_layer_norm_the_factor_goes_into_the_norm() -> None:
+    program = parse(AFTER_NORM)
+    smoothed = Pipeline((SmoothQuant(),)).run(program, calibrated())
     assert "aten.mul.Tensor" not in str(smoothed)
     assert {"norm.weight_smoothed", "norm.bias_smoothed", "fc1.weight_smoothed"} <= set(smoothed.tensors())
     x = torch.randn(2, 4, 8)
@@ -90,8 +90,8 @@ def test_behind_a_layer_norm_the_factor_goes_into_the_norm() -> None:
 
 
 def test_the_factors_are_smoothquants() -> None:
-    program, images = parse(BEHIND_NORM), Noise(4, 8)
-    smoothed = Pipeline((Smooth(alpha=0.5),)).run(program, Context(calibration=images))
+    program, images = parse(AFTER_NORM), Noise(4, 8)
+    smoothed = Pipeline((SmoothQuant(alpha=0.5),)).run(program, Context(calibration=images))
     norm = torch.nn.functional.layer_norm(
         images.values, [8], program.tensor("norm.weight"), program.tensor("norm.bias"), 1e-6
     )
@@ -104,23 +104,23 @@ def test_the_factors_are_smoothquants() -> None:
 
 def test_it_helps_where_a_channel_stands_out() -> None:
     """The point of it: the same linear, quantized with and without, one channel large and its weights small."""
-    drawn = parse(BEHIND_NORM).tensors()
+    drawn = parse(AFTER_NORM).tensors()
     loud, faint = drawn["norm.weight"].detach().clone(), drawn["fc1.weight"].detach().clone()
     loud[3], faint[:, 3] = 300.0, 0.001
-    program = parse(BEHIND_NORM, {**drawn, "norm.weight": loud, "fc1.weight": faint})
+    program = parse(AFTER_NORM, {**drawn, "norm.weight": loud, "fc1.weight": faint})
     x = torch.randn(16, 4, 8)
     wanted = program.run(x)
     plain, smooth = (
-        Pipeline(steps).run(program, calibrated()).run(x) for steps in ((Quantize(),), (Smooth(), Quantize()))
+        Pipeline(steps).run(program, calibrated()).run(x) for steps in ((Quantize(),), (SmoothQuant(), Quantize()))
     )
     assert (smooth - wanted).norm() < 0.2 * (plain - wanted).norm()
 
 
 def test_what_others_read_too_is_refused() -> None:
-    text = BEHIND_NORM.replace(
+    text = AFTER_NORM.replace(
         "return_(gelu)", "add: f32[N, 4, 8] = aten.add.Tensor(layer_norm, x)\nreturn_([gelu, add])"
     )
-    (refusal,) = check(Smooth(), text, text, calibrated())
+    (refusal,) = check(SmoothQuant(), text, text, calibrated())
     assert "others read its input too" in refusal.why
 
 
@@ -137,25 +137,25 @@ return_(add)
 """
     single = text.replace("add: f32[N, 4, 16] = aten.add.Tensor(linear, reshape)\nreturn_(add)", "return_(linear)")
     context = Context(calibration=Noise(2, 4, 8))
-    (refusal,) = check(Smooth(only=("proj",)), single, single, context)
+    (refusal,) = check(SmoothQuant(only=("proj",)), single, single, context)
     assert "attention" in refusal.why
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.1])
 def test_alpha_is_a_share(alpha: float) -> None:
     with pytest.raises(InputError, match="from 0 to 1"):
-        Smooth(alpha=alpha).run(parse(BEHIND_NORM), calibrated())
+        SmoothQuant(alpha=alpha).run(parse(AFTER_NORM), calibrated())
 
 
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
-        Smooth().run(parse(BEHIND_NORM), Context())
+        SmoothQuant().run(parse(AFTER_NORM), Context())
 
 
 def test_the_shift_centres_what_an_activation_puts_out() -> None:
     """GELU reaches from -0.17 to far above: shifted, what is quantized lies evenly around zero, channel by channel."""
-    program, images = parse(BEHIND_GELU), Noise(4, 8)
-    smoothed = Pipeline((Smooth(only=("fc2",), alpha=1.0, shift=True),)).run(program, Context(calibration=images))
+    program, images = parse(AFTER_GELU), Noise(4, 8)
+    smoothed = Pipeline((SmoothQuant(only=("fc2",), alpha=1.0, shift=True),)).run(program, Context(calibration=images))
     (centred,) = smoothed.calls(aten.sub.Tensor)
     (seen,) = observe_channels(smoothed, [centred], images)
     torch.testing.assert_close(seen.least, -torch.ones(16))  # alpha = 1: the near end of every channel is the last step
@@ -164,15 +164,15 @@ def test_the_shift_centres_what_an_activation_puts_out() -> None:
 
 
 def test_without_a_bias_there_is_no_shift() -> None:
-    text = BEHIND_GELU.replace("gelu, w2, b2", "gelu, w2, None").replace('b2: f32[8] = weight("fc2.bias")\n', "")
+    text = AFTER_GELU.replace("gelu, w2, b2", "gelu, w2, None").replace('b2: f32[8] = weight("fc2.bias")\n', "")
     program = parse(text)
-    smoothed = Pipeline((Smooth(only=("fc2",), shift=True),)).run(program, calibrated())
+    smoothed = Pipeline((SmoothQuant(only=("fc2",), shift=True),)).run(program, calibrated())
     assert not smoothed.calls(aten.sub.Tensor)
     x = torch.randn(2, 4, 8)
     torch.testing.assert_close(smoothed.run(x), program.run(x))
 
 
-THREE_READERS = BEHIND_NORM.replace(
+THREE_READERS = AFTER_NORM.replace(
     "gelu: f32",
     """w2: f32[16, 8] = weight("gate.weight")
 b2: f32[16] = weight("gate.bias")
@@ -186,7 +186,7 @@ gelu: f32""",
 def test_linears_that_share_a_norm_share_its_factors() -> None:
     """Also where one reads it through moves; the weights of both count, so that neither gets rows beyond its reach."""
     program = parse(THREE_READERS)
-    smoothed = Pipeline((Smooth(only=("fc1", "gate")),)).run(program, calibrated())
+    smoothed = Pipeline((SmoothQuant(only=("fc1", "gate")),)).run(program, calibrated())
     assert {"norm.weight_smoothed", "fc1.weight_smoothed", "gate.weight_smoothed"} <= set(smoothed.tensors())
     assert not smoothed.calls(aten.mul.Tensor)
     x = torch.randn(2, 4, 8)
@@ -195,11 +195,11 @@ def test_linears_that_share_a_norm_share_its_factors() -> None:
 
 
 def test_a_move_that_takes_channels_away_keeps_the_factors_out_of_the_norm() -> None:
-    text = BEHIND_NORM.replace(
+    text = AFTER_NORM.replace(
         "w: f32[16, 8]", "half: f32[N, 4, 4] = aten.slice.Tensor(layer_norm, 2, 0, 4, 1)\nw: f32[16, 4]"
     ).replace("linear.default(layer_norm", "linear.default(half")
     program = parse(text)
-    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    smoothed = Pipeline((SmoothQuant(),)).run(program, calibrated())
     assert "norm.weight_smoothed" not in smoothed.tensors()
     assert len(smoothed.calls(aten.mul.Tensor)) == 1
     x = torch.randn(2, 4, 8)
@@ -207,12 +207,12 @@ def test_a_move_that_takes_channels_away_keeps_the_factors_out_of_the_norm() -> 
 
 
 def test_a_masked_weight_keeps_its_mask() -> None:
-    text = BEHIND_NORM.replace(
+    text = AFTER_NORM.replace(
         "linear: f32",
         'keep: bool[16, 8] = constant("fc1.mask")\nwm: f32[16, 8] = vitgraph.mask.default(w, keep)\nlinear: f32',
     ).replace("aten.linear.default(layer_norm, w, None)", "aten.linear.default(layer_norm, wm, None)")
     program = parse(text)
-    smoothed = Pipeline((Smooth(),)).run(program, calibrated())
+    smoothed = Pipeline((SmoothQuant(),)).run(program, calibrated())
     assert len(smoothed.calls(dialect.mask)) == 1
     x = torch.randn(2, 4, 8)
     torch.testing.assert_close(smoothed.run(x), program.run(x))

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.harness import run
-from tests.passes.quantization.test_smooth_quant import BEHIND_GELU, Noise
+from tests.passes.quantization.test_smooth_quant import AFTER_GELU, Noise
 from vitgraph.errors import InputError
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
@@ -15,10 +15,10 @@ aten = torch.ops.aten
 
 def loud(factor: float = 100.0) -> Program:
     """fc1's row 5 is far larger than the others."""
-    drawn = parse(BEHIND_GELU).tensors()
+    drawn = parse(AFTER_GELU).tensors()
     weight = drawn["fc1.weight"].detach().clone()
     weight[5] *= factor
-    return parse(BEHIND_GELU, {**drawn, "fc1.weight": weight})
+    return parse(AFTER_GELU, {**drawn, "fc1.weight": weight})
 
 
 def test_the_loud_channel_is_copied_and_nothing_else_changes() -> None:
@@ -43,7 +43,7 @@ def test_extra_channels_go_where_the_range_per_copy_is_largest() -> None:
     program = loud()
     weight = program.tensor("fc1.weight").detach().clone()
     weight[9] = weight[5] / 2
-    twice = parse(BEHIND_GELU, {**program.tensors(), "fc1.weight": weight})
+    twice = parse(AFTER_GELU, {**program.tensors(), "fc1.weight": weight})
     split = run(SplitOutliers(extra=7, ratio=1.5), twice, Context(calibration=Noise(4, 8)))
     (seen,) = observe_channels(twice, twice.calls(aten.gelu.default), Noise(4, 8))
     kept = split.tensors()["fc1.weight_split"].detach()[16:]
@@ -54,21 +54,21 @@ def test_extra_channels_go_where_the_range_per_copy_is_largest() -> None:
 
 
 def test_where_nothing_stands_out_nothing_is_done() -> None:
-    program = parse(BEHIND_GELU)
+    program = parse(AFTER_GELU)
     assert str(run(SplitOutliers(), program, Context(calibration=Noise(4, 8)))) == str(program)
 
 
 def test_an_activation_that_others_read_stays_as_wide_as_it_is() -> None:
-    program = parse(BEHIND_GELU.replace("return_(add)", "return_([add, gelu])"), loud().tensors())
+    program = parse(AFTER_GELU.replace("return_(add)", "return_([add, gelu])"), loud().tensors())
     assert str(run(SplitOutliers(), program, Context(calibration=Noise(4, 8)))) == str(program)
 
 
 @pytest.mark.parametrize("options", [{"ratio": 1.0}, {"extra": 0}])
 def test_options_out_of_range(options: dict[str, float]) -> None:
     with pytest.raises(InputError, match="split-outliers"):
-        SplitOutliers(**options).run(parse(BEHIND_GELU), Context(calibration=Noise(4, 8)))  # type: ignore[arg-type]
+        SplitOutliers(**options).run(parse(AFTER_GELU), Context(calibration=Noise(4, 8)))  # type: ignore[arg-type]
 
 
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
-        SplitOutliers().run(parse(BEHIND_GELU), Context())
+        SplitOutliers().run(parse(AFTER_GELU), Context())

@@ -191,14 +191,14 @@ def test_stops_when_the_fuel_is_used_up() -> None:
 
 def test_pairs_for_a_target_with_sparse_int4() -> None:
     text = MLP.replace("12", "16")
-    keep = run(NmMask(together=2), parse(text), Context(get_target("a100"))).tensor("fc2.weight_keep")
+    keep = run(NmMask(group_size=2), parse(text), Context(get_target("a100"))).tensor("fc2.weight_keep")
     pairs = keep.reshape(8, -1, 4, 2)
     assert bool((pairs.all(-1) == pairs.any(-1)).all())
     assert bool((pairs.any(-1).sum(-1) == 2).all())
     with pytest.raises(InputError, match="h200 runs no 4:8 in pairs"):
-        run(NmMask(together=2), parse(text), Context(get_target("h200")))
+        run(NmMask(group_size=2), parse(text), Context(get_target("h200")))
     with pytest.raises(InputError, match="K = 12 is no multiple of 8"):
-        run(NmMask(together=2, only=("fc2",)), parse(MLP))
+        run(NmMask(group_size=2, only=("fc2",)), parse(MLP))
 
 
 WIDE = sized(MLP, 16, 32)
@@ -262,7 +262,7 @@ def seen(count: int = 64, scratch: Path | None = None, **options: Any) -> Contex
 
 
 @pytest.mark.parametrize("score", ["sparsegpt", "cap"])
-def test_updated_weights_stand_behind_the_mask(score: Score) -> None:
+def test_updated_weights_stand_after_the_mask(score: Score) -> None:
     context = seen()
     result = run(NmMask(score=score), parse(MLP), context)
     assert body(show(result)) == body(show(parse(UPDATED)))
@@ -314,7 +314,7 @@ def test_a_layer_is_judged_by_what_masked_layers_give_it() -> None:
     fitted = list[torch.Tensor]()
     for w1 in (before, dense.tensor("fc1.weight")):
         hidden = torch.nn.functional.gelu(x @ w1.T + bias).double()
-        gram = damped(hidden.T @ hidden, NmMask().damp)
+        gram = damped(hidden.T @ hidden, NmMask().percdamp)
         fitted.append(refit(masked.tensor("fc2.weight_keep"), gram, weight @ gram).float())
     torch.testing.assert_close(masked.tensor("fc2.weight_updated"), fitted[0], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(masked.tensor("fc2.weight_updated"), fitted[1], rtol=1e-2, atol=1e-3)
@@ -322,13 +322,13 @@ def test_a_layer_is_judged_by_what_masked_layers_give_it() -> None:
 
 @pytest.mark.parametrize("score", SCORES[:3])  # cap draws noise batch by batch
 def test_the_same_however_the_images_come(score: Score) -> None:
-    """In portions of any size; one at a time or in a fixed batch, whose last is filled up."""
+    """In chunks of any size; one at a time or in a fixed batch, whose last is filled up."""
     step = NmMask(score=score, refit=True)
     wanted = run(step, parse(MLP), seen(10))
-    for portion in (1, 3):
-        other = run(step, parse(MLP), seen(10, portion=portion))
+    for chunk in (1, 3):
+        other = run(step, parse(MLP), seen(10, chunk=chunk))
         for name, tensor in wanted.tensors().items():
-            assert torch.equal(tensor, other.tensor(name)), (portion, name)
+            assert torch.equal(tensor, other.tensor(name)), (chunk, name)
     fixed = run(step, parse(MLP.replace("[N", "[4")), seen(10))
     for name, tensor in wanted.tensors().items():
         torch.testing.assert_close(tensor, fixed.tensor(name), rtol=1e-4, atol=1e-5, msg=name)
@@ -361,7 +361,7 @@ def test_started_again_it_goes_on_where_it_was(tmp_path: Path, monkeypatch: pyte
         run(step, parse(TWO_BRANCHES), seen(scratch=tmp_path))
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(KeyboardInterrupt):  # other options are other work: nothing of it is there
-        run(NmMask(score="sparsegpt", damp=0.1), parse(TWO_BRANCHES), seen(scratch=tmp_path))
+        run(NmMask(score="sparsegpt", percdamp=0.1), parse(TWO_BRANCHES), seen(scratch=tmp_path))
     chosen.clear()
     resumed = run(step, parse(TWO_BRANCHES), seen(scratch=tmp_path))
     assert len(chosen) == 1
@@ -391,9 +391,9 @@ def test_without_images() -> None:
     assert not NmMask().needs_images
 
 
-@pytest.mark.parametrize("options", [NmMask(damp=0.0), NmMask(damp=-1.0), NmMask(together=0)])
+@pytest.mark.parametrize("options", [NmMask(percdamp=0.0), NmMask(percdamp=-1.0), NmMask(group_size=0)])
 def test_options_out_of_range(options: NmMask) -> None:
-    with pytest.raises(InputError, match=r"damp=|together=0"):
+    with pytest.raises(InputError, match=r"percdamp=|group_size=0"):
         run(options, parse(MLP), seen())
 
 
@@ -420,7 +420,7 @@ def test_several_inputs() -> None:
 
 
 def test_a_linear_beside_a_second_value() -> None:
-    """Two outputs: both are alive to the end, so images can't be cut off behind the first."""
+    """Two outputs: both are alive to the end, so images can't be cut off after the first."""
     text = MLP.replace("return_(r)", "return_([r, g])")
     context = seen()
     result = run(NmMask(score="wanda"), parse(text), context)
@@ -432,18 +432,18 @@ def test_a_linear_beside_a_second_value() -> None:
 @settings(max_examples=25, deadline=None)
 @given(st.sampled_from(SCORES), st.booleans(), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.data())
 def test_every_score_gives_a_valid_pattern(
-    score: Score, fitted: bool, tiles: int, groups: int, together: int, data: st.DataObject
+    score: Score, fitted: bool, tiles: int, groups: int, group_size: int, data: st.DataObject
 ) -> None:
     m = data.draw(st.sampled_from([2, 4, 6, 8]))
     v = data.draw(st.sampled_from([1, 2, 4])) if m > 4 else 1
-    pattern = Packing(data.draw(st.integers(1, m - 1 if v == 1 else 3)), m, together, v)
+    pattern = Packing(data.draw(st.integers(1, m - 1 if v == 1 else 3)), m, group_size, v)
     text = sized(MLP, groups * pattern.width, v * tiles)
-    options = NmMask(n=pattern.n, m=m, together=together, v=v, score=score, refit=fitted, only=("fc1",))
+    options = NmMask(n=pattern.n, m=m, group_size=group_size, v=v, score=score, refit=fitted, only=("fc1",))
     images = Context(calibration=Mixed(groups * pattern.width, count=16))
     result = run(options, parse(text), images)
     keep = result.tensor("fc1.weight_keep")
     assert pattern.holds(keep)
-    assert bool((keep.sum(1) == groups * together * pattern.n).all()), "no fewer either"
+    assert bool((keep.sum(1) == groups * group_size * pattern.n).all()), "no fewer either"
     again = run(options, parse(text), images)
     assert all(torch.equal(each, again.tensor(name)) for name, each in result.tensors().items())
 

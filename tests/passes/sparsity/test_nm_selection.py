@@ -96,14 +96,14 @@ def test_each_step_loses_less(pattern: Packing) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 6), st.integers(1, 3), st.integers(1, 4), st.integers(1, 5), st.data())
-def test_every_mask_of_a_sweep_is_valid(m: int, together: int, groups: int, tiles: int, data: st.DataObject) -> None:
+def test_every_mask_of_a_sweep_is_valid(m: int, group_size: int, groups: int, tiles: int, data: st.DataObject) -> None:
     v = data.draw(st.integers(1, 4)) if m > 4 else 1
-    pattern = Packing(data.draw(st.integers(1, m - 1 if v == 1 else 3)), m, together, v)
-    k, n_out = groups * m * together, tiles * v
+    pattern = Packing(data.draw(st.integers(1, m - 1 if v == 1 else 3)), m, group_size, v)
+    k, n_out = groups * m * group_size, tiles * v
     x = inputs(data.draw(st.integers(1, 2 * k)), k)  # fewer samples than inputs as well
     hessian = damped(x.T @ x, 0.01)
     values, keep = (each[0] for each in sweep(weights(n_out, k)[None], hessian[None], pattern))
-    units = keep.reshape(n_out, groups, m, together)
+    units = keep.reshape(n_out, groups, m, group_size)
     assert bool((units.all(-1) == units.any(-1)).all())
     assert bool((units.any(-1).sum(-1) == pattern.n).all())
     assert pattern.holds(keep)

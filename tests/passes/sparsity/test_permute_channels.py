@@ -19,7 +19,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.sparsity import permute_channels
-from vitgraph.passes.sparsity.permutation import Channels, find_channels, find_order, kept_share
+from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, find_order, kept_share
 from vitgraph.passes.sparsity.permute_channels import PermuteChannels, permute
 from vitgraph.quantizing.calibration import runs
 
@@ -31,7 +31,7 @@ PERMUTED = (
 )
 
 
-def channels_of(program: Program, path: str) -> tuple[torch.fx.Node, Channels | str]:
+def channels_of(program: Program, path: str) -> tuple[torch.fx.Node, ChannelGroup | str]:
     (node,) = (site.node for site in find_sites(program).linears if site.path == path)
     return node, find_channels(program, node)
 
@@ -132,14 +132,14 @@ def test_an_order_that_leaves_a_head_is_no_order() -> None:
     before = parse(block())
     after = before.copy()
     node, channels = channels_of(after, "attn.proj")
-    assert isinstance(channels, Channels)
+    assert isinstance(channels, ChannelGroup)
     assert torch.equal(channels.parts.bincount(), torch.tensor([16, 16]))
     crossing = torch.arange(32).roll(1)
     with pytest.raises(PassError, match="leaves a head"):
         permute(after, node, channels, crossing)
     with pytest.raises(PassError, match="no permutation"):
         permute(after, node, channels, torch.zeros(32, dtype=torch.long))
-    permute(after, node, Channels(channels.source, channels.rows, torch.zeros(32, dtype=torch.long)), crossing)
+    permute(after, node, ChannelGroup(channels.source, channels.rows, torch.zeros(32, dtype=torch.long)), crossing)
     after.clean()
     with pytest.raises(AssertionError):
         hold_to_effect(PermuteChannels(), before, after)
@@ -171,7 +171,7 @@ def test_the_residual_stream_is_never_permuted() -> None:
     embed, reader = (
         node for node in after.calls(torch.ops.aten.linear.default) if node.meta["path"] in ("embed", "blocks.0.fc1")
     )
-    forced = Channels(embed, torch.arange(16), torch.zeros(16, dtype=torch.long))
+    forced = ChannelGroup(embed, torch.arange(16), torch.zeros(16, dtype=torch.long))
     permute(after, reader, forced, torch.arange(16).roll(1))
     after.clean()
     with pytest.raises(AssertionError):
@@ -239,7 +239,7 @@ def test_orders_are_legal_and_keep_no_less(data: st.DataObject, m: int, groups: 
     saliency = torch.rand(5, k, generator=generator)
     parts = torch.arange(k) * heads // k
     order = find_order(saliency, n, m, parts, 30)
-    assert Channels(torch.fx.Graph().placeholder("x"), torch.arange(k), parts).holds(order)
+    assert ChannelGroup(torch.fx.Graph().placeholder("x"), torch.arange(k), parts).holds(order)
     assert kept_share(saliency[:, order], n, m) >= kept_share(saliency, n, m) - 1e-6
     assert torch.equal(order, find_order(saliency, n, m, parts, 30))
 

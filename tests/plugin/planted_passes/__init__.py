@@ -31,7 +31,7 @@ class Planted(Pass):
 
 @dataclass(frozen=True)
 class PlantedInvalid(Planted):
-    """Leaves an operator behind that the dialect does not have."""
+    """Leaves an operator in the graph that the dialect does not have."""
 
     name: ClassVar[str] = "planted-invalid"
     effect: ClassVar[Effect] = Effect.EXACT
