@@ -74,7 +74,7 @@ def test_text_reads_back_to_the_same_pipeline(steps: Pipeline) -> None:
 @settings(max_examples=100, deadline=None)
 @given(pipelines())
 def test_yaml_reads_back_to_the_same_pipeline(steps: Pipeline) -> None:
-    assert read_yaml(yaml.safe_load(yaml.safe_dump(steps.to_yaml())), find_pass) == steps
+    assert read_yaml(yaml.safe_load(yaml.safe_dump(steps.to_yaml())), find_pass) == steps  # pyright: ignore[reportUnknownMemberType]
 
 
 def test_only_what_differs_from_the_default_is_printed() -> None:

@@ -25,7 +25,7 @@ class Recipe:
     def to_yaml(self) -> str:
         """The recipe as a file that `load_recipe` reads back to the same passes with the same options."""
         content = {"name": self.name, "description": self.description, "pipeline": self.pipeline.to_yaml()}
-        return str(yaml.safe_dump(content, sort_keys=False, width=110))
+        return str(yaml.safe_dump(content, sort_keys=False, width=110))  # pyright: ignore[reportUnknownMemberType]
 
 
 def recipe_names() -> list[str]:
