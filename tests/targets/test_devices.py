@@ -55,10 +55,11 @@ def raw_files() -> dict[str, Any]:
 
 
 def clauses(content: Any) -> Iterator[str]:
-    """The texts of a file, cut at semicolons, with every number written as one sign."""
+    """The texts of a file but for where its figures are from, cut at semicolons, every number written as one sign."""
     if isinstance(content, dict):
-        for value in cast(dict[str, Any], content).values():
-            yield from clauses(value)
+        for key, value in cast(dict[str, Any], content).items():
+            if key not in ("sources", "chip"):  # devices may well have a data sheet in common
+                yield from clauses(value)
     elif isinstance(content, str):
         yield from (re.sub(r"[\d.]+", "#", part).strip() for part in content.split(";"))
 
@@ -120,8 +121,7 @@ def test_what_kernels_can_do_stands_with_the_capability() -> None:
 
 
 def test_a_sentence_stands_in_one_file() -> None:
-    cards = re.compile("Micron's table")  # the source of a figure, which each device that has it names
-    assert [clause for clause in repeated(raw_files()) if not cards.search(clause)] == []
+    assert repeated(raw_files()) == []
 
 
 def test_a_sentence_in_two_files_is_noticed() -> None:
