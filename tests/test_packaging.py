@@ -20,6 +20,7 @@ MUST_HOLD = (
     "vitgraph/py.typed",
     "vitgraph/digits/digits.safetensors",
     "vitgraph/compile/recipes/sparse-int8.yaml",
+    "vitgraph/targets/capabilities/sm_80.yaml",
     "vitgraph/targets/devices/a100.yaml",
     "vitgraph/passes/__init__.py",
 )

@@ -27,7 +27,7 @@ def declare(app: typer.Typer) -> None:
 
 def compile_model(
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    target: Annotated[str, typer.Option(help="The device to compile for (`vitgraph targets`).")],
+    target: Annotated[str, typer.Option(help="The device to compile for (`vitgraph targets`, or a .yaml file).")],
     recipe: Annotated[str, typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.")],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")

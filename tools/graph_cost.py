@@ -64,7 +64,7 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
     targets = _targets(names)
     path = Path(model)
     if (path / "report.json").is_file():
-        data = _of_report(path, names)
+        data = _of_report(path, [target.name for target in targets] if names else [])
         drawn = group(draw_facts(path.name, data), draw_estimates(data))
         return Answer(data, json.dumps(data, indent=2) if as_json else drawn)
     if path.suffix in (".onnx", ".json"):

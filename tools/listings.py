@@ -58,23 +58,32 @@ def _options(options: dict[str, Any]) -> str:
 
 def list_targets() -> Answer:
     """List every device, what it can do, and where its engine is built."""
-    from vitgraph.targets.target import all_targets
+    from vitgraph.targets.target import target_names
 
-    targets = all_targets()
-    rows = [
-        [
-            target.name,
-            target.title,
-            target.sm or "",
-            " ".join(target.rates),
-            " ".join(f"{n}:{m}" for n, m in target.sparse.patterns) if target.sparse else "none",
-            " ".join(target.attention_kernels) or "none",
-            target.no_builder_here or ", ".join(f"{b.role} ({flavour})" for flavour, b in target.builders.items()),
-        ]
-        for target in targets
-    ]
+    found = [_describe_target(name) for name in target_names()]
     columns = ["target", "device", "sm", "types", "N:M", "fused attention", "engine"]
-    return Answer({"targets": [target.model_dump(mode="json") for target in targets]}, table(columns, rows))
+    return Answer({"targets": [data for data, _ in found]}, table(columns, [row for _, row in found]))
+
+
+def _describe_target(name: str) -> tuple[dict[str, Any], list[str]]:
+    """A target as JSON and as a row; one of another package that can't be loaded is listed with the reason."""
+    from vitgraph.errors import InputError
+    from vitgraph.targets.target import get_target
+
+    try:
+        target = get_target(name)
+    except InputError as error:
+        return {"name": name, "error": str(error)}, [name, "", "", "", "", "", str(error)]
+    row = [
+        target.name,
+        target.title,
+        target.sm or "",
+        " ".join(target.rates),
+        " ".join(f"{n}:{m}" for n, m in target.sparse.patterns) if target.sparse else "none",
+        " ".join(target.attention_kernels) or "none",
+        target.no_builder_here or ", ".join(f"{b.role} ({flavour})" for flavour, b in target.builders.items()),
+    ]
+    return target.model_dump(mode="json") | {"error": None}, row
 
 
 def list_recipes() -> Answer:

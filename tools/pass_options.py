@@ -39,7 +39,8 @@ class PassSettings(CalibrationSettings):
     """The surroundings of a pipeline that runs outside of `compile`."""
 
     target: Annotated[
-        str | None, typer.Option(help="The device passes are to please (`vitgraph targets`); none unless given.")
+        str | None,
+        typer.Option(help="The device passes are to please (`vitgraph targets`, or a .yaml file); none unless given."),
     ] = None
 
 

@@ -34,7 +34,7 @@ def declare(app: typer.Typer) -> None:
 def search(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    target: Annotated[str, typer.Option(help="The device to choose for (`vitgraph targets`).")],
+    target: Annotated[str, typer.Option(help="The device to choose for (`vitgraph targets`, or a .yaml file).")],
     budget: Annotated[
         list[str],
         typer.Option(

@@ -18,7 +18,8 @@ from vitgraph.backends.tensorrt.builder import Batch, EngineBuildError, Record, 
 from vitgraph.backends.tensorrt.engine import Engine, read_sparse_tactics
 from vitgraph.backends.tensorrt.engine_layers import EngineLayer, parse_inspector_json, parse_layers_message
 from vitgraph.errors import InputError, VitgraphError
-from vitgraph.targets.target import Flavour, Target
+from vitgraph.targets.capability import Flavour
+from vitgraph.targets.target import Target
 
 Progress = Callable[[str, float], None]
 

@@ -73,12 +73,22 @@ def build_plan(trt: Any, path: Path, target: Target, batch: Batch | None, record
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if hasattr(config, "set_compute_capability"):
         config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(trt.ComputeCapability, str(target.sm)), 0)
+        config.set_compute_capability(_capability(trt, target), 0)
     _set_profile(builder, network, config, batch)
     if watch.cancelled:
         return None
     plan = builder.build_serialized_network(network, config)
     return None if plan is None else bytes(plan)
+
+
+def _capability(trt: Any, target: Target) -> Any:
+    """The builder's own value for the target's capability; InputError where it has none (a target's file may say anything)."""
+    found = getattr(trt.ComputeCapability, str(target.sm), None)
+    if found is None:
+        raise InputError(
+            f"target {target.name}: this TensorRT builds for no {target.sm}; take `tensorrt_rtx` out of its builders"
+        )
+    return found
 
 
 def _parse(trt: Any, path: Path, network: Any, logger: Any, record: Record) -> None:

@@ -5,61 +5,25 @@ from pydantic import ValidationError
 
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import Packing
-from vitgraph.targets.target import Target, all_targets, get_target, parse_target, target_names
+from vitgraph.targets.target import all_targets, get_target, target_names
+from vitgraph.targets.target_file import packaged
 
-NAMES = ("a100", "cpu", "h200", "orin-agx", "rtx-ada", "rtx-ampere", "rtx-blackwell", "rtx-turing", "vegeta")
-CAPABILITIES = {"a100": "8.0", "orin-agx": "8.7", "rtx-turing": "7.5", "rtx-ampere": "8.6", "rtx-ada": "8.9"}
-MINIMAL = """
-name: toy
-title: toy
-device: toy
-compute_capability: null
-rates: {}
-matmul: {types: [], source: toy}
-quantized: {types: [], grouped: [], convolutions: [], lacks: {}, source: toy}
-bandwidth_gb_s: null
-power_w: null
-sparse: null
-attention_kernels: {}
-builders: {}
-unknown: {bandwidth_gb_s: toy, power_w: toy}
-sources: {}
-"""
+CAPABILITIES = {
+    "a100": "8.0",
+    "orin-agx": "8.7",
+    "rtx-turing": "7.5",
+    "rtx-ampere": "8.6",
+    "l4": "8.9",
+    "l40s": "8.9",
+    "h100": "9.0",
+    "thor": "11.0",
+}
 
 
-def test_every_target_is_packaged() -> None:
-    assert target_names() == NAMES
-    assert tuple(target.name for target in all_targets()) == NAMES
-
-
-@pytest.mark.parametrize("target", all_targets(), ids=lambda t: t.name)
-def test_a_figure_is_known_or_says_why_not(target: Target) -> None:
-    for field in ("bandwidth_gb_s", "power_w"):
-        assert (getattr(target, field) is None) == (field in target.unknown)
-    if any(rate.dense is None for rate in target.rates.values()):
-        assert "rates" in target.unknown
-    assert set(target.sources) >= {"rates"}
-    assert target.builds_engines_here == (target.no_builder_here is None)
-
-
-@pytest.mark.parametrize("target", all_targets(), ids=lambda t: t.name)
-def test_a_gpu_says_what_its_estimates_need_and_from_where(target: Target) -> None:
-    if target.compute_capability is None:
-        assert target.chip is None
-        return
-    assert target.chip is not None
-    assert f"{target.chip.multiprocessors} multiprocessors" in target.chip.source
-    for value, word in ((target.chip.l2_gb_s, "L2, "), (target.chip.memory_pj_per_bit, "memory, ")):
-        assert (value is not None) <= (word in target.chip.source)
-
-
-@pytest.mark.parametrize("target", all_targets(), ids=lambda t: t.name)
-def test_sparse_rates_go_with_sparse_kernels(target: Target) -> None:
-    has_rate = any(rate.sparse is not None for rate in target.rates.values())
-    unknown = all(rate.dense is None for rate in target.rates.values())  # as of what exists in simulation alone
-    assert unknown or has_rate == target.supports_nm(2, 4)
-    for rate in target.rates.values():
-        assert rate.sparse is None or rate.dense is None or rate.sparse == pytest.approx(2 * rate.dense, rel=0.01)
+def test_every_device_is_a_target_by_its_name() -> None:
+    assert "a100" in packaged("devices")
+    assert target_names() == tuple(packaged("devices"))
+    assert tuple(target.name for target in all_targets()) == target_names()
 
 
 @pytest.mark.parametrize(("name", "capability"), CAPABILITIES.items())
@@ -137,8 +101,30 @@ def test_turing_has_neither_sparsity_nor_bf16() -> None:
     assert target.attention("bf16") is None
 
 
-def test_a_device_without_a_builder_says_so() -> None:
-    assert "compile stops at ONNX" in (get_target("orin-agx").no_builder_here or "")
+@pytest.mark.parametrize(("name", "sm"), [("orin-agx", "sm_87"), ("h100", "sm_90"), ("thor", "sm_110")])
+def test_a_device_that_full_tensorrt_alone_builds_for_says_so(name: str, sm: str) -> None:
+    target = get_target(name)
+    assert list(target.builders) == ["tensorrt"]
+    assert target.builders["tensorrt"].role == "deployable"
+    assert (target.no_builder_here or "").startswith(f"{sm} is not among the capabilities TensorRT-RTX builds for")
+    assert "compile stops at ONNX" in (target.no_builder_here or "")
+
+
+@pytest.mark.parametrize("name", ["l4", "l40s", "rtx-ada"])
+def test_ada_has_fp8_and_both_builders(name: str) -> None:
+    target = get_target(name)
+    assert target.product_refusal("fp8", "fp8") is None
+    assert {flavour: builder.role for flavour, builder in target.builders.items()} == {
+        "tensorrt_rtx": "deployable",
+        "tensorrt": "deployable",
+    }
+
+
+def test_thor_says_which_rates_nobody_publishes() -> None:
+    target = get_target("thor")
+    assert not target.supports_type("tf32")
+    assert set(target.unknown) == {"tf32", "int4"}
+    assert target.supports_nm(2, 4)
 
 
 @pytest.mark.parametrize(("typo", "near"), [("a10", "a100"), ("rtx_ada", "rtx-ada"), ("orin", "orin-agx")])
@@ -150,16 +136,6 @@ def test_unknown_target_lists_near_misses(typo: str, near: str) -> None:
 def test_nothing_near_lists_all() -> None:
     with pytest.raises(InputError, match="known targets: a100, cpu"):
         get_target("zzzzzz")
-
-
-def test_bad_files_are_refused() -> None:
-    assert parse_target(MINIMAL, "toy").name == "toy"
-    with pytest.raises(InputError, match=r"toy does not describe a target: power_w: Field required"):
-        parse_target(MINIMAL.replace("power_w: null\n", ""), "toy")
-    with pytest.raises(InputError, match="speed: Extra inputs"):
-        parse_target(MINIMAL + "speed: 3\n", "toy")
-    with pytest.raises(InputError, match="is not YAML"):
-        parse_target("a: [", "toy")
 
 
 def test_a_target_is_frozen() -> None:

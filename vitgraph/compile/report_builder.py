@@ -11,6 +11,7 @@ from vitgraph.analysis.attention import find_attentions
 from vitgraph.analysis.sites import find_sites
 from vitgraph.compile.report import ModelPart, Report
 from vitgraph.cost.cost_report import describe_cost
+from vitgraph.targets.target import all_targets
 
 if TYPE_CHECKING:
     from vitgraph.compile.request import Job
@@ -24,7 +25,8 @@ def describe(job: Job, captured: Program, program: Program) -> Report:
     kinds = dict[str, int]()
     for kind, _ in find_attentions(program):
         kinds[kind] = kinds.get(kind, 0) + 1
-    cost = describe_cost(captured, program, job.batch.best) if program.form == "canonical" else {}
+    targets = tuple({each.name: each for each in (*all_targets(), job.target)}.values())  # its own may be from a file
+    cost = describe_cost(captured, program, job.batch.best, targets) if program.form == "canonical" else {}
     linears = find_sites(program).linears if program.form == "canonical" else ()
     return Report(
         vitgraph=version("vitgraph"),

@@ -17,7 +17,8 @@ from vitgraph.cost.roofline import Estimate, Roofline, roofline
 from vitgraph.cost.shares import Shares
 from vitgraph.cost.workload import DENSE, Zeros, two_of_four
 from vitgraph.ir.program import Program
-from vitgraph.targets.target import AttentionKernel, get_target
+from vitgraph.targets.capability import AttentionKernel
+from vitgraph.targets.target import get_target
 
 
 @dataclass(frozen=True)

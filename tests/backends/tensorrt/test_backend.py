@@ -165,6 +165,12 @@ def test_other_generations(name: str, tmp_path: Path) -> None:
     assert hold(engine, Vit(), tmp_path, "int8").violations == ()
 
 
+def test_a_capability_that_the_builder_lacks_is_refused(tmp_path: Path) -> None:
+    board = get_target("rtx-ada").model_copy(update={"name": "board", "compute_capability": "11.0"})
+    with pytest.raises(InputError, match="target board: this TensorRT builds for no SM110; take `tensorrt_rtx` out"):
+        build_engine(write_vit(Vit(), tmp_path / "m.onnx"), board)
+
+
 def test_turing_takes_fp16_dequantization_only(tmp_path: Path) -> None:
     turing = get_target("rtx-turing")
     vit = Vit(dequantize="fp16")
