@@ -15,11 +15,10 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, fx
 
-from vitgraph.ir.dialect import mask
+from vitgraph.ir.call_arguments import arguments
+from vitgraph.ir.dialect import aten, mask
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import DTYPE_NAMES, Dim, IntType, Size, TensorType, TupleType
-
-aten = torch.ops.aten
 
 INT4: torch.dtype = torch.int4  # type: ignore[attr-defined]  # torch declares it, its stubs do not
 """How a constant of INT4 codes is marked, which torch holds as int8: the file stores two to a byte."""
@@ -73,14 +72,7 @@ class Call:
     def __init__(self, node: fx.Node) -> None:
         self.node = node
         self.path = str(node.meta.get("path") or "")
-        schema: Any = getattr(node.target, "_schema", None)
-        self._arguments = dict[str, Any](node.kwargs)
-        if schema is None:
-            self._arguments.update({str(position): value for position, value in enumerate(node.args)})
-            return
-        for position, argument in enumerate(schema.arguments):
-            given = node.args[position] if position < len(node.args) else argument.default_value
-            self._arguments.setdefault(argument.name, given)
+        self._arguments = arguments(node)
 
     def __getitem__(self, name: str) -> Any:
         return self._arguments[name]

@@ -221,15 +221,15 @@ def _sym_size(g: Lowering, call: Call) -> Result:
 
 
 def _getitem(g: Lowering, call: Call) -> Result:
-    items = g.values[call["0"]]
+    items = g.values[call["a"]]
     if not isinstance(items, tuple):
         raise NoLowering("an item of what is not a tuple")
-    return items[int(call["1"])]
+    return items[int(call["b"])]
 
 
 def _integer(op: str) -> Any:
     def lower(g: Lowering, call: Call) -> Result:
-        return g.emit(op, g.value(call["0"]), g.value(call["1"]))
+        return g.emit(op, g.value(call["a"]), g.value(call["b"]))
 
     return lower
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.ir.call_arguments import argument, arguments
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.passes.canonicalize.rule import Rule, shape, source
-from vitgraph.passes.canonicalize.spelling import arguments
 from vitgraph.passes.constants import number
 
 
@@ -83,7 +83,7 @@ def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:
 
 def power(program: Program, node: fx.Node) -> fx.Node | None:
     """Roots by their own names."""
-    exponent = node.args[1]
+    exponent = argument(node, "exponent")
     named = {0.5: aten.sqrt.default, -0.5: aten.rsqrt.default, -1: aten.reciprocal.default}
     if exponent == 1:
         return source(node) if source(node).meta["type"] == node.meta["type"] else None
@@ -125,7 +125,7 @@ def clamp_by_tensors(program: Program, node: fx.Node) -> fx.Node | None:
 
 def compare(program: Program, node: fx.Node) -> fx.Node | None:
     """A comparison with a number by its own overload."""
-    found = number(program, node.args[1])
+    found = number(program, argument(node, "other"))
     if found is None or shape(source(node)) != shape(node):
         return None
     packet = getattr(aten, opname(node.target))
@@ -155,10 +155,10 @@ def where(program: Program, node: fx.Node) -> fx.Node | None:
 
 def masked_fill(program: Program, node: fx.Node) -> fx.Node | None:
     """The filling as a number."""
-    value = number(program, node.args[2])
+    value = number(program, argument(node, "value"))
     if value is None:
         return None
-    return program.insert(node, aten.masked_fill.Scalar, source(node), node.args[1], value)
+    return program.insert(node, aten.masked_fill.Scalar, source(node), argument(node, "mask"), value)
 
 
 def logical(target: Any) -> Rule:

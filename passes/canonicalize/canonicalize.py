@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.errors import PassError
+from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import ATEN, OWN, aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
@@ -36,7 +37,7 @@ from vitgraph.passes.canonicalize.layers import LAYERS
 from vitgraph.passes.canonicalize.parts import PARTS
 from vitgraph.passes.canonicalize.reductions import REDUCTIONS
 from vitgraph.passes.canonicalize.rule import Rule
-from vitgraph.passes.canonicalize.spelling import arguments, tidy
+from vitgraph.passes.canonicalize.spelling import tidy
 from vitgraph.passes.canonicalize.views import VIEWS
 from vitgraph.passes.constants import Constants, replace_by_constant
 

@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.passes.canonicalize.rule import Rule, shape, source
-from vitgraph.passes.canonicalize.spelling import arguments
 
 
 def matmul(program: Program, node: fx.Node) -> fx.Node | None:
     """A product with a matrix of weights is a linear layer."""
-    left, right = node.args[0], node.args[1]
+    left, right = arguments(node).values()
     assert isinstance(left, fx.Node)
     assert isinstance(right, fx.Node)
     if _is_weight_matrix(right) and len(shape(left)) >= 2:

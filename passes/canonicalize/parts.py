@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.ir.call_arguments import arguments
+from vitgraph.ir.calls import ItemCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, TensorType, TupleType
 from vitgraph.passes.canonicalize.rule import WHOLE, Rule, shape, source
-from vitgraph.passes.canonicalize.spelling import arguments
 
 
 def slice_(program: Program, node: fx.Node) -> fx.Node | None:
@@ -69,7 +70,7 @@ _SPLITS = frozenset(
 
 def part(program: Program, node: fx.Node) -> fx.Node | None:
     """`getitem` of an operator with several results, each named by an operator of its own."""
-    whole, index = source(node), node.args[1]
+    whole, index = source(node), ItemCall(node).index
     assert isinstance(index, int)
     if whole.target is aten.unbind.int:
         return program.insert(node, aten.select.int, source(whole), arguments(whole)["dim"], index)

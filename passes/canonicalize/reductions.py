@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.passes.canonicalize.layers import in_pairs
 from vitgraph.passes.canonicalize.rule import Rule, call_by_name, respell, shape, source
-from vitgraph.passes.canonicalize.spelling import arguments
 
 
 def over_all(target: Any) -> Rule:
@@ -71,7 +71,7 @@ def norm(program: Program, node: fx.Node) -> fx.Node | None:
     dims = values.get("dim")
     dims = sorted(dim % rank for dim in ([dims] if isinstance(dims, int) else dims or range(rank)))
     wanted = (source(node), 2 if power is None else power, dims, values.get("keepdim", False))
-    if node.target is aten.linalg_vector_norm.default and node.args[1:3] == wanted[1:3]:
+    if node.target is aten.linalg_vector_norm.default and node.args in (wanted, wanted[:-1]):
         return None
     return program.insert(node, aten.linalg_vector_norm.default, *wanted)
 

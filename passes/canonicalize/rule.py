@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import schema_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size, TensorType
-from vitgraph.passes.canonicalize.spelling import arguments
 
 Rule = Callable[[Program, fx.Node], fx.Node | None]
 

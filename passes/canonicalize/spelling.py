@@ -1,4 +1,4 @@
-"""Arguments of a call by name, and a call in its one spelling."""
+"""A call in its one spelling."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.ir.call_arguments import arguments, plain
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import schema_of
 from vitgraph.ir.program import Program
-from vitgraph.ir.tensor_type import IntType, TensorType
+from vitgraph.ir.tensor_type import TensorType
 
 WHOLE_CALLS = frozenset(
     {
@@ -41,23 +42,6 @@ SPELLED_BY_RULE = frozenset(
 DIMENSIONS = frozenset({"dim", "dims", "dimension", "axis"})
 
 
-def arguments(node: fx.Node) -> dict[str, Any]:
-    """Every argument of a call by its name in the schema, defaults filled in; empty for what has no schema."""
-    schema = schema_of(node.target)
-    if schema is None:
-        return {}
-    values = dict[str, Any]()
-    for position, argument in enumerate(schema.arguments):
-        if position < len(node.args):
-            value = node.args[position]
-        elif argument.name in node.kwargs:
-            value = node.kwargs[argument.name]
-        else:
-            value = argument.default_value
-        values[argument.name] = _plain(value)
-    return values
-
-
 def tidy(program: Program, node: fx.Node) -> fx.Node | None:
     """The same call in its one spelling: positional where the schema lets it, dimensions counted from the front."""
     target: Any = node.target
@@ -71,7 +55,7 @@ def tidy(program: Program, node: fx.Node) -> fx.Node | None:
     keep = 0
     for argument in schema.arguments:
         value = values[argument.name]
-        given = not argument.has_default_value() or value != _plain(argument.default_value)
+        given = not argument.has_default_value() or value != plain(argument.default_value)
         if argument.kwarg_only and given:
             kwargs[argument.name] = value
         if not argument.kwarg_only:
@@ -96,16 +80,6 @@ def _from_front(dims: Any, rank: int) -> Any:
     if isinstance(dims, list | tuple):
         return [_from_front(dim, rank) for dim in dims]  # pyright: ignore[reportUnknownVariableType]
     return dims
-
-
-def _plain(value: Any) -> Any:
-    """Lists as lists, and a size known after all as that number."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, fx.Node) and isinstance(value.meta.get("type"), IntType):
-        size = value.meta["type"].value
-        return size if isinstance(size, int) else value
-    return value
 
 
 def _same(a: Any, b: Any) -> bool:

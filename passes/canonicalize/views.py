@@ -7,11 +7,12 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.ir.call_arguments import argument, arguments
+from vitgraph.ir.calls import PermuteCall
 from vitgraph.ir.dialect import INTEGER, aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, IntType
 from vitgraph.passes.canonicalize.rule import Rule, shape, shape_nodes, source
-from vitgraph.passes.canonicalize.spelling import arguments
 
 
 def drop(program: Program, node: fx.Node) -> fx.Node | None:
@@ -47,7 +48,7 @@ def permute_by(program: Program, node: fx.Node, order: list[int]) -> fx.Node | N
     """`order` as one permutation of what stands before all permutations."""
     first = source(node)
     while first.target is aten.permute.default:
-        inner: Any = first.args[1]
+        inner = PermuteCall(first).dims
         order = [inner[position] % len(order) for position in order]
         first = source(first)
     if order == sorted(order):
@@ -101,14 +102,14 @@ def expand(program: Program, node: fx.Node) -> fx.Node | None:
     if before == after:
         return first
     aligned = (None,) * (len(after) - len(before)) + before
-    given: Any = node.args[1]
+    given: Any = arguments(node).get("size", arguments(node).get("other"))
     if node.target is not aten.expand.default and any(isinstance(size, Dim) for size in after):
-        given = shape_nodes(program, node, node.args[1]) if isinstance(node.args[1], fx.Node) else given
+        given = shape_nodes(program, node, given) if isinstance(given, fx.Node) else given
     sizes = [
         size if isinstance(size, int) else -1 if size == old else given[position]
         for position, (size, old) in enumerate(zip(after, aligned, strict=True))
     ]
-    if node.target is aten.expand.default and list(given) == sizes and not node.kwargs:
+    if node.target is aten.expand.default and node.args == (first, sizes) and not node.kwargs:
         return None
     return program.insert(node, aten.expand.default, first, sizes)
 
@@ -137,7 +138,7 @@ def sym_size(program: Program, node: fx.Node) -> fx.Node | None:
 
 def _over_batch(node: fx.Node, owner: fx.Node, dim: int) -> bool:
     """Is this `sym_size(owner, dim) * times [+ plus]` already?"""
-    inner, number = node.args[0], node.args[1]
+    inner, number = argument(node, "a"), argument(node, "b")
     if not isinstance(inner, fx.Node) or not isinstance(number, int):
         return False
     if inner.target is operator.mul and node.target is operator.add:
