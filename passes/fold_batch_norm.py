@@ -20,11 +20,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.calls import BatchNormCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-
-_LINEAR_MAPS = (aten.conv2d.default, aten.conv1d.default, aten.linear.default)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ def _layer_before(program: Program, norm: fx.Node) -> fx.Node | str:
     layer = _input(norm)
     while layer.target is aten.reshape.default and _keeps_channels(layer) and len(layer.users) == 1:
         layer = _input(layer)
-    if layer.target not in _LINEAR_MAPS:
+    if not WeightedCall.views(layer):
         return "no convolution or linear layer before it"
     if layer.target is aten.linear.default and norm.meta["type"].rank != 2:
         return "the linear layer before it has its channels last"
@@ -91,12 +90,11 @@ def _layer_after(program: Program, norm: fx.Node) -> fx.Node | str:
     if len(norm.users) != 1:
         return "its output is used more than once"
     layer = next(iter(norm.users))
-    if layer.target not in _LINEAR_MAPS or layer.args[0] is not norm:
+    if not WeightedCall.views(layer) or layer.args[0] is not norm:
         return "no convolution or linear layer consumes it"
     if layer.target is aten.linear.default and norm.meta["type"].rank != 2:
         return "the linear layer that consumes it has its channels last"
-    padding: Any = layer.args[4] if layer.target is not aten.linear.default else [0]
-    if any(padding):
+    if WeightedCall(layer).pads:
         return "the convolution that consumes it pads"
     return layer if _all_constant(program, norm, layer) else "weights that are computed"
 
@@ -107,17 +105,18 @@ def _keeps_channels(node: fx.Node) -> bool:
 
 
 def _all_constant(program: Program, norm: fx.Node, layer: fx.Node) -> bool:
-    tensors = [*norm.args[1:5], *layer.args[1:3]]
+    call = WeightedCall(layer)
+    tensors = [*BatchNormCall(norm).constants, call.weight, call.bias]
     return all(each is None or program.constant(each) is not None for each in tensors)
 
 
 def _scale_and_shift(program: Program, norm: fx.Node) -> tuple[Tensor, Tensor]:
     """What the norm does to each channel, in double precision."""
-    weight, bias, mean, var = (_double(program, each) for each in norm.args[1:5])
+    call = BatchNormCall(norm)
+    weight, bias, mean, var = (_double(program, each) for each in call.constants)
     assert mean is not None
     assert var is not None
-    eps: Any = norm.args[7]
-    scale = torch.rsqrt(var + eps)
+    scale = torch.rsqrt(var + call.eps)
     scale = scale if weight is None else scale * weight
     shift = -mean * scale
     return scale, shift if bias is None else shift + bias
@@ -131,7 +130,8 @@ def _double(program: Program, node: Any) -> Tensor | None:
 def _fold_into_outputs(program: Program, layer: fx.Node, norm: fx.Node) -> None:
     """`scale (W x + b) + shift = (scale W) x + (scale b + shift)`."""
     scale, shift = _scale_and_shift(program, norm)
-    weight, bias = _double(program, layer.args[1]), _double(program, layer.args[2])
+    call = WeightedCall(layer)
+    weight, bias = _double(program, call.weight), _double(program, call.bias)
     assert weight is not None
     weight = weight * scale.reshape([-1] + [1] * (weight.dim() - 1))
     _set_weights(program, layer, weight, shift if bias is None else shift + scale * bias)
@@ -140,9 +140,9 @@ def _fold_into_outputs(program: Program, layer: fx.Node, norm: fx.Node) -> None:
 def _fold_into_inputs(program: Program, norm: fx.Node, layer: fx.Node) -> None:
     """`W (scale x + shift) + b = (W scale) x + (W shift + b)`."""
     scale, shift = _scale_and_shift(program, norm)
-    weight, bias = _double(program, layer.args[1]), _double(program, layer.args[2])
+    call = WeightedCall(layer)
+    weight, bias, groups = _double(program, call.weight), _double(program, call.bias), call.groups
     assert weight is not None
-    groups: Any = layer.args[6] if layer.target is not aten.linear.default else 1
     outputs, inputs = weight.shape[:2]
     by_output = (torch.arange(outputs) // (outputs // groups))[:, None] * inputs + torch.arange(inputs)
     taps = [1] * (weight.dim() - 2)
@@ -152,13 +152,11 @@ def _fold_into_inputs(program: Program, norm: fx.Node, layer: fx.Node) -> None:
 
 
 def _set_weights(program: Program, layer: fx.Node, weight: Tensor, bias: Tensor) -> None:
-    old = layer.args[1]
-    tensor = program.constant(old)
-    assert isinstance(old, fx.Node)
+    call = WeightedCall(layer)
+    tensor = program.constant(call.weight)
     assert tensor is not None
-    stem = str(old.target)
+    stem = str(call.weight.target)
     parent = stem.rpartition(".")[0]
     trained = isinstance(tensor, torch.nn.Parameter)
-    new_weight = program.constant_node(layer, stem, weight.to(tensor.dtype), trained)
-    new_bias = program.constant_node(layer, f"{parent}.bias".lstrip("."), bias.to(tensor.dtype), trained)
-    layer.args = (layer.args[0], new_weight, new_bias, *layer.args[3:])
+    call.weight = program.constant_node(layer, stem, weight.to(tensor.dtype), trained)
+    call.bias = program.constant_node(layer, f"{parent}.bias".lstrip("."), bias.to(tensor.dtype), trained)

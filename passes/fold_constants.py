@@ -24,13 +24,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.call_arguments import name_of
 from vitgraph.ir.dialect import aten, attention
+from vitgraph.ir.operator_classes import RELAYS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.constants import Constants, replace_by_constant
-
-_LAYOUT = (aten.reshape.default, aten.permute.default)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _fold(program: Program, node: fx.Node, constants: Constants) -> None:
 
 def _laid_out(program: Program, node: fx.Node) -> str | None:
     """The name of the trained weight of which this is but another layout."""
-    while node.target in _LAYOUT:
+    while node.target in RELAYS:
         source: Any = node.args[0]
         node = source
     is_weight = isinstance(program.constant(node), torch.nn.Parameter)
@@ -99,7 +99,10 @@ def _size_of_sources(node: fx.Node) -> int:
 def _is_attention_bias(node: fx.Node) -> bool:
     """Is it added to scores ahead of a softmax, or handed to an attention?"""
     for user in node.users:
-        if user.target in (attention, aten.scaled_dot_product_attention.default) and node in user.args[3:4]:
+        if user.target in (attention, aten.scaled_dot_product_attention.default) and name_of(user, node) in (
+            "bias",
+            "attn_mask",
+        ):
             return True
         if user.target is aten.add.Tensor and any(after.target is aten.softmax.int for after in user.users):
             return True

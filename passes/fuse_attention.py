@@ -25,15 +25,13 @@ import torch
 from torch import fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, ReshapeCall, SdpaCall, SoftmaxCall, operands_of
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-
-aten = torch.ops.aten
-
-
-_FACTORS = (aten.mul.Tensor, aten.div.Tensor)
 
 
 class Mismatch(Exception):
@@ -50,7 +48,7 @@ class FuseAttention(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Fuse calls first, then what is written by hand; a softmax that doesn't fit is refused with the reason."""
         for node in program.calls(aten.scaled_dot_product_attention.default):
-            if node.kwargs.get("enable_gqa"):
+            if SdpaCall(node).is_grouped:
                 context.refuse(path_of(node), "grouped-query attention has fewer keys than queries")
             elif context.take(self.name, path_of(node)):
                 _replace(program, node, *_read_call(program, node))
@@ -71,33 +69,29 @@ def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, 
 
 
 def _read_call(program: Program, node: fx.Node) -> tuple[Any, ...]:
-    q, k, v = node.args[:3]
-    mask: Any = node.args[3] if len(node.args) > 3 else node.kwargs.get("attn_mask")
-    causal = node.args[5] if len(node.args) > 5 else node.kwargs.get("is_causal", False)
-    assert isinstance(q, fx.Node)
-    assert isinstance(k, fx.Node)
-    if causal:
+    call = SdpaCall(node)
+    q, k, v = call.operands
+    mask = call.bias
+    if call.is_causal:
         tokens, keys = q.meta["type"].shape[-2], k.meta["type"].shape[-2]
         future = torch.full((tokens, keys), -math.inf).triu(1)
         mask = program.constant_node(node, f"{path_of(node)}.causal_mask", future)
-    elif isinstance(mask, fx.Node) and mask.meta["type"].dtype == torch.bool:
+    elif mask is not None and mask.meta["type"].dtype == torch.bool:
         zero = program.insert(node, aten.mul.Tensor, program.insert(node, aten.to.dtype, mask, torch.float32), 0.0)
         masked = program.insert(node, aten.logical_not.default, mask)
         mask = program.insert(node, aten.masked_fill.Scalar, zero, masked, -math.inf)
-    scale = node.kwargs.get("scale")
-    given = scale if isinstance(scale, int | float) else 1 / math.sqrt(q.meta["type"].shape[-1])
-    return _absorb(q, k, v, mask, given)
+    scale = 1 / math.sqrt(q.meta["type"].shape[-1]) if call.scale is None else call.scale
+    return _absorb(q, k, v, mask, scale)
 
 
 def _absorb(q: Any, k: Any, v: Any, bias: Any, scale: float) -> tuple[Any, ...]:
     """Take plain factors of q and k into the scale."""
     operands = [q, k]
     for position, operand in enumerate(operands):
-        if operand.target not in _FACTORS or not isinstance(operand.args[1], int | float) or len(operand.users) > 1:
-            continue
-        divides = operand.target is aten.div.Tensor
-        scale = scale / operand.args[1] if divides else scale * operand.args[1]
-        operands[position] = operand.args[0]
+        call = BinaryCall(operand) if operand.target in SCALES and len(operand.users) < 2 else None
+        if call is not None and isinstance(call.right, int | float):
+            scale = scale / call.right if call.divides else scale * call.right
+            operands[position] = call.left
     return (*operands, v, bias, float(scale))
 
 
@@ -112,7 +106,7 @@ class _Scores:
 
     def match(self) -> tuple[fx.Node, _Scores]:
         shape = self.softmax.meta["type"].shape
-        if self.softmax.args[1] not in (-1, len(shape) - 1):
+        if SoftmaxCall(self.softmax).dim not in (-1, len(shape) - 1):
             raise Mismatch("the softmax is not over the last dimension")
         reader = _only_user(self.softmax)
         self.out = reader
@@ -130,16 +124,18 @@ class _Scores:
 
     def _step(self, node: fx.Node) -> Any:
         """One operator up; `Mismatch` for one that has no place between the product and the softmax."""
-        a, b = (*node.args, None)[:2]
         if node.target is aten.to.dtype:
-            return a
-        if node.target is aten.reshape.default and isinstance(a, fx.Node):
-            if a.meta["type"].shape[-2:] != node.meta["type"].shape[-2:]:
+            return node.args[0]
+        if node.target is aten.reshape.default:
+            source = ReshapeCall(node).data
+            if source.meta["type"].shape[-2:] != node.meta["type"].shape[-2:]:
                 raise Mismatch("a reshape of the scores mixes tokens")
-            return a
-        if node.target in _FACTORS:
-            return self._factor(node, a, b)
-        if node.target is aten.add.Tensor and isinstance(a, fx.Node) and isinstance(b, fx.Node):
+            return source
+        call = BinaryCall.of(node)
+        if call is not None and node.target in SCALES:
+            return self._factor(call)
+        if call is not None and node.target is aten.add.Tensor and isinstance(call.right, fx.Node):
+            a, b = call.left, call.right
             scores, bias = (a, b) if _has_product(a) else (b, a)
             if self.factors:
                 raise Mismatch("a factor per head is applied to the bias too")
@@ -147,24 +143,22 @@ class _Scores:
             return scores
         raise Mismatch(f"{node.target} stands between the product and the softmax")
 
-    def _factor(self, node: fx.Node, a: Any, b: Any) -> Any:
-        divides = node.target is aten.div.Tensor
+    def _factor(self, call: BinaryCall) -> Any:
+        a, b, divides = call.left, call.right, call.divides
         value = self.program.constant(b)
         number = float(value) if value is not None and value.numel() == 1 else b
         if isinstance(number, int | float):
             self.scale = self.scale / number if divides else self.scale * number
             return a
-        per_head = isinstance(b, fx.Node) and b.meta["type"].shape[-2:] == (1, 1)
-        if not per_head or divides:
+        if not isinstance(b, fx.Node) or b.meta["type"].shape[-2:] != (1, 1) or divides:
             raise Mismatch("the scores are multiplied by something other than a number or a factor per head")
-        self.factors.append((b, node.meta["type"].shape))
+        self.factors.append((b, call.node.meta["type"].shape))
         return a
 
     def build(self, out: fx.Node) -> tuple[Any, ...]:
         """q, k, v, bias and scale, with the nodes they need inserted ahead of `out`."""
         program = self.program
-        q, kt = self.product.args
-        assert isinstance(kt, fx.Node)
+        q, kt = operands_of(self.product)
         for factor, _ in self.factors:
             q = program.insert(out, aten.mul.Tensor, q, factor)
         bias: Any = None
@@ -172,7 +166,7 @@ class _Scores:
             shaped = self._to_scores(term, view, out)
             scaled = shaped if times == 1.0 else program.insert(out, aten.mul.Tensor, shaped, times)
             bias = scaled if bias is None else program.insert(out, aten.add.Tensor, bias, scaled)
-        return _absorb(q, _swap_last(program, kt, out), out.args[1], bias, self.scale)
+        return _absorb(q, _swap_last(program, kt, out), MatmulCall(out).right, bias, self.scale)
 
     def _to_scores(self, term: fx.Node, view: tuple[Size, ...], out: fx.Node) -> fx.Node:
         """A term added under another view of the scores, in the scores' own shape."""
@@ -212,7 +206,8 @@ def _has_product(node: fx.Node) -> bool:
         steps = (aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor, aten.reshape.default, aten.to.dtype)
         if node.target not in steps or not isinstance(node.args[0], fx.Node):
             return False
-        if node.target is aten.add.Tensor and isinstance(node.args[1], fx.Node) and _has_product(node.args[1]):
+        added = BinaryCall(node).right if node.target is aten.add.Tensor else None
+        if isinstance(added, fx.Node) and _has_product(added):
             return True
         node = node.args[0]
     return node.op == "call_function"
@@ -222,8 +217,8 @@ def _swap_last(program: Program, kt: fx.Node, before: fx.Node) -> fx.Node:
     """k out of kᵀ; two permutes in a row are one, and none where they undo each other."""
     rank = kt.meta["type"].rank
     order = [*range(rank - 2), rank - 1, rank - 2]
-    source: Any = kt
-    if kt.target is aten.permute.default:
-        inner: Any = kt.args[1]
-        source, order = kt.args[0], [inner[position] for position in order]
+    source = kt
+    call = PermuteCall.of(kt)
+    if call is not None:
+        source, order = call.data, [call.dims[position] for position in order]
     return source if order == list(range(rank)) else program.insert(before, aten.permute.default, source, order)

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from torch import fx
 
+from vitgraph.ir.calls import BinaryCall, ReductionCall, VarianceCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
@@ -69,18 +70,18 @@ def _match(node: fx.Node) -> _Norm | str | None:
     if parts is None:
         return None
     top, inside = parts
-    if inside.target is not aten.add.Tensor or not isinstance(inside.args[1], int | float):
+    eps = BinaryCall(inside).right if inside.target is aten.add.Tensor else None
+    if not isinstance(eps, int | float):
         return None
-    eps, spread = float(inside.args[1]), inside.args[0]
-    if not isinstance(spread, fx.Node):
-        return None
-    return _by_var(top, spread, eps) or _by_mean(top, spread, eps)
+    spread = BinaryCall(inside).left
+    return _by_var(top, spread, float(eps)) or _by_mean(top, spread, float(eps))
 
 
 def _quotient(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     """(a, b) of `a / sqrt(b)` or `a * rsqrt(b)`."""
     root = aten.sqrt.default if node.target is aten.div.Tensor else aten.rsqrt.default
-    for top, bottom in ((node.args[0], node.args[1]), (node.args[1], node.args[0])):
+    left, right = BinaryCall(node).left, BinaryCall(node).right
+    for top, bottom in ((left, right), (right, left)):
         if isinstance(top, fx.Node) and isinstance(bottom, fx.Node) and bottom.target is root:
             inner = bottom.args[0]
             return (top, inner) if isinstance(inner, fx.Node) else None
@@ -91,31 +92,33 @@ def _quotient(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
 
 def _by_var(top: fx.Node, spread: fx.Node, eps: float) -> _Norm | str | None:
     """`(x - mean(x)) / sqrt(var(x) + eps)`."""
-    if spread.target is not aten.var.correction:
+    variance = VarianceCall.of(spread)
+    if variance is None:
         return None
-    x, dims = spread.args[0], _dims(spread.args[1])
-    if not isinstance(x, fx.Node) or not _is_centred(top, x, dims):
+    x, dims = variance.data, tuple(variance.dims)
+    if not _is_centred(top, x, dims):
         return None
-    if spread.kwargs.get("correction") != 0:
+    if variance.correction != 0:
         return "its variance is the unbiased one; a layer norm takes the biased one"
-    return _Norm(x, dims, eps, centred=True) if spread.kwargs.get("keepdim") else None
+    return _Norm(x, dims, eps, centred=True) if variance.keeps_dims else None
 
 
 def _by_mean(top: fx.Node, spread: fx.Node, eps: float) -> _Norm | None:
     """`y / sqrt(mean(y²) + eps)`: a layer norm of x where y is x less its mean, an RMS norm of y otherwise."""
-    if spread.target is not aten.mean.dim or spread.args[2:] != (True,):
+    mean = _mean(spread)
+    if mean is None or not _is_square(mean.data, top):
         return None
-    squared, dims = spread.args[0], _dims(spread.args[1])
-    if not isinstance(squared, fx.Node) or not _is_square(squared, top):
-        return None
-    x = top.args[0] if top.target is aten.sub.Tensor else None
-    if isinstance(x, fx.Node) and _is_centred(top, x, dims):
+    dims = tuple(mean.dims)
+    x = BinaryCall(top).left if top.target is aten.sub.Tensor else None
+    if x is not None and _is_centred(top, x, dims):
         return _Norm(x, dims, eps, centred=True)
     return _Norm(top, dims, eps, centred=False)
 
 
-def _dims(given: Any) -> tuple[int, ...]:
-    return tuple(given)
+def _mean(node: Any) -> ReductionCall | None:
+    """A mean that keeps its dimensions."""
+    found = ReductionCall.of(node)
+    return found if found is not None and node.target is aten.mean.dim and found.keeps_dims else None
 
 
 def _is_square(node: fx.Node, of: fx.Node) -> bool:
@@ -129,10 +132,8 @@ def _is_centred(node: fx.Node, x: fx.Node, dims: tuple[int, ...]) -> bool:
     """Is it `x - mean(x)` over the same dimensions?"""
     if node.target is not aten.sub.Tensor or node.args[0] is not x:
         return False
-    mean = node.args[1]
-    if not isinstance(mean, fx.Node) or mean.target is not aten.mean.dim:
-        return False
-    return mean.args[0] is x and _dims(mean.args[1]) == dims and mean.args[2:] == (True,)
+    mean = _mean(BinaryCall(node).right)
+    return mean is not None and mean.data is x and tuple(mean.dims) == dims
 
 
 def _replace(program: Program, node: fx.Node, norm: _Norm) -> None:

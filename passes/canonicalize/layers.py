@@ -10,6 +10,7 @@ from torch import fx
 
 from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import RELAYS
 from vitgraph.ir.program import Program
 from vitgraph.passes.canonicalize.rule import Rule, shape, source
 
@@ -31,7 +32,7 @@ def _is_weight_matrix(node: fx.Node) -> bool:
     """Two-dimensional, and a weight or a re-laid weight."""
     if len(shape(node)) != 2:
         return False
-    while node.target in (aten.permute.default, aten.reshape.default):
+    while node.target in RELAYS:
         node = source(node)
     return node.op == "get_attr"
 

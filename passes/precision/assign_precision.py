@@ -24,18 +24,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
-from vitgraph.ir import dialect
+from vitgraph.ir.calls import CastCall, QuantizeCall, WeightedCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import LINEARS, PAIRS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.targets.target import Target
 
-aten = torch.ops.aten
-
 _HALF = {"f16": torch.float16, "bf16": torch.bfloat16}
 _TARGET_NAMES = {"f16": "fp16", "bf16": "bf16"}
-_PRODUCTS = (aten.linear.default, aten.conv2d.default)
-_PAIRS = (dialect.fake_quantize, dialect.dequantize)
 
 
 @dataclass(frozen=True)
@@ -94,21 +92,21 @@ def _island(program: Program) -> set[fx.Node]:
 
     Where a weight alone is quantized, the product is one in `to`, and so is what dequantizes it.
     """
-    island = {pair for pair in program.calls(*_PAIRS) if not _is_weight_alone(pair)}
-    for node in program.calls(*_PRODUCTS):
-        if isinstance(node.args[0], fx.Node) and node.args[0].target is dialect.fake_quantize:
+    island = {pair for pair in program.calls(*PAIRS) if not _is_weight_alone(pair)}
+    for node in program.calls(*LINEARS):
+        data, weight = WeightedCall(node).operands
+        if QuantizeCall.views(data):
             island.add(node)
-            weight = node.args[1]
-            while isinstance(weight, fx.Node) and weight.op == "call_function":
+            while weight.op == "call_function":
                 island.add(weight)
-                weight = weight.args[0]
+                weight = weight.args[0]  # type: ignore[assignment]
     return island
 
 
 def _is_weight_alone(pair: fx.Node) -> bool:
     """Is this on a weight that only products with an input in floating point read?"""
     return all(
-        user.target in _PRODUCTS and user.args[1] is pair and user.args[0].target is not dialect.fake_quantize  # type: ignore[union-attr]
+        user.target in LINEARS and (call := WeightedCall(user)).weight is pair and not QuantizeCall.views(call.data)
         for user in pair.users
     )
 
@@ -140,8 +138,9 @@ def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.d
 
 def _narrow(program: Program, node: fx.Node, half: torch.dtype, halves: dict[str, fx.Node]) -> None:
     """Let an ordinary operator read half-precision copies of its weights; a cast to FP32 becomes one to half."""
-    if node.target is aten.to.dtype and node.args[1] is torch.float32:
-        node.update_arg(1, half)
+    cast = CastCall.of(node)
+    if cast is not None and cast.dtype is torch.float32:
+        cast.dtype = half
     for source in list(node.all_input_nodes):
         tensor = program.constant(source)
         if tensor is None or tensor.dtype != torch.float32:

@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.channel_flow import MOVES, before_moves, channels_at, consumers_after_moves
+from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves
 from vitgraph.ir import dialect
-from vitgraph.ir.operator_classes import ACTIVATIONS
+from vitgraph.ir.call_arguments import arguments
+from vitgraph.ir.calls import AttentionCall, BinaryCall, LinearCall, MaskCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import ACTIVATIONS, MOVES
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, keeps_channels
-
-aten = torch.ops.aten
 
 NOBODY = -1
 """The owner of a row that is no unit's."""
@@ -106,9 +107,9 @@ def _heads(
 def _gated(program: Program, reader: fx.Node) -> PrunableUnits | str | None:
     """The hidden units of a gated MLP; or why they can't leave; None where `reader` reads no product of linears."""
     downstream, product = _steps_back(reader.args[0])
-    if product.target is not aten.mul.Tensor or not all(isinstance(each, fx.Node) for each in product.args):
+    if product.target is not aten.mul.Tensor or not isinstance(BinaryCall(product).right, fx.Node):
         return None
-    ways = [_steps_back(operand) for operand in product.args]
+    ways = [_steps_back(operand) for operand in (BinaryCall(product).left, BinaryCall(product).right)]
     sources = [before_moves(end) for _, end in ways]
     if not all(map(affine.has_constant_weight, sources)):
         return None
@@ -149,20 +150,19 @@ def _way_back(reader: fx.Node, source: fx.Node) -> tuple[fx.Node, tuple[fx.Node,
 
 
 def _shares_mask(linear: fx.Node) -> bool:
-    masked = linear.args[1]
-    return isinstance(masked, fx.Node) and masked.target is dialect.mask and len(masked.users) > 1
+    weight = LinearCall(linear).weight
+    return MaskCall.views(weight) and len(weight.users) > 1
 
 
 def _writers_of_heads(program: Program, attention: fx.Node) -> dict[fx.Node, Tensor] | str:
     """The linears that q, k and v come from, and whose each row is; or why heads can't leave."""
-    if len(attention.args) != 5:
+    call = AttentionCall(attention)
+    if call.is_rounded:
         return "the attention is quantized; take heads out ahead of quantize"
-    bias = attention.args[3]
-    if isinstance(bias, fx.Node) and bias.op != "get_attr":
+    if call.bias is not None and call.bias.op != "get_attr":
         return "the attention's bias is computed"
     found = dict[fx.Node, Tensor]()
-    for operand in attention.args[:3]:
-        assert isinstance(operand, fx.Node)
+    for operand in call.operands:
         source = before_moves(operand)
         if not affine.has_constant_weight(source):
             return "more than a linear and moves stand before the attention"
@@ -192,5 +192,7 @@ def _through(steps: tuple[fx.Node, ...], values: Tensor) -> Tensor:
     """What activations make of values."""
     for node in steps:
         if node.target in ACTIVATIONS:
-            values = node.target(values, *node.args[1:], **node.kwargs)
+            _, *options = arguments(node).items()
+            activation: Any = node.target
+            values = activation(values, **dict(options))
     return values

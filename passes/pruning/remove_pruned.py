@@ -29,6 +29,7 @@ from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.mask_patterns import declared, linears
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
@@ -115,10 +116,10 @@ def _move_into_bias(program: Program, units: PrunableUnits, leaving: Tensor) -> 
     z = constants(program, units)[1].masked_fill(~leaving[units.columns], 0.0)
     bias, added = affine.bias(program, reader), affine.response(weight, z)
     if bias is not None:
-        affine.set_constant(program, reader, 2, bias + added, SUFFIX)
+        affine.set_constant(program, reader, "bias", bias + added, SUFFIX)
         return
     name = f"{weight_of(reader).target}_constant"
-    reader.args = (*reader.args[:2], program.constant_node(reader, name, added, trainable=True))
+    LinearCall(reader).bias = program.constant_node(reader, name, added, trainable=True)
 
 
 def _parameters(program: Program, units: PrunableUnits) -> int:

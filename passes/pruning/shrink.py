@@ -12,18 +12,19 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.analysis.channel_flow import MOVES, moved
-from vitgraph.ir import dialect
+from vitgraph.analysis.channel_flow import moved
+from vitgraph.ir.call_arguments import argument, set_argument
+from vitgraph.ir.calls import AttentionCall, LinearCall, MaskCall, ReshapeCall, RollCall, SelectCall, SliceCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
+from vitgraph.ir.operator_classes import MOVES
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.prunable_units import NOBODY, PrunableUnits
 
-aten = torch.ops.aten
-
 SUFFIX = "narrow"
-Edit = tuple[fx.Node, int, Any]
-"""A node, which of its arguments, and what that becomes."""
+Edit = tuple[fx.Node, str, Any]
+"""A node, the name of one of its arguments, and what that becomes."""
 
 
 def plan_leaving(program: Program, units: PrunableUnits, stays: Tensor) -> list[Edit] | str:
@@ -31,7 +32,9 @@ def plan_leaving(program: Program, units: PrunableUnits, stays: Tensor) -> list[
     steps = (*(node for branch in units.branches for node in branch.between), *units.downstream)
     reshapes = [node for node in steps if node.target is aten.reshape.default]
     try:
-        edits: list[Edit] = [(node, 1, _resized(node.args[1], -1, int(stays.sum()))) for node in reshapes]
+        edits: list[Edit] = [
+            (node, "shape", _resized(ReshapeCall(node).sizes, -1, int(stays.sum()))) for node in reshapes
+        ]
         if units.attention is not None:
             edits += _shrunk(program, units.attention, stays.view(1, -1, 1, 1))
         for linear, owners in units.writers.items():
@@ -70,7 +73,8 @@ def _line(flags: Tensor) -> tuple[int, Tensor] | None:
 def _reshaped(node: fx.Node, before: Tensor, after: Tensor) -> Iterator[Edit]:
     found = _line(after)
     if found is not None:
-        yield node, 1, _resized(node.args[1], found[0], int(found[1].sum()))
+        name = "shape" if ReshapeCall.views(node) else "size"
+        yield node, name, _resized(argument(node, name), found[0], int(found[1].sum()))
 
 
 def _resized(sizes: Any, dim: int, size: int) -> list[Any]:
@@ -83,20 +87,19 @@ def _resized(sizes: Any, dim: int, size: int) -> list[Any]:
 
 
 def _sliced(node: fx.Node, before: Tensor, after: Tensor) -> Iterator[Edit]:
-    found = _line(before)
-    given: Any = node.args[1:]
-    if found is None or given[0] % before.dim() != found[0]:
+    found, part = _line(before), SliceCall(node)
+    if found is None or part.dim % before.dim() != found[0]:
         return
-    if given[3:] not in ((), (1,)) or not all(isinstance(end, int) for end in given[1:3]):
+    ends = {"start": part.start, "end": part.end}
+    if part.step != 1 or not all(isinstance(end, int) for end in ends.values()):
         raise _Entangled("a slice leaves channels out in between")
-    for position, end in enumerate(given[1:3], start=2):
-        yield node, position, int(found[1][:end].sum())
+    for name, end in ends.items():
+        yield node, name, int(found[1][:end].sum())
 
 
 def _cut_along(node: fx.Node, before: Tensor, after: Tensor) -> Iterator[Edit]:
-    found = _line(before)
-    given: Any = node.args[1:]
-    dims: Any = given[1] if node.target is aten.roll.default else [given[0]]
+    found, roll = _line(before), RollCall.of(node)
+    dims = [SelectCall(node).dim] if roll is None else roll.dims
     if found is not None and found[0] in [dim % before.dim() for dim in dims]:
         raise _Entangled("units are taken one by one")
     yield from ()
@@ -117,30 +120,29 @@ _EDITS: Mapping[Any, Callable[[fx.Node, Tensor, Tensor], Iterator[Edit]]] = {
 
 def let_leave(program: Program, units: PrunableUnits, stays: Tensor, edits: Sequence[Edit]) -> None:
     """Take all units but those that `stays` flags out of weights, biases, masks and moves."""
-    for node, position, value in edits:
-        node.update_arg(position, value)
+    for node, name, value in edits:
+        set_argument(node, name, value)
     for linear, owners in units.writers.items():
         rows = (stays[owners] | (owners == NOBODY)).nonzero()[:, 0]
         _narrow(program, linear, 0, rows)
         bias = affine.bias(program, linear)
         if bias is not None:
-            affine.set_constant(program, linear, 2, bias[rows], SUFFIX)
+            affine.set_constant(program, linear, "bias", bias[rows], SUFFIX)
     _narrow(program, units.reader, 1, stays[units.columns].nonzero()[:, 0])
-    added = None if units.attention is None else program.constant(units.attention.args[3])
+    added = None if units.attention is None else program.constant(AttentionCall(units.attention).bias)
     if units.attention is not None and added is not None and added.shape[-3:-2] == (units.count,):
-        affine.set_constant(program, units.attention, 3, added.detach()[..., stays, :, :], SUFFIX)
+        affine.set_constant(program, units.attention, "bias", added.detach()[..., stays, :, :], SUFFIX)
 
 
 def _narrow(program: Program, linear: fx.Node, dim: int, stays: Tensor) -> None:
     """Only these rows (or columns) of a linear's weight and of its mask, which goes where it holds nothing back any more."""
-    masked: Any = linear.args[1]
-    if masked.target is not dialect.mask:
+    mask = MaskCall.of(LinearCall(linear).weight)
+    if mask is None:
         values = program.tensor(str(weight_of(linear).target)).detach()
-        affine.set_constant(program, linear, 1, values.index_select(dim, stays), SUFFIX)
+        affine.set_constant(program, linear, "weight", values.index_select(dim, stays), SUFFIX)
         return
-    for position, node in enumerate(masked.args[:2]):
-        affine.set_constant(
-            program, masked, position, program.tensor(str(node.target)).detach().index_select(dim, stays), SUFFIX
-        )
-    if bool(program.tensor(str(masked.args[1].target)).all()):
-        linear.update_arg(1, masked.args[0])
+    for name, node in (("weight", mask.weight), ("keep", mask.keep)):
+        values = program.tensor(str(node.target)).detach()
+        affine.set_constant(program, mask.node, name, values.index_select(dim, stays), SUFFIX)
+    if bool(program.tensor(str(mask.keep.target)).all()):
+        LinearCall(linear).weight = mask.weight

@@ -20,16 +20,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import QuantizeCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import may_shift, move_bias
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -43,19 +42,20 @@ class AbsorbShifts(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Fold every shift; nothing is refused."""
         for pair in program.calls(dialect.fake_quantize):
-            if dialect.shift_of(pair) is not None and context.take(self.name, path_of(pair)):
+            if QuantizeCall(pair).shift is not None and context.take(self.name, path_of(pair)):
                 _fold(program, pair)
 
 
 def _fold(program: Program, pair: fx.Node) -> None:
-    x, z, path = pair.args[0], dialect.shift_of(pair), pair.meta.get("path", "")
+    call, path = QuantizeCall(pair), pair.meta.get("path", "")
+    z = call.shift
     assert z is not None
     products = [reader for reader in pair.users if may_shift(program, reader, pair, z)]
     others = [reader for reader in pair.users if reader not in products]
     for product in products:
         move_bias(program, product, program.tensor(str(z.target)), "centred")
-    centred = program.insert(pair, aten.sub.Tensor, x, z, path=path)
-    pair.args = (centred, *pair.args[1:3], *dialect.format_argument(dialect.format_of(pair)))
+    centred = program.insert(pair, aten.sub.Tensor, call.data, z, path=path)
+    pair.args = QuantizeCall.written(centred, call.scale, call.axis, call.format)
     if others:
         back = program.insert(pair.next, aten.add.Tensor, pair, z, path=path)
         for reader in others:

@@ -27,13 +27,14 @@ from torch import Tensor, fx
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.call_arguments import argument, set_argument
+from vitgraph.ir.calls import BinaryCall, WeightedCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.quantizing.calibration import Point, observe, observe_channels
 from vitgraph.quantizing.scales import threshold
-
-aten = torch.ops.aten
 
 _EVEN = 1.01
 """Factors that differ by less than this are left alone."""
@@ -94,7 +95,7 @@ def _takes(site: LinearSite, context: Context) -> bool:
         context.refuse(site.path, "it is no depthwise convolution: its filters read several channels")
     elif site.node.meta["type"].rank != 4:
         context.refuse(site.path, "its input has no batch")
-    elif site.node.args[1] is not weight_of(site.node):
+    elif WeightedCall(site.node).weight is not weight_of(site.node):
         context.refuse(site.path, "its weight is computed, masked or quantized")
     else:
         return True
@@ -104,38 +105,39 @@ def _takes(site: LinearSite, context: Context) -> bool:
 def _migrate(program: Program, site: LinearSite, factors: Tensor) -> None:
     source: Any = site.node.args[0]
     weight = weight_of(site.node)
-    _scale(program, site.node, 1, factors.reshape(-1, 1, 1, 1))
+    _scale(program, site.node, "weight", factors.reshape(-1, 1, 1, 1))
     constant = _constant_factor(program, source)
     producer = _producer(source)
     if constant is not None:
         factor = program.constant_node(source, f"{constant.target}_migrated", _evened(program, constant, factors))
-        source.args = (source.args[0], factor)
+        BinaryCall(source).right = factor
     elif producer is not None:
-        _scale(program, producer, 1, 1 / factors.reshape(-1, 1, 1, 1))
-        if producer.args[2] is not None:
-            _scale(program, producer, 2, 1 / factors)
+        _scale(program, producer, "weight", 1 / factors.reshape(-1, 1, 1, 1))
+        if WeightedCall(producer).bias is not None:
+            _scale(program, producer, "bias", 1 / factors)
     else:
         factor = program.constant_node(site.node, f"{weight.target}_migrate", 1 / factors.reshape(-1, 1, 1))
         even = program.insert(site.node, aten.mul.Tensor, source, factor, path=source.meta.get("path", ""))
         site.node.update_arg(0, even)
 
 
-def _scale(program: Program, node: fx.Node, position: int, factors: Tensor) -> None:
+def _scale(program: Program, node: fx.Node, name: str, factors: Tensor) -> None:
     """Multiply a weight or bias of a convolution."""
-    old: Any = node.args[position]
+    old = argument(node, name)
     values = program.tensor(str(old.target))
     trainable = isinstance(values, torch.nn.Parameter)
-    name = f"{old.target}_migrated"
-    node.update_arg(position, program.constant_node(node, name, values.detach() * factors, trainable))
+    scaled = program.constant_node(node, f"{old.target}_migrated", values.detach() * factors, trainable)
+    set_argument(node, name, scaled)
 
 
 def _constant_factor(program: Program, source: fx.Node) -> fx.Node | None:
     """The factor of a product that stands there already, read by this site alone: one number a channel."""
     if source.target is not aten.mul.Tensor or len(source.users) != 1:
         return None
-    value = program.constant(source.args[1])
+    factor = BinaryCall(source).right
+    value = program.constant(factor)
     fits = value is not None and value.dim() >= 3 and value.numel() == value.shape[-3]
-    return source.args[1] if fits else None  # type: ignore[return-value]
+    return factor if isinstance(factor, fx.Node) and fits else None
 
 
 def _evened(program: Program, constant: fx.Node, factors: Tensor) -> Tensor:
@@ -149,6 +151,6 @@ def _producer(source: fx.Node) -> fx.Node | None:
     while source.target in _HOMOGENEOUS and len(source.users) == 1:
         source = source.args[0]  # type: ignore[assignment]
     alone = source.target is aten.conv2d.default and len(source.users) == 1
-    weights: Any = source.args[1:3]
-    plain = alone and all(weight is None or weight.op == "get_attr" for weight in weights)
+    call = WeightedCall(source) if alone else None
+    plain = call is not None and call.weight.op == "get_attr" and (call.bias is None or call.bias.op == "get_attr")
     return source if plain else None

@@ -15,16 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import BinaryCall, WeightedCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
-
-aten = torch.ops.aten
-
-_PRODUCTS = (aten.linear.default, aten.conv2d.default)
 
 
 def take_in(program: Program, point: fx.Node, readers: Sequence[fx.Node]) -> tuple[fx.Node, fx.Node | None]:
@@ -32,11 +30,10 @@ def take_in(program: Program, point: fx.Node, readers: Sequence[fx.Node]) -> tup
 
     Then the readers read x, with biases that go with it; else they and the point are as they were.
     """
-    z = point.args[1] if point.target is aten.sub.Tensor else None
+    z = BinaryCall(point).right if point.target is aten.sub.Tensor else None
     if not isinstance(z, fx.Node) or not all(may_shift(program, reader, point, z) for reader in readers):
         return point, None
-    x = point.args[0]
-    assert isinstance(x, fx.Node)
+    x = BinaryCall(point).left
     for reader in readers:
         move_bias(program, reader, -program.tensor(str(z.target)), "around")
         reader.update_arg(0, x)
@@ -46,23 +43,29 @@ def take_in(program: Program, point: fx.Node, readers: Sequence[fx.Node]) -> tup
 def may_shift(program: Program, product: fx.Node, point: fx.Node, z: fx.Node) -> bool:
     """Does this product read the point, with a constant weight, a number of z for each input, and a bias of its own?"""
     values = program.constant(z)
-    if values is None or product.target not in _PRODUCTS or product.args[0] is not point:
+    if values is None or product.target not in LINEARS or product.args[0] is not point:
         return False
-    bias = program.constant(product.args[2]) if len(product.args) > 2 else None
-    weight = _weight(program, product)
+    call, weight = WeightedCall(product), _weight(program, product)
+    bias = program.constant(call.bias)
     if bias is None or weight is None:
         return False
     if product.target is aten.linear.default:
         return tuple(values.shape) == (weight.shape[1],)
-    padded = any(product.args[4])  # type: ignore[arg-type]  # with zeros, which are not shifted
-    return not padded and tuple(values.shape) == tuple(weight.shape[1:]) == (values.numel(), 1, 1)
+    return not call.pads and tuple(values.shape) == tuple(weight.shape[1:]) == (
+        values.numel(),
+        1,
+        1,
+    )  # padding is not shifted
 
 
 def move_bias(program: Program, product: fx.Node, z: Tensor, suffix: str) -> None:
     """Add to the bias what a constant input z adds to the output."""
-    bias, weight = program.tensor(str(product.args[2].target)).detach(), _weight(program, product)  # type: ignore[union-attr]
+    bias, weight = affine.bias(program, product), _weight(program, product)
+    assert bias is not None
     assert weight is not None
-    affine.set_constant(program, product, 2, bias + affine.response(weight.to(bias.dtype), z.to(bias.dtype)), suffix)
+    affine.set_constant(
+        program, product, "bias", bias + affine.response(weight.to(bias.dtype), z.to(bias.dtype)), suffix
+    )
 
 
 def _weight(program: Program, product: fx.Node) -> Tensor | None:
@@ -77,6 +80,6 @@ def _weight(program: Program, product: fx.Node) -> Tensor | None:
         return node.target(*fx.map_arg(node.args, value))  # type: ignore[no-any-return]
 
     try:
-        return value(product.args[1])  # type: ignore[arg-type]
+        return value(WeightedCall(product).weight)
     except LookupError:
         return None

@@ -21,20 +21,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.roles import BRANCH_ENDS
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 _SMALLEST = 1e-5
 """The least factor: a channel that is always zero has no range to be evened out."""
@@ -72,7 +70,7 @@ def _spread(program: Program, linear: fx.Node, f: Tensor) -> None:
     readers = list(linear.users)
     bias = affine.bias(program, linear)
     if bias is not None:
-        affine.set_constant(program, linear, 2, bias / f, "evened")
+        affine.set_constant(program, linear, "bias", bias / f, "evened")
     affine.scale_weight(program, linear, 1 / f.unsqueeze(1), "evened")
     factor = program.constant_node(linear.next, f"{path_of(linear)}.output_spread", f)
     product = program.insert(factor.next, aten.mul.Tensor, linear, factor, path=linear.meta.get("path", ""))

@@ -18,20 +18,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.calls import WeightedCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -70,18 +69,19 @@ def _is_second(site: LinearSite, depthwise: set[fx.Node]) -> bool:
 
 
 def _takes(program: Program, site: LinearSite, depthwise: set[fx.Node], context: Context) -> bool:
-    source: Any = site.node.args[0]
+    call = WeightedCall(site.node)
+    source = call.data
     if not _is_second(site, depthwise):
         context.refuse(site.path, "it does not read a depthwise convolution's activation")
     elif source.target is aten.sub.Tensor:
         context.refuse(site.path, "its input is shifted already")
     elif site.node.meta["type"].rank != 4:
         context.refuse(site.path, "its input has no batch")
-    elif any(site.node.args[4]):  # type: ignore[arg-type]
+    elif call.pads:
         context.refuse(site.path, "it pads its input with zeros, which a shift would move")
-    elif site.node.args[1] is not weight_of(site.node):
+    elif call.weight is not weight_of(site.node):
         context.refuse(site.path, "its weight is computed, masked or quantized")
-    elif site.node.args[2] is not None and program.constant(site.node.args[2]) is None:
+    elif call.bias is not None and program.constant(call.bias) is None:
         context.refuse(site.path, "its bias is computed")
     else:
         return True
@@ -89,16 +89,15 @@ def _takes(program: Program, site: LinearSite, depthwise: set[fx.Node], context:
 
 
 def _shift(program: Program, site: LinearSite, centre: Tensor) -> None:
-    source: Any = site.node.args[0]
-    weight = weight_of(site.node)
-    bias = program.constant(site.node.args[2])
+    call, weight = WeightedCall(site.node), weight_of(site.node)
+    bias = affine.bias(program, site.node)
     values = program.tensor(str(weight.target)).detach()
     moved = affine.response(values, centre)
     name = f"{weight.target}_centre"
     z = program.constant_node(site.node, name, centre.to(values.dtype).reshape(-1, 1, 1))
-    centred = program.insert(site.node, aten.sub.Tensor, source, z, path=source.meta.get("path", ""))
-    trainable = bias is None or isinstance(bias, torch.nn.Parameter)
-    stem = f"{site.node.args[2].target}_shifted" if bias is not None else f"{weight.target}_shift"  # type: ignore[union-attr]
-    total = moved if bias is None else bias.detach() + moved
-    site.node.update_arg(0, centred)
-    site.node.update_arg(2, program.constant_node(site.node, stem, total, trainable))
+    centred = program.insert(site.node, aten.sub.Tensor, call.data, z, path=call.data.meta.get("path", ""))
+    call.data = centred
+    if bias is None:
+        call.bias = program.constant_node(site.node, f"{weight.target}_shift", moved, trainable=True)
+    else:
+        affine.set_constant(program, site.node, "bias", bias + moved, "shifted")

@@ -12,11 +12,12 @@ from torch import Tensor, fx, nn
 from vitgraph.analysis.segments import Overrides, Segment
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.call_arguments import argument, set_argument
+from vitgraph.ir.calls import AttentionCall, MaskCall, QuantizeCall, WeightedCall
 from vitgraph.ir.dialect import UMAX
 from vitgraph.ir.formats import Format, number_format, spread
+from vitgraph.ir.operator_classes import LINEARS, ROUNDS
 from vitgraph.ir.program import Program
-
-aten = torch.ops.aten
 
 WEIGHT_RATE = 0.03
 """Of a weight's step, each iteration."""
@@ -28,14 +29,10 @@ _STRETCH, _OFFSET = 1.2, -0.1
 _PENALTY = 1.0
 
 
-_ROUNDS = (dialect.fake_quantize, dialect.log2_quantize)
-"""What rounds its first argument and can be read past."""
-
-
 def in_floating_point(program: Program) -> Overrides:
     """The overrides that run the program as if it had no pairs."""
     overrides = dict[fx.Node, Callable[..., Any]]()
-    for node in program.calls(*_ROUNDS):
+    for node in program.calls(*ROUNDS):
         overrides[node] = _as_it_is
     for node in program.calls(dialect.attention):
         overrides[node] = _without_probability_scale
@@ -45,10 +42,10 @@ def in_floating_point(program: Program) -> Overrides:
 def without_pairs(program: Program) -> Program:
     """A copy that has none."""
     clean = program.copy()
-    for node in clean.calls(*_ROUNDS):
+    for node in clean.calls(*ROUNDS):
         node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
     for node in clean.calls(dialect.attention):
-        node.args = (*node.args[:5], None)
+        AttentionCall(node).leave_probabilities()
     clean.clean()
     return clean
 
@@ -91,19 +88,19 @@ class Learned:
     def apply(self, program: Program, segment: Segment) -> None:
         """Let the nodes read the new values."""
         for node in segment.nodes:
-            for kind, position in (("weight", 0), ("bias", 2)):
+            for kind in ("weight", "bias"):
                 values = self.tensors.get(f"{kind}:{node.name}")
                 if values is None:
                     continue
-                reader: Any = node.args[0] if kind == "weight" and _is_masked(node) else node
-                old: Any = reader.args[position]
-                reader.update_arg(
-                    position, program.constant_node(reader, f"{old.target}_fitted", values, trainable=True)
-                )
+                reader, name = (node, kind) if kind == "bias" else _reader_of_weight(node)
+                fitted = f"{argument(reader, name).target}_fitted"
+                set_argument(reader, name, program.constant_node(reader, fitted, values, trainable=True))
 
 
-def _is_masked(pair: fx.Node) -> bool:
-    return isinstance(pair.args[0], fx.Node) and pair.args[0].target is dialect.mask
+def _reader_of_weight(pair: fx.Node) -> tuple[fx.Node, str]:
+    """The call that reads the weight that a pair rounds, and the name of the argument that it is: a mask's, or its own."""
+    mask = MaskCall.of(QuantizeCall(pair).data)
+    return (pair, "x") if mask is None else (mask.node, "weight")
 
 
 class Fit:
@@ -120,20 +117,19 @@ class Fit:
         for node in segment.nodes:
             if node.target is dialect.fake_quantize:
                 self._pair(node)
-            elif node.target in (aten.linear.default, aten.conv2d.default):
+            elif node.target in LINEARS:
                 self._bias(node)
 
     def _pair(self, node: fx.Node) -> None:
         """A weight's pair gets a parameter."""
-        source: Any = node.args[0]
-        mask = self.program.constant(source.args[1]) if _is_masked(node) else None
-        values = self.program.constant(source.args[0] if mask is not None else source)
-        scale = self.program.constant(node.args[1])
+        pair = QuantizeCall(node)
+        masked = MaskCall.of(pair.data)
+        mask = None if masked is None else self.program.constant(masked.keep)
+        values = self.program.constant(pair.data if masked is None else masked.weight)
+        scale = self.program.constant(pair.scale)
         if values is None or scale is None or self.weights == "keep":
             return
-        axis, grid = node.args[2], dialect.format_of(node)
-        assert axis is None or isinstance(axis, int)
-        step = spread(scale, axis, values.shape)
+        grid, step = pair.format, spread(scale, pair.axis, values.shape)
         steps = values.detach() / step if mask is None else values.detach() * mask / step
         keep = torch.ones(()) if mask is None else mask.to(steps.dtype)
         soft, hard = self._rounding(steps, grid) if self.weights == "round" else self._tuning(steps, grid)
@@ -158,16 +154,14 @@ class Fit:
 
     def _bias(self, node: fx.Node) -> None:
         """A bias moves in units of its row's range of weights."""
-        pair: Any = node.args[1]
-        arguments = list(node.args)
-        values = self.program.constant(arguments[2]) if len(arguments) > 2 else None
-        scale = self.program.constant(pair.args[1]) if pair.target is dialect.fake_quantize else None
+        call = WeightedCall(node)
+        target, pair = call.bias, QuantizeCall.of(call.weight)
+        if target is None or pair is None or len(target.users) > 1:
+            return
+        values, scale = self.program.constant(target), self.program.constant(pair.scale)
         if values is None or scale is None:
             return
-        target: Any = arguments[2]
-        if len(target.users) > 1:
-            return
-        unit = scale.reshape(-1, 1 if scale.dim() < 2 else scale.shape[1]).amax(1) * dialect.format_of(pair).high
+        unit = scale.reshape(-1, 1 if scale.dim() < 2 else scale.shape[1]).amax(1) * pair.format.high
         moved = nn.Parameter(torch.zeros_like(values))
         self.groups.append({"params": [moved], "lr": BIAS_RATE * self.rate})
         self.overrides[target] = lambda: values.detach() + moved * unit

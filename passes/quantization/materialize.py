@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import DequantizeCall, MaskCall, QuantizeCall
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
@@ -35,22 +36,22 @@ class Materialize(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Fold every mask and every quantizer whose operand is a constant."""
         for node in program.calls(dialect.mask):
-            weight, keep = program.constant(node.args[0]), program.constant(node.args[1])
+            call = MaskCall(node)
+            weight, keep = program.constant(call.weight), program.constant(call.keep)
             if weight is None or keep is None:
                 context.refuse(path_of(node), "the mask is on a computed value, not on a weight")
                 continue
-            constant = program.constant_node(node, f"{node.args[0].target}_masked", dialect.mask(weight.detach(), keep))  # type: ignore[union-attr]
+            constant = program.constant_node(node, f"{call.weight.target}_masked", dialect.mask(weight.detach(), keep))
             node.replace_all_uses_with(constant)
             program.graph.erase_node(node)
         for node in program.calls(dialect.fake_quantize):
-            weight, scale = program.constant(node.args[0]), program.constant(node.args[1])
+            pair = QuantizeCall(node)
+            weight, scale = program.constant(pair.data), program.constant(pair.scale)
             if weight is None or scale is None:
                 continue  # an activation's: stays a pair
-            axis, grid = node.args[2], dialect.format_of(node)
-            assert axis is None or isinstance(axis, int)
+            axis, grid = pair.axis, pair.format
             codes = dialect.to_codes(weight.detach(), scale, axis, grid.name)
-            constant = program.constant_node(node, f"{node.args[0].target}_{grid.name}", codes)  # type: ignore[union-attr]
-            arguments = (constant, node.args[1], axis, *dialect.format_argument(grid))
-            new = program.insert(node, dialect.dequantize, *arguments)
+            constant = program.constant_node(node, f"{pair.data.target}_{grid.name}", codes)
+            new = program.insert(node, dialect.dequantize, *DequantizeCall.written(constant, pair.scale, axis, grid))
             node.replace_all_uses_with(new)
             program.graph.erase_node(node)

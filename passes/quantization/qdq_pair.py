@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import QuantizeCall
 from vitgraph.ir.formats import FORMATS, Format
 from vitgraph.ir.program import Program
 
@@ -24,7 +25,7 @@ def insert_pair(
     """Insert a pair after `point`, which these readers read from then on; `name` is that of its scale."""
     after = (point if shift is None else max(point, shift)).next
     constant = program.constant_node(after, name, torch.tensor(scale, dtype=torch.float32))
-    arguments = (point, constant, None, *dialect.format_argument(grid, shift))
+    arguments = QuantizeCall.written(point, constant, None, grid, shift)
     pair = program.insert(after, dialect.fake_quantize, *arguments, path=point.meta.get("path", ""))
     for reader in readers:
         reader.replace_input_with(point, pair)

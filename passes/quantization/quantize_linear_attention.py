@@ -32,14 +32,14 @@ from torch import fx
 from vitgraph.analysis.linear_attention import LinearAttention, find_linear_attentions
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
-from vitgraph.ir.operator_classes import LAYOUT
+from vitgraph.ir.calls import operands_of
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import LAYOUT, ROUNDS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.qdq_pair import insert_pair
 from vitgraph.quantizing.calibration import Point, observe
 from vitgraph.quantizing.scales import LEVELS, Method, Statistics, threshold
-
-aten = torch.ops.aten
 
 _EXPONENTS = 16
 """What 4 bits tell apart."""
@@ -138,10 +138,10 @@ class QuantizeLinearAttention(Pass):
 
 
 def _is_quantized(site: LinearAttention) -> bool:
-    queue: list[Any] = [site.dividend, site.divisor, *site.product.args]
+    queue: list[Any] = [site.dividend, site.divisor, *operands_of(site.product)]
     while queue:
         node = queue.pop()
-        if node.target in (dialect.fake_quantize, dialect.log2_quantize):
+        if node.target in ROUNDS:
             return True
         if node.target in LAYOUT:
             queue += node.all_input_nodes

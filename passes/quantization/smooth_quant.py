@@ -32,14 +32,14 @@ from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import LayerNormCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import before_layout, path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.quantization.migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
-
-aten = torch.ops.aten
 
 _SUFFIX = "smoothed"
 
@@ -114,7 +114,7 @@ class SmoothQuant(Pass):
             bias = affine.bias(program, linear)
             if shifted and bias is not None:
                 moved = bias + affine.response(affine.weight(program, linear), reach.shift)
-                affine.set_constant(program, linear, 2, moved, _SUFFIX)
+                affine.set_constant(program, linear, "bias", moved, _SUFFIX)
             affine.scale_weight(program, linear, s, _SUFFIX)
         if norm:
             _fold(program, value, reach.shift, s)
@@ -125,7 +125,7 @@ class SmoothQuant(Pass):
         """The candidates: a shift needs a bias that makes up for it in every linear, and one in the norm."""
         holders = [
             *(affine.bias(program, each) for each in linears),
-            *([program.constant(value.args[3])] if norm else []),
+            *([program.constant(LayerNormCall(value).bias)] if norm else []),
         ]
         if not self.shift or any(bias is None for bias in holders):
             return (False,)
@@ -148,8 +148,8 @@ def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> d
 
 
 def _is_affine_norm(node: fx.Node) -> bool:
-    weight: Any = node.args[2] if node.target is aten.layer_norm.default else None
-    return weight is not None and weight.op == "get_attr"
+    norm = LayerNormCall.of(node)
+    return norm is not None and norm.weight is not None and norm.weight.op == "get_attr"
 
 
 def _is_read_by(program: Program, norm: fx.Node, linears: set[fx.Node]) -> bool:
@@ -166,11 +166,12 @@ def _is_read_by(program: Program, norm: fx.Node, linears: set[fx.Node]) -> bool:
 
 def _fold(program: Program, norm: fx.Node, z: Tensor, s: Tensor) -> None:
     """The norm puts out (x - z) / s."""
-    weight, bias = program.constant(norm.args[2]), program.constant(norm.args[3])
+    call = LayerNormCall(norm)
+    weight, bias = program.constant(call.weight), program.constant(call.bias)
     assert weight is not None
-    affine.set_constant(program, norm, 2, weight.detach() / s, _SUFFIX)
+    affine.set_constant(program, norm, "weight", weight.detach() / s, _SUFFIX)
     if bias is not None:
-        affine.set_constant(program, norm, 3, (bias.detach() - z) / s, _SUFFIX)
+        affine.set_constant(program, norm, "bias", (bias.detach() - z) / s, _SUFFIX)
 
 
 def _leave(program: Program, value: fx.Node, linears: Sequence[fx.Node], z: Tensor | None, s: Tensor) -> None:

@@ -28,13 +28,12 @@ from torch import Tensor, fx
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,7 @@ def _source(fc2: fx.Node) -> Iterator[fx.Node]:
     fc1: Any = activation.args[0] if activation.target in ACTIVATIONS else None
     if fc1 is None or len(activation.users) != 1 or len(fc1.users) != 1:
         return
-    pair: list[Any] = [fc1, fc2]
-    if all(affine.has_constant_weight(each) and each.args[1].op == "get_attr" for each in pair):
+    if all(affine.has_constant_weight(each) and LinearCall(each).weight.op == "get_attr" for each in (fc1, fc2)):
         yield fc1
 
 
@@ -98,8 +96,8 @@ def _share_out(tops: Tensor, extra: int) -> tuple[Tensor, Tensor]:
 
 def _widen(program: Program, fc1: fx.Node, fc2: fx.Node, index: Tensor, share: Tensor) -> None:
     """Rows of fc1 and columns of fc2 by `index`; what lies between grows with them."""
-    affine.set_constant(program, fc1, 1, affine.weight(program, fc1)[index], "split")
+    affine.set_constant(program, fc1, "weight", affine.weight(program, fc1)[index], "split")
     bias = affine.bias(program, fc1)
     if bias is not None:
-        affine.set_constant(program, fc1, 2, bias[index], "split")
-    affine.set_constant(program, fc2, 1, affine.weight(program, fc2)[:, index] * share, "split")
+        affine.set_constant(program, fc1, "bias", bias[index], "split")
+    affine.set_constant(program, fc2, "weight", affine.weight(program, fc2)[:, index] * share, "split")

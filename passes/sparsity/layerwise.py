@@ -18,6 +18,7 @@ from torch.nn import functional
 from vitgraph.analysis.segments import Segment, advance, find_segments, run_segment
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.quantizing.calibration import all_units
@@ -115,7 +116,9 @@ class _Stream:
 
 def _overrides(segment: Segment, chosen: dict[fx.Node, Choice]) -> dict[fx.Node, Callable[..., Any]]:
     """The linears as they become; attentions by plain operators, which `torch.vmap` runs for all images at once."""
-    attentions = [node for node in segment.nodes if node.target is dialect.attention and len(node.args) == 5]
+    attentions = [
+        call.node for call in map(AttentionCall.of, segment.nodes) if call is not None and not call.is_rounded
+    ]
     changed = {node: _linear(choice.weight) for node, choice in chosen.items()}
     return {**changed, **dict.fromkeys(attentions, _attention)}
 
@@ -127,5 +130,5 @@ def _linear(weight: Tensor) -> Callable[..., Tensor]:
     return run
 
 
-def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+def _attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, *_: Any) -> Tensor:
     return torch.matmul(dialect.probabilities(q, k, bias, scale), v)

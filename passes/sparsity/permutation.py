@@ -10,11 +10,11 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves, moved
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
-
-aten = torch.ops.aten
 
 _ROOM = 1 << 25
 """Numbers that a table of groups by groups by rows may hold at once."""
@@ -66,8 +66,7 @@ def keeps_channels(node: fx.Node) -> bool:
 
 def _through_attention(program: Program, attention: fx.Node, reader: fx.Node) -> ChannelGroup | str:
     """A head's output is a mean of v's rows, channel by channel: v's channels come out where they went in."""
-    operand = attention.args[2]
-    assert isinstance(operand, fx.Node)
+    operand = AttentionCall(attention).v
     source = before_moves(operand)
     if [each for each, _ in consumers_after_moves(attention)] != [reader]:
         return "what it reads is read elsewhere too"

@@ -134,6 +134,6 @@ def permute(program: Program, reader: fx.Node, channels: ChannelGroup, order: Te
     rows[channels.rows] = channels.rows[order]
     bias = affine.bias(program, channels.source)
     if bias is not None:
-        affine.set_constant(program, channels.source, 2, bias[rows], _SUFFIX)
-    affine.set_constant(program, channels.source, 1, affine.weight(program, channels.source)[rows], _SUFFIX)
-    affine.set_constant(program, reader, 1, affine.weight(program, reader)[:, order], _SUFFIX)
+        affine.set_constant(program, channels.source, "bias", bias[rows], _SUFFIX)
+    affine.set_constant(program, channels.source, "weight", affine.weight(program, channels.source)[rows], _SUFFIX)
+    affine.set_constant(program, reader, "weight", affine.weight(program, reader)[:, order], _SUFFIX)

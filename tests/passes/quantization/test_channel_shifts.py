@@ -7,6 +7,7 @@ import torch
 
 from tests.harness import hold_to_text, run
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import QuantizeCall
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -72,7 +73,7 @@ def test_the_pair_rounds_around_the_shift(name: str) -> None:
     _, result, images = quantized(name)
     assert not result.calls(aten.sub.Tensor)
     pair = next(node for node in result.calls(dialect.fake_quantize) if node.args[2] is None)
-    assert dialect.shift_of(pair) is not None
+    assert QuantizeCall(pair).shift is not None
     values = images.pixels
     z, step = result.tensor("z"), result.tensor(str(pair.args[1].target))  # type: ignore[union-attr]
     off = dialect.fake_quantize(values, step, None, "int8", z) - values
@@ -93,7 +94,7 @@ def test_an_engine_gets_a_sub_and_a_bias_through_the_rounded_weights(name: str) 
     engine = run(AbsorbShifts(), result)
     hold_to_text(engine)
     assert len(engine.calls(aten.sub.Tensor)) == 1
-    assert all(dialect.shift_of(pair) is None for pair in engine.calls(dialect.fake_quantize))
+    assert all(QuantizeCall(pair).shift is None for pair in engine.calls(dialect.fake_quantize))
     torch.testing.assert_close(engine.run(images.pixels), result.run(images.pixels), rtol=1e-4, atol=1e-4)
     (product,) = engine.calls(aten.linear.default, aten.conv2d.default)
     product.update_arg(2, engine.constant_node(product, "unrounded", bias_before(program)))  # the control
@@ -111,7 +112,7 @@ def test_a_padded_convolution_keeps_its_shift_ahead() -> None:
     """Beyond the border it reads zeros, which are not shifted."""
     result = run(Quantize(only=("pw",)), parse(POINTWISE.format(size=7, pad=1)), Context(calibration=Lopsided(8, 5, 5)))
     assert len(result.calls(aten.sub.Tensor)) == 1
-    assert all(dialect.shift_of(pair) is None for pair in result.calls(dialect.fake_quantize))
+    assert all(QuantizeCall(pair).shift is None for pair in result.calls(dialect.fake_quantize))
 
 
 @pytest.mark.parametrize(
