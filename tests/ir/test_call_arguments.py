@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import pytest
 from torch import fx
@@ -13,10 +14,10 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.tensor_type import IntType
 
 
-def call(target: object, *args: object, **kwargs: object) -> fx.Node:
+def call(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
     graph = fx.Graph()
     known = {each: graph.placeholder(each) for each in args if isinstance(each, str)}
-    return graph.call_function(target, tuple(known[each] if isinstance(each, str) else each for each in args), kwargs)  # type: ignore[arg-type, call-overload]
+    return graph.call_function(target, tuple(known[each] if isinstance(each, str) else each for each in args), kwargs)
 
 
 def test_positions_keywords_and_defaults() -> None:

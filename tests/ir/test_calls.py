@@ -156,7 +156,8 @@ def test_layers_share_a_view() -> None:
         call = WeightedCall(node)
         assert (call.data, call.weight, call.bias, call.groups, call.pads) == (x, w, bias, groups, pads)
     assert ConvCall(conv).stride == [2, 2]
-    assert LinearCall.of(conv) is ConvCall.of(linear) is None
+    assert LinearCall.of(conv) is None
+    assert ConvCall.of(linear) is None
 
 
 def test_assigning_writes_into_the_call() -> None:

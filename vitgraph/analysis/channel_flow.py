@@ -11,19 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.ir.operator_classes import LAYOUT
+from vitgraph.ir.calls import SizeCall
+from vitgraph.ir.operator_classes import MOVES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-
-aten = torch.ops.aten
-
-MOVES = frozenset({*LAYOUT}) & frozenset(
-    {
-        aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.select.int, aten.roll.default,
-        aten.expand.default,
-    }
-)  # fmt: skip
-"""Operators that only move values: no casts, no rounding, nothing added."""
 
 
 def before_moves(node: fx.Node) -> fx.Node:
@@ -70,8 +61,9 @@ def moved(program: Program, source: fx.Node, values: Tensor, end: fx.Node) -> Te
 def _evaluate(program: Program, node: fx.Node, value: Any) -> Any:
     if node.op == "get_attr":
         return program.tensor(str(node.target))
-    if node.target is aten.sym_size.int:
-        kind: TensorType = node.args[0].meta["type"]  # type: ignore[union-attr]
-        return kind.at(1)[node.args[1]]  # type: ignore[index]
+    size = SizeCall.of(node)
+    if size is not None:
+        kind: TensorType = size.data.meta["type"]
+        return kind.at(1)[size.dim]
     args, kwargs = fx.map_arg((node.args, node.kwargs), value)
     return node.target(*args, **kwargs)  # type: ignore[operator]

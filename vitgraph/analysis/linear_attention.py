@@ -6,17 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import BinaryCall, CatCall, SliceCall, operands_of
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
-from vitgraph.ir.operator_classes import LAYOUT
+from vitgraph.ir.operator_classes import LAYOUT, ROUNDS
 from vitgraph.ir.program import Program
-
-aten = torch.ops.aten
-
-_CUTS = (LAYOUT | {aten.relu.default}) - {aten.cat.default}
 
 
 @dataclass(frozen=True)
@@ -47,8 +44,8 @@ class LinearAttention:
 
     def operands(self) -> list[tuple[fx.Node, fx.Node]]:
         """Where q, k and v come from, each once: a producer, and its reader on the way to a product."""
-        outer = [(arg, self.product) for arg in self.product.args if _product_above(arg) is not self.inner]
-        ways = [*outer, *((arg, self.inner) for arg in self.inner.args)]
+        outer = [(arg, self.product) for arg in operands_of(self.product) if _product_above(arg) is not self.inner]
+        ways = [*outer, *((arg, self.inner) for arg in operands_of(self.inner))]
         return list(dict.fromkeys(pair for value, reader in ways for pair in _producers(value, reader)))
 
 
@@ -59,32 +56,32 @@ def find_linear_attentions(program: Program) -> list[LinearAttention]:
 
 
 def _match(node: fx.Node) -> LinearAttention | None:
-    dividend, divisor = node.args[:2]
-    product, below = _product_above(dividend), _without_epsilon(divisor)
+    quotient = BinaryCall(node)
+    product, below = _product_above(quotient.left), _without_epsilon(quotient.right)
     if product is None or _source_above(below) is None:
         return None
-    for position in (1, 0):
-        inner = _product_above(product.args[position])
-        if inner is not None:
-            sums = _sums(product, below) if position else None
-            return LinearAttention(node, product, inner, below, sums, _branches(inner))
-    return None
+    left, right = (_product_above(factor) for factor in operands_of(product))
+    inner = right or left
+    if inner is None:
+        return None
+    sums = None if right is None else _sums(product, below)
+    return LinearAttention(node, product, inner, below, sums, _branches(inner))
 
 
 def _branches(inner: fx.Node) -> int:
     """How many values of one size are laid side by side, along dimension 1, to what the heads are cut from."""
-    sources = [_before_heads(arg) for arg in inner.args]
-    if sources[0] is not sources[1] or sources[0].target is not aten.cat.default or sources[0].args[1] != 1:
+    left, right = (_before_heads(factor) for factor in operands_of(inner))
+    cat = CatCall.of(left)
+    if left is not right or cat is None or cat.dim != 1:
         return 1
-    parts: Any = sources[0].args[0]
-    sizes = {part.meta["type"].shape[1] for part in parts}
-    heads = inner.meta["type"].shape[1]
-    return len(parts) if len(sizes) == 1 and inner.meta["type"].rank == 4 and heads % len(parts) == 0 else 1
+    sizes = {part.meta["type"].shape[1] for part in cat.tensors}
+    heads, count = inner.meta["type"].shape[1], len(cat.tensors)
+    return count if len(sizes) == 1 and inner.meta["type"].rank == 4 and heads % count == 0 else 1
 
 
 def _before_heads(value: Any) -> fx.Node:
     """What an operand was before it was cut into heads; a cat stops the way."""
-    while value.target in _CUTS:
+    while value.target is aten.relu.default or (value.target in LAYOUT and value.target is not aten.cat.default):
         value = value.args[0]
     return value  # type: ignore[no-any-return]
 
@@ -92,7 +89,8 @@ def _before_heads(value: Any) -> fx.Node:
 def _without_epsilon(value: Any) -> Any:
     """The divisor itself: without the small number that keeps it from zero."""
     while isinstance(value, fx.Node) and value.target in (aten.add.Tensor, aten.clamp.default):
-        if value.target is aten.add.Tensor and isinstance(value.args[1], fx.Node) and value.args[1].op != "get_attr":
+        added = BinaryCall(value).right if value.target is aten.add.Tensor else None
+        if isinstance(added, fx.Node) and added.op != "get_attr":
             return value
         value = value.args[0]
     return value
@@ -105,7 +103,7 @@ def _product_above(value: Any) -> fx.Node | None:
 
 def _source_above(value: Any) -> fx.Node | None:
     """The product or sum that gives a value, upstream of layout and quantizers."""
-    while isinstance(value, fx.Node) and (value.target in LAYOUT or value.target is dialect.log2_quantize):
+    while isinstance(value, fx.Node) and value.target in LAYOUT | ROUNDS:
         if value.target is aten.cat.default:
             sources = {_source_above(arg) for arg in value.all_input_nodes}
             return sources.pop() if len(sources) == 1 else None
@@ -116,11 +114,11 @@ def _source_above(value: Any) -> fx.Node | None:
 
 def _sums(product: fx.Node, divisor: Any) -> int | None:
     """The column of the product from which on the divisor is cut; None where it is computed apart."""
-    if divisor.target is not aten.slice.Tensor or divisor.args[0] is not product:
+    part = SliceCall.of(divisor)
+    if part is None or part.data is not product:
         return None
-    rank, width = product.meta["type"].rank, product.meta["type"].shape[-1]
-    _, dim, first, last = (*divisor.args, None, None, None)[:4]
-    to_the_end = dim % rank == rank - 1 and first is not None and (last is None or last >= width)
+    rank, width, first = product.meta["type"].rank, product.meta["type"].shape[-1], part.start
+    to_the_end = part.dim % rank == rank - 1 and first is not None and (part.end is None or part.end >= width)
     return first % width if to_the_end else None
 
 

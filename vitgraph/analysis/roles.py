@@ -12,9 +12,11 @@ from typing import Any
 from torch import fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.call_arguments import name_of
+from vitgraph.ir.calls import ConvCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import data_of
-from vitgraph.ir.operator_classes import ACTIVATIONS, LAYOUT, NORMS
+from vitgraph.ir.operator_classes import ACTIVATIONS, LAYOUT, NORMS, SCALES
 
 ROLES = (
     "qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "patch-embed", "head", "pointwise", "depthwise", "grouped", "conv", "other",
@@ -32,14 +34,15 @@ def role_of(node: fx.Node, shape: tuple[int, ...]) -> str:
 
 def _conv_role(node: fx.Node, shape: tuple[int, ...]) -> str | None:
     """The role of a convolution; None for a linear."""
-    if node.target is not aten.conv2d.default:
+    conv = ConvCall.of(node)
+    if conv is None:
         return None
-    reads_input = any(other.op == "placeholder" for other in _upstream(node.args[0]))
-    if reads_input and list(shape[2:]) == _pair(node.args[3]):
+    reads_input = any(other.op == "placeholder" for other in _upstream(conv.data))
+    if reads_input and list(shape[2:]) == _pair(conv.stride):
         return "patch-embed"
-    if node.args[6] == shape[0] and shape[1] == 1:
+    if conv.groups == shape[0] and shape[1] == 1:
         return "depthwise"
-    if node.args[6] != 1:
+    if conv.groups != 1:
         return "grouped"
     return "pointwise" if shape[2:] == (1, 1) else "conv"
 
@@ -51,11 +54,11 @@ def _pair(value: Any) -> list[int]:
 def _role(node: fx.Node) -> str:
     """What a linear is for, by what reads its result and what it reads."""
     feeds = set[str]()
-    for user, place in _downstream(node):
-        if user.target is dialect.attention and place < 3:
-            feeds.add("qkv"[place])
+    for user, name in _downstream(node):
+        if user.target is dialect.attention and name in ("q", "k", "v"):
+            feeds.add(name)
         elif user.target is aten.matmul.default:
-            feeds.add("qv"[place] if place < 2 else "q")
+            feeds.add("v" if name == "other" else "q")
         elif user.op == "output":
             feeds.add("head")
         elif user.target in ACTIVATIONS:
@@ -87,20 +90,17 @@ def _is_merge(node: fx.Node) -> bool:
     return gathered and node.meta["type"].shape[-1] * 2 == reads
 
 
-def _downstream(node: fx.Node) -> Iterator[tuple[fx.Node, int]]:
-    """The first readers of a value that do more than move or scale it, and at which argument."""
+def _downstream(node: fx.Node) -> Iterator[tuple[fx.Node, str]]:
+    """The first readers of a value that do more than move or scale it, and the name of the argument that it is."""
     for user in node.users:
-        place = next((i for i, arg in enumerate(user.args) if arg is node), 99)
-        moves = user.target in LAYOUT or (user.target in _SCALES and place == 0)
+        name = (name_of(user, node) if user.op == "call_function" else None) or ""
+        moves = user.target in LAYOUT or (user.target in SCALES and name == "self")
         if moves or user.target in NORMS or _is_affine(user):
             yield from _downstream(user)
         elif user.target is aten.mul.Tensor and all(isinstance(a, fx.Node) for a in user.args):
-            yield from ((u, 99) for u in user.users if u.target in ACTIVATIONS)
+            yield from ((u, "") for u in user.users if u.target in ACTIVATIONS)
         else:
-            yield user, place
-
-
-_SCALES = (aten.mul.Tensor, aten.div.Tensor)
+            yield user, name
 
 
 def _is_affine(node: fx.Node) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.runtime.activation_store import ActivationStore
@@ -77,7 +78,7 @@ def _size(x: Tensor, dim: int) -> int:
     return x.shape[dim]
 
 
-_AS_PYTHON: Mapping[Any, Callable[..., Any]] = {torch.ops.aten.sym_size.int: _size}
+_AS_PYTHON: Mapping[Any, Callable[..., Any]] = {aten.sym_size.int: _size}
 """`torch.vmap` has no rule for a size."""
 
 

@@ -15,6 +15,7 @@ import torch
 
 from vitgraph.cost.products import Product, find_products
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import DequantizeCall
 from vitgraph.ir.program import Program
 
 
@@ -87,7 +88,8 @@ def _zeros(program: Program, product: Product) -> int:
 
 def _held_bytes(program: Program) -> dict[str, int]:
     """The bytes of every constant, but masks, as the ONNX file has them: INT4 codes two to a byte."""
-    int4 = {pair.args[0].target for pair in program.calls(dialect.dequantize) if dialect.format_of(pair).name == "int4"}  # type: ignore[union-attr]
+    pairs = map(DequantizeCall, program.calls(dialect.dequantize))
+    int4 = {pair.codes.target for pair in pairs if pair.format.name == "int4"}
     sizes = {name: t.numel() * t.element_size() for name, t in program.tensors().items() if t.dtype != torch.bool}
     return {name: -(-size // 2) if name in int4 else size for name, size in sizes.items()}
 

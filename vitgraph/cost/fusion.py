@@ -20,26 +20,11 @@ from torch import fx
 from vitgraph.cost.kernel import Kernel
 from vitgraph.cost.products import Product, bits_of, find_products, images_of, sizes, volume
 from vitgraph.cost.workload import Attention, Gemm, Zeros
-from vitgraph.ir import dialect
+from vitgraph.ir.calls import PairCall, operands_of
 from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import FREE, is_pointwise
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-
-aten = torch.ops.aten
-
-_VIEWS = frozenset(
-    {
-        aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.select.int, aten.expand.default,
-        aten.to.dtype, aten.sym_size.int, dialect.mask, dialect.dequantize,
-    }
-)  # fmt: skip
-"""Cost nothing: the producer's kernel writes, or the consumer's reads, in another order or type."""
-_POINTWISE = frozenset(
-    {
-        aten.batch_norm.default, aten.hardswish.default, aten.prelu.default, dialect.fake_quantize, dialect.log2_quantize,
-    }
-)  # fmt: skip
-"""What acts on every element but does not bear torch's tag for it."""
 
 
 def find_kernels(program: Program, products: Sequence[Product] | None = None) -> tuple[Kernel, ...]:
@@ -59,18 +44,14 @@ def _group(program: Program, products: dict[fx.Node, Product]) -> dict[fx.Node, 
         if not sources:
             continue
         last = max(sources, key=lambda head: order[head])
-        fused = node not in products and _is_pointwise(node.target) and last.op != "placeholder"
+        fused = node not in products and is_pointwise(node.target) and last.op != "placeholder"
         heads[node] = last if fused or _is_view(node) else node
         order.setdefault(heads[node], len(order))
     return heads
 
 
 def _is_view(node: fx.Node) -> bool:
-    return node.target in _VIEWS or not isinstance(node.meta["type"], TensorType)
-
-
-def _is_pointwise(target: Any) -> bool:
-    return target in _POINTWISE or torch.Tag.pointwise in getattr(target, "tags", ())
+    return node.target in FREE or not isinstance(node.meta["type"], TensorType)
 
 
 def _moved(program: Program, heads: dict[fx.Node, fx.Node]) -> dict[fx.Node, float]:
@@ -99,7 +80,7 @@ def _crossings(program: Program, heads: dict[fx.Node, fx.Node]) -> Iterator[tupl
 
 
 def _before_views(value: fx.Node) -> fx.Node:
-    while value.op == "call_function" and value.target in _VIEWS:
+    while value.op == "call_function" and value.target in FREE:
         value = value.args[0]  # type: ignore[assignment]
     return value
 
@@ -113,7 +94,7 @@ def _kernel(head: fx.Node, product: Product | None, moved: float) -> Kernel:
         return Kernel(path_of(head), "moves", _kind(head), None, moved)
     kind, path, role = _kind_of_product(head, product), product.path, product.role
     if role == "attention":
-        q, k, v = (sizes(arg) for arg in head.args[:3])
+        q, k, v = map(sizes, operands_of(head))
         return Kernel(path, role, kind, Attention(product.count, q[-2], k[-2], q[-1], v[-1]), moved)
     gemm = Gemm(product.m, product.n, product.k, product.count)
     if product.weight is None:
@@ -128,14 +109,15 @@ def _kind_of_product(node: fx.Node, product: Product) -> str:
     widest = max(product.bits)
     if widest > 8:
         return _kind(node)
-    formats = {_format(arg) for arg in node.args[:2]}
+    formats = {_format(operand) for operand in operands_of(node)}
     return "fp8" if "fp8" in formats else f"int{widest}"
 
 
 def _format(value: Any) -> str | None:
     while isinstance(value, fx.Node) and value.op == "call_function":
-        if value.target in (dialect.fake_quantize, dialect.dequantize):
-            return dialect.format_of(value).name
+        pair = PairCall.of(value)
+        if pair is not None:
+            return pair.format.name
         value = value.args[0]
     return None
 

@@ -14,14 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.cost.products import Product, sizes, volume
+from vitgraph.ir.calls import WeightedCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.packing import SPARSE, Packing
 from vitgraph.ir.program import Program
-
-aten = torch.ops.aten
 
 PRUNED_ROLES = tuple(role for role in BLOCK_ROLES if role != "merge")
 """What ELSA gives a level; the merging of patches is none of it."""
@@ -101,8 +99,8 @@ def lpvit_flops(products: Sequence[Product]) -> int:
 
 
 def _biases(product: Product) -> int:
-    args = product.node.args
-    return product.m * product.n * product.count if len(args) > 2 and args[2] is not None else 0
+    biased = WeightedCall(product.node).bias is not None
+    return product.m * product.n * product.count if biased else 0
 
 
 def counted_by(program: Program, products: Sequence[Product]) -> dict[str, Any]:

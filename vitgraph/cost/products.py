@@ -16,13 +16,14 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.sites import find_sites
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import PairCall, WeightedCall, operands_of
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.mask_patterns import kept
 from vitgraph.ir.navigate import path_of, weight_of
+from vitgraph.ir.operator_classes import KEEPS_CODES
 from vitgraph.ir.packing import Packing, find_packing
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size, TensorType
-
-aten = torch.ops.aten
 
 MIN_ZEROS = 0.2
 """Fewer zeros than this are no pattern anybody packs."""
@@ -104,12 +105,13 @@ def _share(total: int, images: int) -> int:
 
 def _weighted(program: Program, node: fx.Node, role: str, images: int) -> Iterator[Product]:
     """A linear or a convolution: outputs times the weight's elements per output channel."""
-    kernel: Any = node.args[1]
+    call = WeightedCall(node)
+    kernel = call.weight
     shape = sizes(kernel)
-    k, groups = volume(shape[1:]), _groups(node)
+    k, groups = volume(shape[1:]), call.groups
     n = shape[0] // groups
     m = _share(volume(sizes(node)) // max(1, shape[0]), images)
-    bits = (bits_of(node.args[0]), bits_of(kernel))
+    bits = (bits_of(call.data), bits_of(kernel))
     source = weight_of(node)
     if source.op != "get_attr":
         yield Product(node, path_of(node), role, m, n, k, groups, bits)
@@ -120,20 +122,13 @@ def _weighted(program: Program, node: fx.Node, role: str, images: int) -> Iterat
     yield Product(node, path_of(node), role, m, n, k, groups, bits, str(source.target), density, packing)
 
 
-def _groups(node: fx.Node) -> int:
-    """Into how many groups a convolution's channels fall; one for a linear."""
-    if node.target is aten.linear.default or len(node.args) < 7:
-        return 1
-    return node.args[6]  # type: ignore[return-value]
-
-
 def packing_of(keep: Tensor, bits: int) -> Packing | None:
     """How a `[N, K, …]` pattern of kept weights is packed at so many bits; None where there are few zeros, or no pattern."""
     return find_packing(keep, bits) if int(keep.sum()) <= (1 - MIN_ZEROS) * keep.numel() else None
 
 
 def _matmul(program: Program, node: fx.Node, role: str, images: int) -> Iterator[Product]:
-    left, right = node.args[:2]
+    left, right = operands_of(node)
     out, k = sizes(node), sizes(left)[-1]
     m, n = (out[-2], out[-1]) if len(out) > 1 else (1, out[-1] if out else 1)
     count = _share(volume(out) // max(1, m * n), images)
@@ -141,9 +136,10 @@ def _matmul(program: Program, node: fx.Node, role: str, images: int) -> Iterator
 
 
 def _attention(program: Program, node: fx.Node, role: str, images: int) -> Iterator[Product]:
-    q, k, v = (sizes(arg) for arg in node.args[:3])
+    operands = operands_of(node)
+    q, k, v = map(sizes, operands)
     count = _share(volume(q[:-2]), images)
-    bits = [bits_of(arg) for arg in node.args[:3]]
+    bits = [bits_of(operand) for operand in operands]
     yield Product(node, path_of(node), "attention", q[-2], k[-2], q[-1], count, (bits[0], bits[1]))
     yield Product(node, path_of(node), "attention", q[-2], v[-1], k[-2], count, (bits[0], bits[2]))
 
@@ -157,16 +153,15 @@ _SHAPES: dict[Any, Callable[[Program, fx.Node, str, int], Iterator[Product]]] = 
     aten.scaled_dot_product_attention.default: _attention,
 }
 
-_MOVES = (aten.reshape.default, aten.permute.default, aten.select.int, aten.slice.Tensor, aten.to.dtype, dialect.mask)
-
 
 def bits_of(value: Any) -> int:
     """Bits of one operand: those of a quantizer's format (also through views of one), else its type's."""
     node = value
     while isinstance(node, fx.Node) and node.op == "call_function":
-        if node.target in (dialect.fake_quantize, dialect.dequantize):
-            return dialect.format_of(node).bits
-        if node.target not in _MOVES:
+        pair = PairCall.of(node)
+        if pair is not None:
+            return pair.format.bits
+        if node.target not in KEEPS_CODES:
             break
         node = node.args[0]
     dtype: torch.dtype = value.meta["type"].dtype

@@ -32,6 +32,11 @@ class WeightedCall(CallView):
     bias = Argument[fx.Node | None]("bias")
 
     @property
+    def operands(self) -> tuple[fx.Node, fx.Node]:
+        """Data and weight."""
+        return self.data, self.weight
+
+    @property
     def groups(self) -> int:
         """Into how many groups the channels fall; one for a linear."""
         found: int = arguments(self.node).get("groups", 1)
@@ -64,6 +69,11 @@ class MatmulCall(CallView):
     operators = frozenset({aten.matmul.default})
     left = Argument[fx.Node]("self")
     right = Argument[fx.Node]("other")
+
+    @property
+    def operands(self) -> tuple[fx.Node, fx.Node]:
+        """Left and right."""
+        return self.left, self.right
 
 
 class AttentionCall(CallView):
@@ -120,6 +130,12 @@ class SdpaCall(CallView):
     def operands(self) -> tuple[fx.Node, fx.Node, fx.Node]:
         """q, k and v."""
         return self.q, self.k, self.v
+
+
+def operands_of(product: fx.Node) -> tuple[fx.Node, ...]:
+    """What a product multiplies: data and weight, left and right, or q, k and v; `TypeError` for another call."""
+    call = WeightedCall.of(product) or MatmulCall.of(product) or AttentionCall.of(product) or SdpaCall(product)
+    return call.operands
 
 
 # quantizers and masks

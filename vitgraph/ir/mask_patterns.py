@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.ir.dialect import aten, mask
+from vitgraph.ir.calls import MaskCall
+from vitgraph.ir.dialect import mask
 from vitgraph.ir.navigate import path_of, weight_of
+from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 
@@ -28,7 +30,7 @@ def site_keys(paths: Iterable[str]) -> Iterator[SiteKey]:
 
 def linears(program: Program) -> dict[fx.Node, SiteKey]:
     """Every linear and convolution, with its place."""
-    nodes = program.calls(aten.linear.default, aten.conv2d.default)
+    nodes = program.calls(*LINEARS)
     return dict(zip(nodes, site_keys(path_of(node) for node in nodes), strict=True))
 
 
@@ -60,7 +62,7 @@ def lost(program: Program) -> Iterator[tuple[fx.Node, Packing]]:
 def kept(program: Program, weight: fx.Node) -> Tensor | None:
     """Which elements of a weight are not zero; None where that is not known, as of a weight without values."""
     masks = [user for user in weight.users if user.target is mask]
-    held: Any = masks[0].args[1] if masks else weight
+    held = MaskCall(masks[0]).keep if masks else weight
     tensor = program.tensor(str(held.target))
     if tensor.is_meta:
         return None

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.ir.calls import WeightedCall
 from vitgraph.ir.dialect import aten, fake_quantize
 from vitgraph.ir.operator_classes import LAYOUT
 
@@ -17,7 +18,7 @@ def path_of(node: fx.Node) -> str:
 
 def weight_of(node: fx.Node) -> fx.Node:
     """The `get_attr` that a linear's weight comes from, through masks and quantizers."""
-    weight: Any = node.args[1]
+    weight: Any = WeightedCall(node).weight
     while weight.op == "call_function":
         weight = weight.args[0]
     return weight  # type: ignore[no-any-return]

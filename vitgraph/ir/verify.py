@@ -11,8 +11,11 @@ import torch
 from torch import fx
 
 from vitgraph.errors import PassError
-from vitgraph.ir.dialect import ATEN, INTEGER, OWN, dequantize, fake_quantize, format_of, log2_quantize
+from vitgraph.ir.call_arguments import argument
+from vitgraph.ir.calls import DequantizeCall
+from vitgraph.ir.dialect import ATEN, INTEGER, OWN
 from vitgraph.ir.mask_patterns import lost
+from vitgraph.ir.operator_classes import PAIRS, ROUNDS
 from vitgraph.ir.operator_schema import schema_of, writes
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program, infer_node
@@ -115,9 +118,7 @@ def _type(node: fx.Node) -> list[str]:
 
 
 def _scale(program: Program, node: fx.Node) -> list[str]:
-    if node.target not in (fake_quantize, dequantize, log2_quantize) or len(node.args) < 2:
-        return []
-    scale = program.constant(node.args[1])
+    scale = program.constant(argument(node, "scale")) if node.target in PAIRS | ROUNDS else None
     if scale is None or bool((scale > 0).all()):
         return []
     return ["a scale must be positive"]
@@ -125,10 +126,11 @@ def _scale(program: Program, node: fx.Node) -> list[str]:
 
 def _codes(program: Program, node: fx.Node) -> list[str]:
     """INT4 codes lie in bytes, which hold others too; the ONNX file would cut those off."""
-    codes = program.constant(node.args[0]) if node.target is dequantize else None
-    if codes is None or codes.dtype.is_floating_point:
+    call = DequantizeCall.of(node)
+    codes = None if call is None else program.constant(call.codes)
+    if call is None or codes is None or codes.dtype.is_floating_point:
         return []
-    grid = format_of(node)
+    grid = call.format
     return (
         [] if torch.equal(codes, codes.clamp(grid.low, grid.high)) else [f"holds codes that {grid.name} does not have"]
     )

@@ -10,15 +10,14 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.ir.dialect import attention
+from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Effect
-
-aten = torch.ops.aten
 
 REORDERS_LIMIT = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 """The largest relative L2 distance that another order of rounding may cause, by the coarser type in the graph."""
 
-_SITES = (aten.linear.default, aten.conv2d.default, attention)
+_SITES = (*LINEARS, attention)
 
 
 @dataclass(frozen=True)

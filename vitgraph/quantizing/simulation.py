@@ -16,14 +16,12 @@ from torch import Tensor, fx
 
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.operator_classes import ROUNDS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.numerics import flatten_outputs
 from vitgraph.quantizing.switches import Edge, Switch
 
 Values = dict[fx.Node, Any]
-
-_ROUNDS = (dialect.fake_quantize, dialect.log2_quantize)
-"""What rounds its first argument and can be read past."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Off:
     @staticmethod
     def all_of(program: Program) -> Off:
         """Floating point throughout: no pair is read, whether a switch owns it or not."""
-        pairs = program.calls(*_ROUNDS)
+        pairs = program.calls(*ROUNDS)
         readings = frozenset((user, pair) for pair in pairs for user in pair.users)
         return Off(readings, frozenset(program.calls(dialect.attention)))
 
@@ -111,7 +109,7 @@ class Simulation:
 
 def _is_unread(node: fx.Node, off: Off) -> bool:
     """A pair that everything reads past."""
-    return node.target in _ROUNDS and all((user, node) in off.edges for user in node.users)
+    return node.target in ROUNDS and all((user, node) in off.edges for user in node.users)
 
 
 def _last_reads(nodes: list[fx.Node]) -> list[list[fx.Node]]:
@@ -121,7 +119,7 @@ def _last_reads(nodes: list[fx.Node]) -> list[list[fx.Node]]:
         for source in nodes[position].all_input_nodes:
             value: Any = source
             last.setdefault(value, position)
-            while value.target in _ROUNDS:
+            while value.target in ROUNDS:
                 value = value.args[0]
                 last.setdefault(value, position)
     for node, position in last.items():

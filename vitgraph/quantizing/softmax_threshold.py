@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.images.calibration_data import Images
+from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.dialect import probabilities
 from vitgraph.ir.formats import Format
 from vitgraph.ir.program import Program
@@ -35,16 +36,17 @@ def softmax_thresholds(
     grid: Format = INT8,
 ) -> list[float]:
     """For each attention the probability that becomes the largest code; `largest` is the largest one that was seen of each."""
-    operands = [[Point(arg) for arg in node.args[:4] if isinstance(arg, fx.Node)] for node in attentions]
+    calls = [AttentionCall(node) for node in attentions]
+    operands = [[Point(each) for each in (*call.operands, call.bias) if each is not None] for call in calls]
     flat = list(dict.fromkeys(point for points in operands for point in points))
     errors = torch.zeros(len(attentions), len(_THRESHOLDS), dtype=torch.float64)
     done = 0
     for values in runs(program, flat, images, progress, "calibration: softmax"):
         known = dict(zip(flat, values, strict=True))
-        for row, (node, points) in enumerate(zip(attentions, operands, strict=True)):
+        for row, (call, points) in enumerate(zip(calls, operands, strict=True)):
             q, k, v, *bias = (known[point] for point in points)
-            scale: float = node.args[4]  # type: ignore[assignment]
-            errors[row] += _errors(probabilities(q, k, bias[0] if bias else None, scale), v, largest[row], grid)
+            p = probabilities(q, k, bias[0] if bias else None, call.scale)
+            errors[row] += _errors(p, v, largest[row], grid)
         done += values[0].shape[0]
         if done >= IMAGES:
             break

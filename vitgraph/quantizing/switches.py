@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-import torch
 from torch import fx
 
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall, operands_of
 from vitgraph.ir.navigate import before_layout, path_of
-from vitgraph.ir.operator_classes import LAYOUT
+from vitgraph.ir.operator_classes import LAYOUT, LINEARS
 from vitgraph.ir.program import Program
 
 Edge = tuple[fx.Node, fx.Node]
@@ -90,19 +90,18 @@ def find_switches(program: Program) -> Switches:
 
 
 def _is_quantized(site: LinearSite) -> bool:
-    return all(isinstance(arg, fx.Node) and arg.target is dialect.fake_quantize for arg in site.node.args[:2])
+    return all(operand.target is dialect.fake_quantize for operand in operands_of(site.node))
 
 
 def _linear_switch(site: LinearSite) -> Switch:
-    edges = frozenset((site.node, arg) for arg in site.node.args[:2] if isinstance(arg, fx.Node))
+    edges = frozenset((site.node, operand) for operand in operands_of(site.node))
     return Switch(site.path, site.role, site.k, site.n, (site.node,), edges)
 
 
 def _pairs_on(node: fx.Node) -> list[fx.Node]:
     """The pairs that round what a linear puts out for no linear in particular: those that not only linears read."""
-    products = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
     pairs = [user for user in node.users if user.target is dialect.fake_quantize]
-    return [pair for pair in pairs if any(user.target not in products for user in pair.users)]
+    return [pair for pair in pairs if any(user.target not in LINEARS for user in pair.users)]
 
 
 def _output_switch(site: LinearSite, pair: fx.Node) -> Switch:
@@ -113,9 +112,10 @@ def _attention_switches(program: Program) -> list[Switch]:
     """One for each INT8 attention; attentions that read one value through one pair share theirs."""
     groups = list[tuple[list[fx.Node], set[Edge]]]()
     for node in program.calls(dialect.attention):
-        if len(node.args) < 6 or node.args[5] is None:
+        call = AttentionCall(node)
+        if not call.is_rounded:
             continue
-        edges = {edge for operand in node.args[:3] for edge in _read_through(node, operand)}
+        edges = {edge for operand in call.operands for edge in _read_through(node, operand)}
         shared = [group for group in groups if group[1] & edges]
         groups = [group for group in groups if group not in shared]
         groups.append(([*(n for g in shared for n in g[0]), node], edges.union(*(g[1] for g in shared))))
@@ -146,4 +146,4 @@ def take_back(program: Program, switches: Iterable[Switch]) -> None:
             assert isinstance(source, fx.Node)
             reader.replace_input_with(pair, source)
         for node in switch.attentions:
-            node.args = node.args[:5]
+            AttentionCall(node).leave_probabilities()

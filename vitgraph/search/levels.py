@@ -22,6 +22,7 @@ from vitgraph.cost.products import find_products
 from vitgraph.cost.roofline import roofline
 from vitgraph.cost.workload import DENSE, Zeros
 from vitgraph.errors import InputError
+from vitgraph.ir.calls import WeightedCall
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
@@ -150,9 +151,9 @@ def _selector(site: LinearSite, sites: Sequence[LinearSite]) -> str | None:
 def _refusal(site: LinearSite, program: Program, levels: tuple[Packing, ...], target: Target) -> str | None:
     """Why a linear gets no level, or None."""
     weight = weight_of(site.node)
-    if site.node.args[1] is not weight or not isinstance(program.constant(weight), torch.nn.Parameter):
+    if WeightedCall(site.node).weight is not weight or not isinstance(program.constant(weight), torch.nn.Parameter):
         return "its weight is computed, quantized or masked, so it cannot be trained under a mask"
-    if sum(user.args[1:2] == (weight,) for user in weight.users) > 1:
+    if sum(call.weight is weight for user in weight.users if (call := WeightedCall.of(user)) is not None) > 1:
         return "its weight is used by more than one linear"
     if not levels:
         return f"K = {site.k} holds no whole groups of {' or '.join(str(each.m) for each in _patterns(target))}"

@@ -12,6 +12,8 @@ from tests.harness import body, hold_to_text, run
 from tests.passes.quantization.test_quantize import block, context, with_pairs
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall
+from vitgraph.ir.formats import FORMATS
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -186,11 +188,11 @@ def test_options_that_contradict_each_other(step: Quantize, why: str) -> None:
 def test_int4_attention_is_int8_and_fp8_attention_asks_its_own_kernel() -> None:
     result = run(W4A4, parse(block()), context(target=None))
     (attention,) = result.calls(dialect.attention)
-    assert dialect.probability_format(attention).name == "int8"  # type: ignore[union-attr]
+    assert AttentionCall(attention).probability_format is FORMATS["int8"]
     found = context(tokens=5, target="rtx-ada")
     result = run(FP8, parse(block()), found)
     (attention,) = result.calls(dialect.attention)
-    assert dialect.probability_format(attention) is None
+    assert AttentionCall(attention).probability_format is None
     assert [each.why for each in found.refusals] == ["5 token(s), fewer than 27"]
 
 
