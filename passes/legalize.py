@@ -18,17 +18,18 @@ recorded with the reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import fx
 
 from vitgraph.analysis.sites import find_sites
-from vitgraph.ir import dialect
+from vitgraph.ir.call_arguments import argument, set_argument
+from vitgraph.ir.calls import AttentionCall, RmsNormCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import PAIRS, ROUNDS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-
-aten = torch.ops.aten
 
 SMALLEST_SCALE = 2.0**-24
 """The smallest positive FP16 number: a scale below it becomes zero in a half-precision graph, which the builder refuses."""
@@ -47,12 +48,12 @@ class Legalize(Pass):
         """Rewrite; nothing is refused that the builder can take unfused."""
         for node in program.calls(aten.rms_norm.default):
             _decompose_rms_norm(program, node)
-        for node in program.calls(dialect.fake_quantize, dialect.dequantize, dialect.log2_quantize):
+        for node in program.calls(*PAIRS, *ROUNDS):
             _lift_scale(program, node)
         if context.target is None or not context.target.attention_kernels:
             return
-        for site in find_sites(program).attentions:
-            kind = "int8" if len(site.node.args) > 5 and site.node.args[5] is not None else _KINDS[_dtype(site.node)]
+        for site in find_sites(program).fused_attentions:
+            kind = "int8" if AttentionCall(site.node).is_rounded else _KINDS[_dtype(site.node)]
             tokens = max(site.tokens, site.keys)
             why = context.target.attention_refusal(kind, site.head_dim, tokens, site.value_dim)
             if why is not None:
@@ -64,11 +65,10 @@ def _dtype(node: fx.Node) -> torch.dtype:
 
 
 def _decompose_rms_norm(program: Program, node: fx.Node) -> None:
-    x, shape, weight, epsilon = (*node.args, None, None)[:4]
-    assert isinstance(x, fx.Node)
-    rank = x.meta["type"].rank
-    dims = list(range(rank - len(shape), rank))  # type: ignore[arg-type]
-    small: Any = torch.finfo(_dtype(node)).eps if epsilon is None else epsilon
+    norm = RmsNormCall(node)
+    x, rank = norm.data, norm.data.meta["type"].rank
+    dims = list(range(rank - len(norm.sizes), rank))
+    small = torch.finfo(_dtype(node)).eps if norm.eps is None else norm.eps
     half = _dtype(node) in (torch.float16, torch.bfloat16)
     if half:  # a square overflows FP16 from 256 on
         x = program.insert(node, aten.to.dtype, x, torch.float32)
@@ -78,15 +78,16 @@ def _decompose_rms_norm(program: Program, node: fx.Node) -> None:
     result = program.insert(node, aten.mul.Tensor, x, inverse)
     if half:
         result = program.insert(node, aten.to.dtype, result, _dtype(node))
-    if weight is not None:
-        result = program.insert(node, aten.mul.Tensor, result, weight)
+    if norm.weight is not None:
+        result = program.insert(node, aten.mul.Tensor, result, norm.weight)
     node.replace_all_uses_with(result)
     program.graph.erase_node(node)
 
 
 def _lift_scale(program: Program, node: fx.Node) -> None:
-    scale = program.constant(node.args[1])
+    stored = argument(node, "scale")
+    scale = program.constant(stored)
     if scale is None or bool((scale >= SMALLEST_SCALE).all()):
         return
-    lifted = program.constant_node(node, f"{node.args[1].target}_lifted", scale.clamp(min=SMALLEST_SCALE))  # type: ignore[union-attr]
-    node.update_arg(1, lifted)
+    lifted = program.constant_node(node, f"{stored.target}_lifted", scale.clamp(min=SMALLEST_SCALE))
+    set_argument(node, "scale", lifted)

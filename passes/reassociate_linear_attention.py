@@ -19,16 +19,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import fx
 
 from vitgraph.analysis.attention import find_attentions
+from vitgraph.ir.calls import BinaryCall, operands_of
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Size
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
-aten = torch.ops.aten
 Order = Literal["left", "right"]
 
 
@@ -44,11 +45,11 @@ class ReassociateLinearAttention(Pass):
 
     def run(self, program: Program, context: Context) -> None:
         """Turn what may be turned and costs less turned; say what each order costs, or why it was left alone."""
-        for kind, node in find_attentions(program):
-            if kind == "softmax":
+        for site in find_attentions(program):
+            if site.kind == "softmax":
                 continue
-            path = path_of(node)
-            chain = _read(node) if kind == "linear" else "an activation stands between its two products"
+            node, path = site.node, site.path
+            chain = _read(node) if site.kind == "linear" else "an activation stands between its two products"
             costs = chain if isinstance(chain, str) else chain.costs()
             if isinstance(chain, str) or isinstance(costs, str):
                 context.refuse(path, str(costs))
@@ -82,7 +83,7 @@ class _Chain:
 
 def _read(second: fx.Node) -> _Chain | str:
     """The chain that a product ends, or why it is none whose order is free."""
-    left, right = (_first_product(arg) for arg in second.args[:2])
+    left, right = map(_first_product, operands_of(second))
     if left is not None and right is not None:
         return "both its factors are products"
     found = left or right
@@ -91,7 +92,8 @@ def _read(second: fx.Node) -> _Chain | str:
     if any(len(node.users) > 1 for node in found):
         return "its first product is used elsewhere too"
     first, *scales = found
-    a, b, other = _factor(first, 0), _factor(first, 1), _factor(second, 1 if left else 0)
+    (a, b), outer = operands_of(first), operands_of(second)
+    other = outer[1] if left else outer[0]
     if any(len(_shape(factor)) < 2 for factor in (a, b, other)):
         return "one of its factors is a vector"
     if left:
@@ -104,22 +106,16 @@ def _first_product(value: Any) -> list[fx.Node] | None:
     scales = list[fx.Node]()
     while _is_scale(value):
         scales.insert(0, value)
-        value = _factor(value, 0)
+        value = BinaryCall(value).left
     return [value, *scales] if value.target is aten.matmul.default else None
 
 
 def _is_scale(node: fx.Node) -> bool:
     """A product with, or a quotient by, one number: it may as well follow another product."""
-    if node.target not in (aten.mul.Tensor, aten.div.Tensor) or not isinstance(node.args[0], fx.Node):
+    if node.target not in SCALES:
         return False
-    by = node.args[1]
+    by = BinaryCall(node).right
     return not isinstance(by, fx.Node) or _shape(by) == ()
-
-
-def _factor(product: fx.Node, position: int) -> fx.Node:
-    factor = product.args[position]
-    assert isinstance(factor, fx.Node)
-    return factor
 
 
 def _cheaper(costs: dict[Order, int], now: Order) -> Order:
@@ -133,7 +129,8 @@ def _turn(program: Program, second: fx.Node, chain: _Chain) -> None:
     pair = (a, b) if chain.order == "right" else (b, c)
     inner = program.insert(second, aten.matmul.default, *pair)
     for scale in chain.scales:
-        inner = program.insert(second, scale.target, inner, *scale.args[1:], path=path_of(scale))  # type: ignore[arg-type]
+        target: Any = scale.target
+        inner = program.insert(second, target, inner, BinaryCall(scale).right, path=path_of(scale))
     outer = program.insert(second, aten.matmul.default, *((inner, c) if chain.order == "right" else (a, inner)))
     second.replace_all_uses_with(outer)
     program.graph.erase_node(second)

@@ -19,18 +19,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import fx
 
 from vitgraph.analysis.attention import find_attentions, find_softmaxes
 from vitgraph.errors import CheckFailed
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall, SoftmaxCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Size
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,11 @@ class SoftmaxCheck(Pass):
                     program.graph.erase_node(node)
         softmaxes = find_softmaxes(program)
         attentions = find_attentions(program)
-        for kind, node in attentions:
-            context.found.append({"attention": path_of(node), "kind": kind})
+        for site in attentions:
+            context.found.append({"attention": site.path, "kind": site.kind})
         for spelling, node in softmaxes:
             context.found.append({"softmax": path_of(node), "spelling": spelling})
-        if self.require == "" and not softmaxes and any(kind == "linear" for kind, _ in attentions):
+        if self.require == "" and not softmaxes and any(site.kind == "linear" for site in attentions):
             context.found.append({"recipe": "trio", "why": "linear attention and no softmax: what Trio-ViT is for"})
         if self.require == "softmax-free" and softmaxes:
             named = "\n".join(f"  {path_of(node)} ({spelling})" for spelling, node in softmaxes)
@@ -77,13 +76,12 @@ class SoftmaxCheck(Pass):
 
 def _one_element(node: fx.Node) -> bool:
     """Is there only one thing to choose from?"""
-    if node.target is dialect.attention:
-        q, k, v = (_shape(arg) for arg in node.args[:3])
-        rounded = len(node.args) > 5 and node.args[5] is not None
-        return k[-2] == 1 and q[:-2] == v[:-2] and not rounded
-    dim = node.args[1]
-    assert isinstance(dim, int)
-    return _shape(node.args[0])[dim] == 1
+    attention = AttentionCall.of(node)
+    if attention is not None:
+        q, k, v = map(_shape, attention.operands)
+        return k[-2] == 1 and q[:-2] == v[:-2] and not attention.is_rounded
+    softmax = SoftmaxCall(node)
+    return _shape(softmax.data)[softmax.dim] == 1
 
 
 def _shape(value: Any) -> tuple[Size, ...]:
@@ -92,19 +90,20 @@ def _shape(value: Any) -> tuple[Size, ...]:
 
 def _drop_single(program: Program, node: fx.Node) -> None:
     """The softmax of one element is 1; an attention over one key is its value, for every query."""
-    if node.target is dialect.attention:
-        q, v = node.args[0], node.args[2]
-        sizes = [-1] * (q.meta["type"].rank - 2) + [q.meta["type"].shape[-2], -1]  # type: ignore[union-attr]
-        same = q.meta["type"].shape[-2] == 1  # type: ignore[union-attr]
+    attention = AttentionCall.of(node)
+    if attention is not None:
+        q, v = attention.q, attention.v
+        sizes = [-1] * (q.meta["type"].rank - 2) + [q.meta["type"].shape[-2], -1]
+        same = q.meta["type"].shape[-2] == 1
         new = v if same else program.insert(node, aten.expand.default, v, sizes)
     else:
         zero = program.insert(node, aten.mul.Tensor, node.args[0], 0)  # NaN for NaN and infinity, as a softmax
         new = program.insert(node, aten.add.Tensor, zero, 1)
-    node.replace_all_uses_with(new)  # type: ignore[arg-type]
+    node.replace_all_uses_with(new)
     program.graph.erase_node(node)
 
 
 def _is_final(node: fx.Node) -> bool:
     """Over the last dimension, and read by the output alone."""
-    last = node.args[1] in (-1, node.meta["type"].rank - 1)
+    last = SoftmaxCall(node).dim in (-1, node.meta["type"].rank - 1)
     return last and all(user.op == "output" for user in node.users)

@@ -92,7 +92,7 @@ def _sites(program: Program) -> dict[str, Any] | None:
     sites = find_sites(program)
     return {
         "linear": dict(Counter(site.role for site in sites.linears).most_common()),
-        "attention": len(sites.attentions),
+        "attention": len(sites.fused_attentions),
         "norm": len(sites.norms),
         "residual": len(sites.residuals),
     }

@@ -12,7 +12,6 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
-import torch
 from torch import fx
 
 from vitgraph.analysis.attention import find_attentions
@@ -35,11 +34,11 @@ from vitgraph.backends.onnx.model import LINEAR, OnnxModel, describe_attention, 
 from vitgraph.backends.onnx.reduce_forms import REDUCE
 from vitgraph.backends.onnx.weight_forms import WEIGHTS, quantized_weight
 from vitgraph.errors import InputError
-from vitgraph.ir.dialect import dequantize, fake_quantize, format_of
+from vitgraph.ir.call_arguments import name_of
+from vitgraph.ir.calls import PairCall
+from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-
-aten = torch.ops.aten
 
 RULES: Table = {**LAYOUT, **MATH, **REDUCE, **IMAGE, **WEIGHTS}
 """Every operator that has an ONNX form, and the function that makes it."""
@@ -77,7 +76,9 @@ def lower(program: Program, path: Path, *, opset: int | None = None, external_by
         inputs={str(value.name): tensor_type(node) for value, node in zip(inputs, program.inputs, strict=True)},
         outputs={str(value.name): kind for value, kind in outputs.items()},
         linears=linears,
-        attentions=tuple(describe_attention(g, node) for kind, node in find_attentions(program) if kind == "softmax"),
+        attentions=tuple(
+            describe_attention(g, site.node) for site in find_attentions(program) if site.kind == "softmax"
+        ),
         weights={name: g.initializers[name].read() for name in names},
         operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
     )
@@ -85,8 +86,8 @@ def lower(program: Program, path: Path, *, opset: int | None = None, external_by
 
 def _opset(program: Program, asked: int | None) -> int:
     """The opset asked for, if vitgraph writes it and the program fits in; else the first that will do."""
-    pairs = program.calls(fake_quantize, dequantize)
-    needed = 21 if any(format_of(pair).name == "int4" or tensor_type(pair.args[1]).rank > 1 for pair in pairs) else 20
+    pairs = map(PairCall, program.calls(*PAIRS))
+    needed = 21 if any(pair.format.name == "int4" or tensor_type(pair.scale).rank > 1 for pair in pairs) else 20
     if asked is not None and (asked not in OPSETS or asked < needed):
         raise InputError(
             f"opset {asked}: vitgraph writes opsets {OPSETS.start} to {OPSETS.stop - 1}, INT4 and groups of weights from 21 "
@@ -107,7 +108,7 @@ def _is_weight(g: Lowering, node: fx.Node) -> bool:
     """Whether a call is a constant, or only ever the weight of a linear layer: such are lowered where they are used."""
     if g.is_constant(node):
         return True
-    operand_only = all(user.target in LINEAR and user.args.index(node) == 1 for user in node.users)
+    operand_only = all(user.target in LINEAR and name_of(user, node) == "weight" for user in node.users)
     return operand_only and quantized_weight(g, node) is not None
 
 

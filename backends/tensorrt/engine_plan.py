@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from vitgraph.analysis.attention import find_attentions
-from vitgraph.analysis.sites import find_sites
 from vitgraph.backends.onnx.model import AttentionNode, OnnxModel
 from vitgraph.backends.onnx.stored_weights import read_weights
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedAttention, PlannedLinear
-from vitgraph.ir import dialect
 from vitgraph.ir.mask_patterns import declared, site_keys
 from vitgraph.ir.program import Program
 from vitgraph.targets.target import Target
@@ -37,13 +35,11 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
 
 def _excuses(program: Program, model: OnnxModel, target: Target) -> dict[AttentionNode, str]:
     """Why an attention can't be one kernel, where its sizes are the reason."""
-    sites = {site.node: site for site in find_sites(program).attentions}
-    nodes = [node for kind, node in find_attentions(program) if kind == "softmax"]
+    sites = [site for site in find_attentions(program) if site.kind == "softmax"]
     found = dict[AttentionNode, str]()
-    for attention, node in zip(model.attentions, nodes, strict=True):
-        if node.target is not dialect.attention or target.attention(attention.planned) is None:
+    for attention, site in zip(model.attentions, sites, strict=True):
+        if not site.is_fused or target.attention(attention.planned) is None:
             continue
-        site = sites[node]
         why = target.attention_refusal(attention.planned, site.head_dim, max(site.tokens, site.keys), site.value_dim)
         if why is not None:
             found[attention] = why

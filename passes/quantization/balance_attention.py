@@ -24,14 +24,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx
 
+from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves, moved
-from vitgraph.analysis.sites import AttentionSite, find_sites
+from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
@@ -61,7 +63,7 @@ class BalanceAttention(Pass):
                 "balance-attention: no calibration images; name some with --calibration-data (or `random`)"
             )
         found = list[_Attention]()
-        for site in find_sites(program).attentions:
+        for site in find_sites(program).fused_attentions:
             attention = _Attention(program, site)
             for why in attention.refusals():
                 context.refuse(site.path, why)
@@ -80,7 +82,7 @@ class _Attention:
 
     def __init__(self, program: Program, site: AttentionSite) -> None:
         self.program, self.site = program, site
-        self.operands: list[Any] = list(site.node.args[:3])
+        self.operands = AttentionCall(site.node).operands
         self.linears = [before_moves(operand) for operand in self.operands]
         self.rows = [self._rows(position) for position in range(3)]
         readers = consumers_after_moves(site.node)
@@ -164,7 +166,7 @@ class _Attention:
         bias = affine.bias(self.program, self.proj)
         if bias is not None:
             shifted = bias + affine.weight(self.program, self.proj) @ shift
-            affine.set_constant(self.program, self.proj, 2, shifted, _SUFFIX)
+            affine.set_constant(self.program, self.proj, "bias", shifted, _SUFFIX)
         affine.scale_weight(self.program, self.proj, spread, _SUFFIX)
 
     def _rescale(self, linear: fx.Node, rows: Tensor, mean: Tensor, factor: Tensor) -> None:
@@ -173,5 +175,5 @@ class _Attention:
         bias = affine.bias(self.program, linear)
         if bias is not None:
             shifted = bias.index_add(0, rows, -mean) * factors
-            affine.set_constant(self.program, linear, 2, shifted, _SUFFIX)
+            affine.set_constant(self.program, linear, "bias", shifted, _SUFFIX)
         affine.scale_weight(self.program, linear, factors.unsqueeze(1), _SUFFIX)

@@ -6,8 +6,10 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.roles import BRANCH_ENDS
-from vitgraph.analysis.sites import AttentionSite, LinearSite
+from vitgraph.analysis.sites import LinearSite
+from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.navigate import before_layout
 from vitgraph.ir.operator_classes import LAYOUT
 
@@ -42,8 +44,7 @@ class Points:
     def add_attention(self, site: AttentionSite) -> None:
         """Quantize q, k and v: at the output of the linear they come from, where one does; else where they are read."""
         self.attentions.append(site)
-        for operand in site.node.args[:3]:
-            assert isinstance(operand, fx.Node)
+        for operand in AttentionCall(site.node).operands:
             source = before_layout(operand)
             if source in self.by_node:
                 self.points[source] = None

@@ -32,12 +32,15 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
+from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
-from vitgraph.analysis.sites import AttentionSite, LinearSite, find_sites
+from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall, MaskCall, QuantizeCall, WeightedCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.formats import FORMATS, Format, FormatName
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
@@ -50,8 +53,6 @@ from vitgraph.quantizing.fisher import weigh
 from vitgraph.quantizing.scales import Method, Statistics, WeightMethod, threshold, weight_scales
 from vitgraph.quantizing.softmax_threshold import softmax_thresholds
 from vitgraph.targets.target import Target
-
-aten = torch.ops.aten
 
 _PRODUCTS = (("int8", "int8"), ("int4", "int8"), ("int4", "int4"), ("fp8", "fp8"))
 """Formats of weights and activations that are multiplied with each other; every weight also with floating point."""
@@ -113,7 +114,7 @@ class Quantize(Pass):
         plan = Points(linears)
         importance = self._importance(program, linears, context)
         if self.activation_format != "float":
-            self._quantize_activations(program, plan, sites.attentions, context)
+            self._quantize_activations(program, plan, sites.fused_attentions, context)
         for site in linears:
             self._quantize_weight(program, site, importance.get(site.node))
 
@@ -201,7 +202,7 @@ class Quantize(Pass):
         """Why this attention stays in floating point, or None."""
         if not self.attention:
             return "INT8 attention was not asked for (attention=false)"
-        if len(site.node.args) > 5 and site.node.args[5] is not None:
+        if AttentionCall(site.node).is_rounded:
             return "it is quantized already"
         if not plan.is_consumed_quantized(site.node):
             return "its output does not go into a quantized linear, and an INT8 attention must have an INT8 output"
@@ -233,23 +234,20 @@ class Quantize(Pass):
         insert_pair(program, source, chosen, name, top / grid.high, grid, z)
 
     def _quantize_weight(self, program: Program, site: LinearSite, importance: Tensor | None) -> None:
-        weight: Any = site.node.args[1]
-        source = weight_of(site.node)
-        values = program.tensor(str(source.target))
-        if weight.target is dialect.mask:
-            values = values * program.tensor(str(weight.args[1].target)).to(values.dtype)
+        call, source = WeightedCall(site.node), weight_of(site.node)
+        values, mask = program.tensor(str(source.target)), MaskCall.of(call.weight)
+        if mask is not None:
+            values = values * program.tensor(str(mask.keep.target)).to(values.dtype)
         grid, axis = FORMATS[self.weight_format], None if self.per_tensor else 0 if self.group is None else 1
         scale = weight_scales(values, self.weights, grid, self.group, whole=self.per_tensor, importance=importance)
         constant = program.constant_node(site.node, f"{source.target}_scale", scale)
-        pair = program.insert(site.node, dialect.fake_quantize, weight, constant, axis, *dialect.format_argument(grid))
-        site.node.update_arg(1, pair)
+        arguments = QuantizeCall.written(call.weight, constant, axis, grid)
+        call.weight = program.insert(site.node, dialect.fake_quantize, *arguments)
 
 
 def _quantized_refusal(site: LinearSite) -> str | None:
     """Why this product can't get a pair, or None."""
-    x, weight = site.node.args[:2]
-    assert isinstance(x, fx.Node)
-    assert isinstance(weight, fx.Node)
+    x, weight = WeightedCall(site.node).operands
     if dialect.fake_quantize in (x.target, weight.target) or weight.target is dialect.dequantize:
         return "it is quantized already"
     plain = weight.args[0] if weight.target is dialect.mask else weight
@@ -258,4 +256,4 @@ def _quantized_refusal(site: LinearSite) -> str | None:
 
 def _quantize_probabilities(program: Program, site: AttentionSite, top: float, grid: Format) -> None:
     constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(top / grid.high))
-    site.node.args = (*site.node.args[:5], constant, *dialect.format_argument(grid))
+    AttentionCall(site.node).round_probabilities(constant, grid)

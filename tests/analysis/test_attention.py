@@ -5,6 +5,9 @@ from typing import Any
 import pytest
 
 from vitgraph.analysis.attention import find_attentions, find_softmaxes
+from vitgraph.analysis.sites import find_sites
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.parser import parse
 
 QKV = """
@@ -23,7 +26,7 @@ def softmaxes(text: str) -> list[Any]:
 
 
 def attentions(text: str) -> list[Any]:
-    return [(kind, node.meta["path"]) for kind, node in find_attentions(parse(text))]
+    return [(site.kind, site.path) for site in find_attentions(parse(text))]
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,10 @@ return_(y)
         ("p: f32[2, 5, 5] = aten.softmax.int(s, 2)  # here", ("softmax", "here")),
         ("p: f32[2, 5, 5] = aten.relu.default(s)  # here", ("other", "end")),
         ("p: f32[2, 5, 5] = aten.sigmoid.default(s)  # here", ("other", "end")),
+        ("p: f32[2, 5, 5] = aten.hardswish.default(s)  # here", ("other", "end")),
+        ("p: f32[2, 5, 5] = aten.clamp.default(s, 0, 6)  # here", ("other", "end")),
+        ("p: f32[2, 5, 5] = aten.sub.Tensor(s, s)  # here", ("linear", "end")),
+        ("p: f32[2, 5, 5] = aten.roll.default(s, [1], [2])  # here", ("linear", "end")),
         ("p: f32[2, 5, 5] = aten.mul.Tensor(s, 0.2)  # here", ("linear", "end")),
     ],
 )
@@ -120,3 +127,76 @@ y: f32[2, 5, 4] = aten.matmul.default(n, v)
 return_(y)
 """
     assert attentions(text) == []
+
+
+def test_every_activation_makes_an_attention_of_another_kind() -> None:
+    """Which activations count is the table's decision alone: matmul, hardswish, matmul is no less one than with relu."""
+    for operator in sorted(map(str, ACTIVATIONS - {aten.clamp.default})):
+        text = (
+            f"{SCORES}\np: f32[2, 5, 5] = {operator}(s)\ny: f32[2, 5, 4] = aten.matmul.default(p, v)  # end\nreturn_(y)"
+        )
+        assert attentions(text) == [("other", "end")], operator
+    text = f"{SCORES}\np: f32[2, 5, 5] = aten.exp.default(s)\ny: f32[2, 5, 4] = aten.matmul.default(p, v)\nreturn_(y)"
+    assert attentions(text) == []
+
+
+def test_an_activation_beside_the_way_changes_nothing() -> None:
+    text = f"""{QKV}
+r: f32[2, 5, 4] = aten.relu.default(q)
+kv: f32[2, 4, 4] = aten.matmul.default(kt, v)
+y: f32[2, 5, 4] = aten.matmul.default(r, kv)  # end
+return_(y)
+"""
+    assert attentions(text) == [("linear", "end")]
+    turned = text.replace("aten.matmul.default(r, kv)", "aten.matmul.default(kv, rt)").replace(
+        "kv:", "rt: f32[2, 4, 5] = aten.permute.default(r, [0, 2, 1])\nkv:"
+    )
+    assert attentions(turned.replace("y: f32[2, 5, 4]", "y: f32[2, 4, 5]")) == [("linear", "end")]
+
+
+def test_a_softmax_counts_on_either_side() -> None:
+    text = f"""{SCORES}
+p: f32[2, 5, 5] = aten.softmax.int(s, 2)  # here
+kv: f32[2, 4, 4] = aten.matmul.default(kt, v)
+w: f32[2, 5, 4] = aten.matmul.default(q, kv)  # end
+y: f32[2, 5, 4] = aten.matmul.default(p, w)
+return_(y)
+"""
+    assert attentions(text) == [("linear", "end"), ("softmax", "here")]
+
+
+@pytest.mark.parametrize(
+    "products",
+    [
+        "y: f32[2, 3, 5, 6] = vitgraph.attention.default(q, k, v, b, 0.5)",
+        "y: f32[2, 3, 5, 6] = aten.scaled_dot_product_attention.default(q, k, v, b)",
+        (
+            "kt: f32[2, 3, 4, 7] = aten.permute.default(k, [0, 1, 3, 2])\n"
+            "s: f32[2, 3, 5, 7] = aten.matmul.default(q, kt)\nt: f32[2, 3, 5, 7] = aten.add.Tensor(s, b)\n"
+            "p: f32[2, 3, 5, 7] = aten.softmax.int(t, 3)\ny: f32[2, 3, 5, 6] = aten.matmul.default(p, v)"
+        ),
+        (
+            "kt: f32[2, 3, 4, 7] = aten.permute.default(k, [0, 1, 3, 2])\n"
+            "s: f32[2, 3, 4, 6] = aten.matmul.default(kt, v)\ny: f32[2, 3, 5, 6] = aten.matmul.default(q, s)"
+        ),
+    ],
+)
+def test_sizes(products: str) -> None:
+    text = f"""
+q: f32[2, 3, 5, 4] = input()
+k: f32[2, 3, 7, 4] = input()
+v: f32[2, 3, 7, 6] = input()
+b: f32[5, 7] = input()
+{products}
+return_(y)
+"""
+    (site,) = find_attentions(parse(text))
+    assert (site.heads, site.head_dim, site.value_dim, site.tokens, site.keys) == (3, 4, 6, 5, 7)
+    assert site.bias == (site.kind == "softmax")
+    assert site.is_fused == products.startswith("y: f32[2, 3, 5, 6] = vitgraph")
+
+
+def test_the_finder_of_sites_is_the_same() -> None:
+    program = parse(f"# form: canonical\n{SCORES}\ny: f32[2, 5, 4] = aten.matmul.default(s, v)  # end\nreturn_(y)")
+    assert find_sites(program).attentions == find_attentions(program)
+    assert find_sites(program).fused_attentions == ()

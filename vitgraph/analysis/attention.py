@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
 from torch import fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import AttentionCall, BinaryCall, MatmulCall, SdpaCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import BETWEEN_PRODUCTS, NONLINEAR
 from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Dim, Size
 
-aten = torch.ops.aten
+Kind = Literal["softmax", "linear", "other"]
 
-_ELEMENTWISE = frozenset(
-    {
-        aten.reshape.default, aten.permute.default, aten.slice.Tensor, aten.select.int, aten.expand.default,
-        aten.to.dtype, aten.pad.default, aten.cat.default, aten.mul.Tensor, aten.div.Tensor, aten.add.Tensor,
-        aten.clamp.default, aten.reciprocal.default, dialect.fake_quantize, dialect.log2_quantize,
-    }
-)  # fmt: skip
-"""What may stand between the two products of a linear attention."""
+_SUMMED = BETWEEN_PRODUCTS | {aten.clamp.default, aten.sum.dim_IntList, aten.matmul.default}
+"""What may stand between an exponential and the quotient of it and its sum."""
+_BETWEEN = BETWEEN_PRODUCTS | NONLINEAR | {aten.softmax.int}
+"""What may stand between the two products of an attention."""
 
-_ACTIVATIONS = frozenset(
-    {aten.relu.default, aten.sigmoid.default, aten.gelu.default, aten.silu.default, aten.elu.default}
-)
+
+@dataclass(frozen=True)
+class AttentionSite:
+    """An attention, fused or by hand.
+
+    `softmax`: softmax(q kᵀ) v. `linear`: two products with nothing in between that mixes tokens non-linearly, such as
+    q (kᵀ v). `other`: two products with an activation between them.
+    """
+
+    node: fx.Node
+    """What takes its softmax: the fused call, or the softmax by itself. Without a softmax, the last of its two products."""
+    path: str
+    kind: Kind
+    heads: int
+    head_dim: int
+    """Of q and k: what the product with q sums over."""
+    value_dim: int
+    tokens: int
+    keys: int
+    bias: bool
+    """Whether something is added between the two products."""
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether it is one `vitgraph.attention`, which passes round and balance."""
+        return self.node.target is dialect.attention
 
 
 def find_softmaxes(program: Program) -> list[tuple[str, fx.Node]]:
@@ -46,10 +70,10 @@ def find_softmaxes(program: Program) -> list[tuple[str, fx.Node]]:
 
 def _is_hidden(node: fx.Node) -> bool:
     """exp(x) / sum(exp(x)), as a division or as a product with the reciprocal, or later in the same product."""
-    if node.target not in (aten.div.Tensor, aten.mul.Tensor) or len(node.args) < 2:
+    if node.target not in (aten.div.Tensor, aten.mul.Tensor):
         return False
-    top, bottom = node.args[0], node.args[1]
-    if not isinstance(top, fx.Node) or not isinstance(bottom, fx.Node):
+    top, bottom = BinaryCall(node).left, BinaryCall(node).right
+    if not isinstance(bottom, fx.Node):
         return False
     pairs = [(top, bottom)] if node.target is aten.div.Tensor else [(top, bottom), (bottom, top)]
     for numerator, denominator in pairs:
@@ -64,7 +88,6 @@ def _is_hidden(node: fx.Node) -> bool:
 
 def _above(node: fx.Node, limit: int = 40) -> Iterator[fx.Node]:
     """A value and what it is computed from, nearest first, upstream through sums, products and layout."""
-    through = _ELEMENTWISE | {aten.sum.dim_IntList, aten.matmul.default, aten.reciprocal.default}
     queue, seen = [node], set[fx.Node]()
     while queue and len(seen) < limit:
         each = queue.pop(0)
@@ -72,43 +95,89 @@ def _above(node: fx.Node, limit: int = 40) -> Iterator[fx.Node]:
             continue
         seen.add(each)
         yield each
-        if each.target in through:
+        if each.target in _SUMMED:
             queue += each.all_input_nodes
 
 
-def find_attentions(program: Program) -> list[tuple[str, fx.Node]]:
-    """Each attention with its kind, and the node that takes its softmax (its last product where there is none).
-
-    `softmax`: softmax(q kᵀ) v. `linear`: two products with nothing in between that mixes tokens non-linearly, such as
-    q (kᵀ v). `other`: two products with an activation between them.
-    """
-    found = list[tuple[str, fx.Node]]()
+def find_attentions(program: Program) -> tuple[AttentionSite, ...]:
+    """Every attention of a program, captured or canonical, in graph order."""
+    found, ways = list[AttentionSite](), _Ways()
     for node in program.calls():
-        if node.target in (dialect.attention, aten.scaled_dot_product_attention.default):
-            found.append(("softmax", node))
+        if AttentionCall.views(node) or SdpaCall.views(node):
+            found.append(_fused(node))
         elif node.target is aten.matmul.default:
-            attention = _between_products(node)
-            if attention is not None:
-                found.append(attention)
-    return found
+            found += _by_hand(MatmulCall(node), ways)
+    return tuple(found)
 
 
-def _between_products(node: fx.Node) -> tuple[str, fx.Node] | None:
-    """What kind of attention this product ends; None if no other product feeds it."""
-    seen, kind, at = set[fx.Node](), "linear", node
-    queue = [arg for arg in node.args if isinstance(arg, fx.Node)]
-    while queue:
-        each = queue.pop()
-        if each in seen or each.op != "call_function":
-            continue
-        seen.add(each)
-        if each.target is aten.matmul.default:
-            return kind, at
-        if each.target is aten.softmax.int:
-            kind, at = "softmax", each
-        elif each.target in _ACTIVATIONS and kind == "linear":
-            kind = "other"
-        elif each.target not in _ELEMENTWISE and each.target not in _ACTIVATIONS:
-            continue
-        queue += each.all_input_nodes
-    return None
+def _fused(node: fx.Node) -> AttentionSite:
+    call = AttentionCall.of(node) or SdpaCall(node)
+    q, k, v = call.operands
+    (tokens, head_dim), (keys, _), (_, value_dim) = (_matrix(operand) for operand in (q, k, v))
+    bias = call.bias is not None
+    return AttentionSite(node, path_of(node), "softmax", _heads(q), head_dim, value_dim, tokens, keys, bias)
+
+
+_Way = tuple[fx.Node, ...]
+"""A product, and what its value goes through, in order."""
+
+
+class _Ways:
+    """For each value the way that leads to it from the nearest product: one through a softmax, where there is one."""
+
+    def __init__(self) -> None:
+        self._known = dict[fx.Node, _Way | None]()
+
+    def to(self, value: fx.Node) -> _Way | None:
+        """The way; None where no product is upstream, or more than layout, sums, scales and activations in between."""
+        if value not in self._known:
+            self._known[value] = self._find(value)
+        return self._known[value]
+
+    def _find(self, value: fx.Node) -> _Way | None:
+        if value.target is aten.matmul.default:
+            return (value,)
+        if value.op != "call_function" or value.target not in _BETWEEN:
+            return None
+        way = self.first(*reversed(value.all_input_nodes))
+        return None if way is None else (*way, value)
+
+    def first(self, *values: fx.Node) -> _Way | None:
+        """The way to the first of these values that there is one to, to one with a softmax before all others."""
+        ways = [way for value in values if (way := self.to(value)) is not None]
+        return next((way for way in ways if _softmax_on(way) is not None), ways[0] if ways else None)
+
+
+def _softmax_on(way: _Way) -> fx.Node | None:
+    """The last softmax on a way."""
+    return next((node for node in reversed(way) if node.target is aten.softmax.int), None)
+
+
+def _by_hand(last: MatmulCall, ways: _Ways) -> Iterator[AttentionSite]:
+    """The attention that this product ends; nothing where no other product feeds it."""
+    way = ways.first(last.right, last.left)
+    if way is None:
+        return
+    softmax, product, inner = _softmax_on(way), last.node, MatmulCall(way[0])
+    node = product if softmax is None else softmax
+    tokens, value_dim = _matrix(product)
+    if way == ways.to(last.left):  # (q kᵀ) v
+        keys, head_dim = _matrix(inner.node)[1], _matrix(inner.left)[1]
+    else:  # q (kᵀ v)
+        keys, head_dim = _matrix(inner.left)[1], _matrix(last.left)[1]
+    bias = any(each.target is aten.add.Tensor and isinstance(BinaryCall(each).right, fx.Node) for each in way)
+    kind: Kind = "softmax" if softmax else "other" if any(each.target in NONLINEAR for each in way) else "linear"
+    yield AttentionSite(node, path_of(node), kind, _heads(product), head_dim, value_dim, tokens, keys, bias)
+
+
+def _matrix(node: fx.Node) -> tuple[int, int]:
+    """Rows and columns of a value for one image."""
+    shape: tuple[int, ...] = node.meta["type"].at(1)
+    *_, rows, columns = (1, 1, *shape)
+    return rows, columns
+
+
+def _heads(node: fx.Node) -> int:
+    shape: tuple[Size, ...] = node.meta["type"].shape
+    *_, heads, _, _ = (1, 1, 1, *shape)
+    return 1 if isinstance(heads, Dim) else heads

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from torch import fx
 
+from vitgraph.analysis.attention import AttentionSite, find_attentions
 from vitgraph.analysis.roles import role_of
 from vitgraph.errors import InputError
-from vitgraph.ir import dialect
+from vitgraph.ir.calls import BinaryCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
-from vitgraph.ir.operator_classes import NORMS
+from vitgraph.ir.operator_classes import LINEARS, NORMS
 from vitgraph.ir.program import Program
-from vitgraph.ir.tensor_type import TensorType
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,6 @@ class LinearSite:
     def is_conv(self) -> bool:
         """Whether the weight is a convolution's, `[out, in/groups, kh, kw]`."""
         return self.node.target is aten.conv2d.default
-
-
-@dataclass(frozen=True)
-class AttentionSite:
-    """An attention: `softmax` (fused or by hand), `linear` (no softmax between the two products) or `other`."""
-
-    node: fx.Node
-    path: str
-    kind: str
-    heads: int
-    head_dim: int
-    value_dim: int
-    tokens: int
-    keys: int
-    bias: bool
 
 
 @dataclass(frozen=True)
@@ -71,8 +55,14 @@ class Sites:
 
     linears: tuple[LinearSite, ...]
     attentions: tuple[AttentionSite, ...]
+    """Of every kind, fused or not."""
     norms: tuple[NormSite, ...]
     residuals: tuple[ResidualSite, ...]
+
+    @property
+    def fused_attentions(self) -> tuple[AttentionSite, ...]:
+        """Those that are one `vitgraph.attention`."""
+        return tuple(site for site in self.attentions if site.is_fused)
 
 
 def find_sites(program: Program) -> Sites:
@@ -80,16 +70,15 @@ def find_sites(program: Program) -> Sites:
     if program.form != "canonical":
         raise InputError(f"{program.name}: sites are found in canonical graphs; run the pass canonicalize first")
     return Sites(
-        tuple(_linear(program, node) for node in program.calls(aten.linear.default, aten.conv2d.default)),
-        tuple(_attention(node) for node in program.calls(dialect.attention)),
+        tuple(_linear(program, node) for node in program.calls(*LINEARS)),
+        find_attentions(program),
         tuple(NormSite(n, path_of(n)) for n in program.calls(*NORMS)),
         tuple(ResidualSite(n, path_of(n)) for n in program.calls(aten.add.Tensor) if _is_residual(n)),
     )
 
 
 def _linear(program: Program, node: fx.Node) -> LinearSite:
-    weight: Any = node.args[1]
-    shape: tuple[int, ...] = weight.meta["type"].static
+    shape: tuple[int, ...] = WeightedCall(node).weight.meta["type"].static
     n, k = shape[0], _product(shape[1:])
     return LinearSite(node, path_of(node), role_of(node, shape), k, n)
 
@@ -103,22 +92,7 @@ def _product(sizes: Iterable[int]) -> int:
 
 def _is_residual(node: fx.Node) -> bool:
     """An addition of two computed values of the same shape, one of which is used elsewhere too."""
-    both = [arg for arg in node.args[:2] if isinstance(arg, fx.Node) and arg.op == "call_function"]
-    return len(both) == 2 and both[0].meta["type"] == both[1].meta["type"] and any(len(a.users) > 1 for a in both)
-
-
-def _attention(node: fx.Node) -> AttentionSite:
-    q, k, v = (arg.meta["type"] for arg in node.args[:3] if isinstance(arg, fx.Node))
-    assert all(isinstance(t, TensorType) for t in (q, k, v))
-    heads = q.shape[-3] if q.rank > 2 and isinstance(q.shape[-3], int) else 1
-    return AttentionSite(
-        node,
-        path_of(node),
-        "softmax",
-        heads,
-        q.shape[-1],
-        v.shape[-1],
-        q.shape[-2],
-        k.shape[-2],
-        node.args[3] is not None,
-    )
+    left, right = BinaryCall(node).left, BinaryCall(node).right
+    if not isinstance(right, fx.Node) or not left.op == right.op == "call_function":
+        return False
+    return left.meta["type"] == right.meta["type"] and max(len(left.users), len(right.users)) > 1

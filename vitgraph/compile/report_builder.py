@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 def describe(job: Job, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
     model = job.model
-    kinds = dict[str, int]()
-    for kind, _ in find_attentions(program):
-        kinds[kind] = kinds.get(kind, 0) + 1
+    kinds: dict[str, int] = Counter(site.kind for site in find_attentions(program))
     targets = tuple({each.name: each for each in (*all_targets(), job.target)}.values())  # its own may be from a file
     cost = describe_cost(captured, program, job.batch.best, targets) if program.form == "canonical" else {}
     linears = find_sites(program).linears if program.form == "canonical" else ()
@@ -53,7 +52,7 @@ def describe(job: Job, captured: Program, program: Program) -> Report:
             "data_sha256": job.calibration.sha256,
         },
         passes=program.ledger,
-        sites={"linear": len(linears), "attention": kinds},
+        sites={"linear": len(linears), "attention": dict(kinds)},
         cost=cost,
         latency_why="no GPU was asked; `vitgraph bench` measures ONNX Runtime on a CPU",
         seconds={},

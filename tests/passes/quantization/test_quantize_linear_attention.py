@@ -45,7 +45,7 @@ def test_every_place() -> None:
     x = Noise((48, 4, 4)).pixels
     ratios = site_snr(result, [x], *record(before, [x]))
     assert min(ratios.values()) >= QuantizeLinearAttention.floor_db, ratios
-    assert [kind for kind, _ in find_attentions(result)] == ["linear"]
+    assert [site.kind for site in find_attentions(result)] == ["linear"]
 
 
 def test_a_broken_divisor_would_fall_under_the_floor() -> None:
