@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +20,8 @@ from vitgraph.backends.onnx.graph_builder import (
     tensor_type,
     types_of_results,
 )
-
-aten = torch.ops.aten
+from vitgraph.ir.calls import ItemCall
+from vitgraph.ir.dialect import aten
 
 
 def image_size(node: Any) -> tuple[int, int]:
@@ -117,7 +116,7 @@ def _adaptive_max_pool(g: Lowering, call: Call) -> Result:
     assert values is not None
     sizes, wanted = image_size(call["self"]), [int(size) for size in values.shape[2:] if isinstance(size, int)]
     kernel = _even_windows(sizes, wanted)
-    positions_used = any(user.target is operator.getitem and user.args[1] == 1 for user in call.node.users)
+    positions_used = any(ItemCall.views(user) and ItemCall(user).index == 1 for user in call.node.users)
     if kernel is None or positions_used:
         raise NoLowering("adaptive max pooling takes sizes that divide, and gives no positions")
     pooled = g.emit("MaxPool", g.value(call["self"]), kernel_shape=kernel, strides=kernel)

@@ -11,9 +11,8 @@ import torch
 from torch import fx
 
 from vitgraph.backends.onnx.graph_builder import Call, Lowering, NoLowering, Result, Table, onnx_code, tensor_type
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.tensor_type import Dim, Size
-
-aten = torch.ops.aten
 
 END = 2**63 - 1
 """What ONNX's Slice reads as `to the end`."""

@@ -8,10 +8,8 @@ import torch
 from torch import fx
 
 from vitgraph.backends.onnx.graph_builder import Call, Lowering, NoLowering, Result, Rule, Table, tensor_type
-from vitgraph.ir.dialect import UMAX, log2_quantize, log2_thresholds
+from vitgraph.ir.dialect import UMAX, aten, log2_quantize, log2_thresholds
 from vitgraph.ir.tensor_type import IntType, TensorType
-
-aten = torch.ops.aten
 
 
 def _promoted(*arguments: Any) -> torch.dtype:

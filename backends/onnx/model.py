@@ -16,25 +16,16 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.backends.onnx.graph_builder import Call, Lowering
-from vitgraph.ir.dialect import attention, dequantize, fake_quantize, format_of, probability_format
+from vitgraph.ir.calls import AttentionCall, PairCall, QuantizeCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import KEEPS_CODES
 from vitgraph.ir.tensor_type import TensorType
-
-aten = torch.ops.aten
 
 LINEAR: dict[Any, str] = {aten.linear.default: "MatMul", aten.conv1d.default: "Conv", aten.conv2d.default: "Conv"}
 """Operators with a weight, and the ONNX node that computes each."""
 
 Kind = Literal["int8", "fp8", "int4", "fp16", "bf16", "fp32"]
 _KINDS: dict[torch.dtype, Kind] = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
-_MOVES = (
-    aten.reshape.default,
-    aten.permute.default,
-    aten.expand.default,
-    aten.slice.Tensor,
-    aten.select.int,
-    aten.roll.default,
-    aten.to.dtype,
-)
 
 
 @dataclass(frozen=True)
@@ -98,13 +89,13 @@ def describe_linear(g: Lowering, node: fx.Node) -> LinearNode:
     operator = LINEAR[node.target]
     dequantizers = [each for each in made if each.op_type == "DequantizeLinear"]
     weight = str(dequantizers[0].inputs[0].name) if dequantizers and dequantizers[0].inputs[0] else None
-    source, stored = _before_moves(call["input"]), call["weight"]
+    rounded, stored = QuantizeCall.of(_before_moves(call["input"])), PairCall.of(call["weight"])
     return LinearNode(
         path=call.path,
         node=_name_of(made, operator),
         operator=operator,
-        input_format=format_of(source).name if source.target is fake_quantize else None,
-        weight_format=format_of(stored).name if stored.target in (fake_quantize, dequantize) else None,
+        input_format=None if rounded is None else rounded.format.name,
+        weight_format=None if stored is None else stored.format.name,
         weight=weight,
         k_axis=0 if operator == "MatMul" else 1,
         groups=1 if operator == "MatMul" else int(call["groups"]),
@@ -114,7 +105,8 @@ def describe_linear(g: Lowering, node: fx.Node) -> LinearNode:
 def describe_attention(g: Lowering, node: fx.Node) -> AttentionNode:
     """What a softmax attention became."""
     call = Call(node)
-    rounded = probability_format(node) if node.target is attention else None
+    fused = AttentionCall.of(node)
+    rounded = None if fused is None else fused.probability_format
     planned: Kind = _KINDS.get(call.type.dtype, "fp32") if rounded is None else rounded.name  # type: ignore[assignment]
     return AttentionNode(call.path, _name_of(g.made[node], "Softmax"), planned)
 
@@ -125,6 +117,6 @@ def _name_of(made: list[ir.Node], operator: str) -> str:
 
 def _before_moves(node: fx.Node) -> fx.Node:
     """What a value was before it was reshaped, permuted, cut or cast."""
-    while node.target in _MOVES:
+    while node.target in KEEPS_CODES:
         node = node.all_input_nodes[0]
     return node

@@ -9,9 +9,8 @@ import torch
 from torch import fx
 
 from vitgraph.backends.onnx.graph_builder import Call, Lowering, NoLowering, Result, Rule, Table, tensor_type
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.tensor_type import Dim
-
-aten = torch.ops.aten
 
 
 def _softmax(op: str) -> Rule:

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.backends.onnx.graph_builder import INT4, Call, Lowering, NoLowering, Result, Table, tensor_type
-from vitgraph.ir.dialect import attention, dequantize, fake_quantize, mask, to_codes
+from vitgraph.ir.dialect import aten, attention, dequantize, fake_quantize, mask, to_codes
 from vitgraph.ir.formats import Format, number_format
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import operator
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from vitgraph.ir.formats import FORMATS, Format, number_format, spread
 
@@ -77,32 +77,6 @@ def _dequantize(q: Tensor, scale: Tensor, axis: int | None = None, format: str =
     if q.dtype != number_format(format).dtype:
         raise ValueError(f"dequantize: {format} codes are {number_format(format).dtype}, not {q.dtype}")
     return q.to(scale.dtype) * spread(scale, axis, q.shape)
-
-
-def format_of(pair: fx.Node) -> Format:
-    """The number format of a `fake_quantize` or `dequantize`."""
-    return number_format(str(pair.args[3]) if len(pair.args) > 3 else "int8")
-
-
-def format_argument(grid: Format, shift: fx.Node | None = None) -> tuple[Any, ...]:
-    """The last arguments of a pair in this format, around this shift: none for INT8 around zero, the default."""
-    if shift is not None:
-        return (grid.name, shift)
-    return () if grid.name == "int8" else (grid.name,)
-
-
-def shift_of(pair: fx.Node) -> fx.Node | None:
-    """The constant that a `fake_quantize` rounds around, None for zero."""
-    shift = pair.args[4] if pair.target is fake_quantize and len(pair.args) > 4 else None
-    assert shift is None or isinstance(shift, fx.Node)
-    return shift
-
-
-def probability_format(node: fx.Node) -> Format | None:
-    """The number format that an `attention` rounds its probabilities to; None where it does not."""
-    if len(node.args) < 6 or node.args[5] is None:
-        return None
-    return number_format(str(node.args[6]) if len(node.args) > 6 else "int8")
 
 
 LOG2_RULES = {"nearest": 2.0**0.5, "bit": 1.5}
