@@ -23,8 +23,6 @@ from vitgraph.ir.tensor_type import Dim, TensorType
 if TYPE_CHECKING:
     from vitgraph.frontend.models import LoadedModel
 
-aten = torch.ops.aten
-
 _CHECKS = frozenset(
     {
         "aten._assert_tensor_metadata.default",

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import HIGHER_ORDER, opname, overload_name, schema_of, writes
 
 
@@ -66,8 +67,6 @@ def _fresh(node: fx.Node) -> bool:
         return False
     return all(result.alias_info is None for result in schema.returns)
 
-
-aten = torch.ops.aten
 
 _SOMETIMES_VIEWS = frozenset(
     {
