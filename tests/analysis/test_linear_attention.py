@@ -1,11 +1,8 @@
 """What is found of a linear attention, as EfficientViT writes it and in other orders."""
 
-import torch
-
 from vitgraph.analysis.linear_attention import find_linear_attentions
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
-
-aten = torch.ops.aten
 
 TOGETHER = """
 x: f32[N, 48, 4, 4] = input()

@@ -7,10 +7,9 @@ import torch
 
 from vitgraph.analysis.segments import advance, find_segments
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.runtime.activation_store import ROOM, ActivationStore
-
-aten = torch.ops.aten
 
 TWO_BRANCHES = """
 x: f32[{n}, 5, 8] = input()

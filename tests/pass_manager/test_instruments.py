@@ -11,6 +11,7 @@ import torch
 
 from tests.planted import MLP, PLUGIN, installed
 from vitgraph.errors import PassError
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -19,8 +20,6 @@ from vitgraph.pass_manager.instruments import Compare, Dump, Memory, Reproducer,
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import Instrument, Pipeline
 from vitgraph.passes import pipeline
-
-aten = torch.ops.aten
 
 PLAIN = MLP.replace("(g, c, d)", "(g, c, None)")
 """Without the second linear's bias: what scales its input scales its output."""

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 
 from tests.harness import check, random_inputs, run
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.fuse_attention import FuseAttention
-
-aten = torch.ops.aten
 
 QKV = """
 q: f32[N, 2, 5, 4] = input()

@@ -11,12 +11,11 @@ from tests.passes.precision.test_mixed_precision import context as placing
 from tests.passes.quantization.test_quantize import BLOCK, context
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import ORDER, find_pass, pipeline
-
-aten = torch.ops.aten
 
 
 def run(steps: str, text: str, given: Context | None = None, tensors: Any = None) -> Program:

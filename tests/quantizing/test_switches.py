@@ -3,19 +3,17 @@
 from typing import Any
 
 import pytest
-import torch
 
 from tests.harness import body, run
 from tests.passes.precision.test_mixed_precision import quantized
 from tests.passes.quantization.test_quantize import SEPARATE, block, context
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.quantizing.switches import Switch, Switches, find_switches, take_back
-
-aten = torch.ops.aten
 
 
 def named(switches: Switches) -> dict[str, Switch]:

@@ -6,14 +6,13 @@ import torch
 from tests.harness import body, check, random_inputs, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.pass_manager.numerics import measure
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.precision.assign_precision import AssignPrecision
 from vitgraph.targets.target import get_target
-
-aten = torch.ops.aten
 
 PLAIN = """
 x: f32[N, 8] = input()

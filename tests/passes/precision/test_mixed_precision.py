@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.harness import body, hold_to_text, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -19,8 +20,6 @@ from vitgraph.passes import pipeline
 from vitgraph.passes.precision.mixed_precision import MixedPrecision
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.targets.target import get_target
-
-aten = torch.ops.aten
 
 CLASSIFIER = """
 x: f32[N, 5, 32] = input()

@@ -6,14 +6,13 @@ from tests.passes.quantization.test_quantize import Noise, block, context
 from vitgraph.analysis.channel_flow import channels_at
 from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.quantization.balance_attention import BalanceAttention
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 BLOCK = block().replace("o: f32", 'b2: f32[32] = weight("proj.bias")\no: f32').replace("w2, None)", "w2, b2)")
 

@@ -8,6 +8,7 @@ import torch
 from tests.harness import hold_to_text, run
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import QuantizeCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -15,8 +16,6 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.quantization.absorb_shifts import AbsorbShifts
 from vitgraph.passes.quantization.fitting import without_pairs
 from vitgraph.passes.quantization.quantize import Quantize
-
-aten = torch.ops.aten
 
 LINEAR = """
 x: f32[N, 4, 8] = input()

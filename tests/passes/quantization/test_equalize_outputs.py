@@ -4,14 +4,13 @@ import torch
 from tests.harness import random_inputs, run
 from tests.passes.quantization.test_quantize import Noise, block, context
 from vitgraph.errors import InputError
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.quantization.equalize_outputs import EqualizeOutputs
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 BLOCK = block()
 

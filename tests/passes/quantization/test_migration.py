@@ -4,11 +4,10 @@ import torch
 
 from tests.passes.quantization.test_quantize import Noise
 from tests.passes.quantization.test_smooth_quant import AFTER_GELU
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.passes.quantization.migration import ALPHAS, ROWS, Reach, Rows, best_migration, factors, sample_rows
 from vitgraph.quantizing.calibration import ChannelStatistics
-
-aten = torch.ops.aten
 
 
 def test_the_sample_is_bounded_whatever_the_windows_are() -> None:

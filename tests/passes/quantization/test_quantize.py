@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.harness import body, hold_to_text, random_inputs, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -19,8 +20,6 @@ from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.passes.sparsity.nm_mask import NmMask
 from vitgraph.quantizing.scales import METHODS, Method, WeightMethod
 from vitgraph.targets.target import get_target
-
-aten = torch.ops.aten
 
 BLOCK = """
 x: f32[N, {t}, {c}] = input()

@@ -25,8 +25,6 @@ from vitgraph.passes.quantization.materialize import Materialize
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.targets.target import all_targets, get_target
 
-aten = torch.ops.aten
-
 W4A8 = Quantize(weight_format="int4")
 W4A4 = Quantize(weight_format="int4", activation_format="int4")
 FP8 = Quantize(weight_format="fp8", activation_format="fp8")

@@ -12,6 +12,7 @@ from tests.passes.quantization.test_quantize import Noise
 from vitgraph.analysis.attention import find_attentions
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -21,7 +22,6 @@ from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.passes.quantization.quantize_linear_attention import QuantizeLinearAttention
 
-aten = torch.ops.aten
 OFF = QuantizeLinearAttention(operands=False, inner=False, dividend=False, output=False, divisor="float")
 
 

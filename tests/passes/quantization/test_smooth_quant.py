@@ -6,14 +6,13 @@ import torch
 from tests.harness import check
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.passes.quantization.smooth_quant import SmoothQuant
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 AFTER_GELU = """
 x: f32[N, 4, 8] = input()

@@ -4,13 +4,12 @@ import torch
 from tests.harness import run
 from tests.passes.quantization.test_smooth_quant import AFTER_GELU, Noise
 from vitgraph.errors import InputError
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.quantization.split_outliers import SplitOutliers
 from vitgraph.quantizing.calibration import observe_channels
-
-aten = torch.ops.aten
 
 
 def loud(factor: float = 100.0) -> Program:
