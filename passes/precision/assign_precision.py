@@ -94,12 +94,13 @@ def _island(program: Program) -> set[fx.Node]:
     """
     island = {pair for pair in program.calls(*PAIRS) if not _is_weight_alone(pair)}
     for node in program.calls(*LINEARS):
-        data, weight = WeightedCall(node).operands
+        data = WeightedCall(node).data
+        weight: Any = WeightedCall(node).weight
         if QuantizeCall.views(data):
             island.add(node)
             while weight.op == "call_function":
                 island.add(weight)
-                weight = weight.args[0]  # type: ignore[assignment]
+                weight = weight.args[0]
     return island
 
 
