@@ -20,6 +20,7 @@ ORDER: Mapping[str, str] = {
     "fold-constants": "fold_constants:FoldConstants",  # position biases and masks become weights that patterns can see
     "fold-batch-norm": "fold_batch_norm:FoldBatchNorm",  # before masks and scales are chosen for the folded weights
     "fuse-layer-norm": "fuse_layer_norm:FuseLayerNorm",  # FP16 overflows in a layer norm written by hand
+    "fold-layer-scale": "fold_layer_scale:FoldLayerScale",  # after norms are fused, whose factors are their own; before masks and scales, which are chosen for the folded weights
     "fuse-attention": "fuse_attention:FuseAttention",  # before quantizing: scales belong around the whole attention
     "softmax-check": "softmax_check:SoftmaxCheck",  # reads fused attentions; decides which recipe applies
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay

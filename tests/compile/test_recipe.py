@@ -8,7 +8,7 @@ from vitgraph.compile.recipe import Recipe, load_recipe, recipe_names
 from vitgraph.errors import InputError
 from vitgraph.passes import ORDER, find_pass
 
-PREFIX = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants,softmax-check,"
+PREFIX = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fold-layer-scale,fuse-attention,fold-constants,softmax-check,"
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -87,6 +87,48 @@ def test_batch_norms_before_masks_and_scales_for_they_belong_to_the_folded_weigh
     assert aten.batch_norm.default in targets(wrong)
 
 
+LAYER_SCALE = """
+x: f32[2, 5, 8] = input()
+w: f32[8, 8] = weight("fc2.weight")
+y: f32[2, 5, 8] = aten.linear.default(x, w, None)  # fc2
+gamma: f32[8] = weight("ls.gamma")
+scaled: f32[2, 5, 8] = aten.mul.Tensor(y, gamma)  # ls
+s: f32[2, 5, 8] = aten.add.Tensor(x, scaled)
+return_(s)
+"""
+
+
+def test_layer_scales_before_scales_are_chosen_for_the_folded_weight() -> None:
+    steps = "quantize{only=[*] attention=false}"
+    right = run(f"fold-layer-scale,{steps}", LAYER_SCALE, context(channels=8))
+    wrong = run(f"{steps},fold-layer-scale", LAYER_SCALE, context(channels=8))
+    assert aten.mul.Tensor not in targets(right)
+    assert aten.mul.Tensor in targets(wrong)
+    assert wrong.ledger[1]["refused"] == [
+        {"site": "ls", "why": "the weight or bias of the layer before it is computed"}
+    ]
+
+
+def test_layer_norms_before_layer_scales_for_their_factors_are_their_own() -> None:
+    text = """
+x: f32[2, 8] = input()
+mean: f32[2, 1] = aten.mean.dim(x, [1], True)
+sub: f32[2, 8] = aten.sub.Tensor(x, mean)
+pow: f32[2, 8] = aten.pow.Tensor_Scalar(sub, 2)
+var: f32[2, 1] = aten.mean.dim(pow, [1], True)
+add: f32[2, 1] = aten.add.Tensor(var, 1e-05)
+sqrt: f32[2, 1] = aten.sqrt.default(add)
+div: f32[2, 8] = aten.div.Tensor(sub, sqrt)
+gamma: f32[8] = weight("norm.weight")
+mul: f32[2, 8] = aten.mul.Tensor(div, gamma)
+return_(mul)
+"""
+    right = run("fuse-layer-norm,fold-layer-scale", text)
+    wrong = run("fold-layer-scale,fuse-layer-norm", text)
+    assert right.ledger[1]["refused"] == []
+    assert wrong.ledger[0]["refused"]
+
+
 def test_layer_norms_before_types_for_fp16_overflows_in_a_square() -> None:
     text = """
 x: f32[2, 8] = input()
