@@ -8,7 +8,14 @@ import torch
 from torch import nn
 
 from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
-from vitgraph.compile.mask_profit import MaskProfit, MaskVerdict, MeasuredLayers, judge_masks, without_masks
+from vitgraph.compile.mask_profit import (
+    MaskProfit,
+    MaskVerdict,
+    MeasuredLayers,
+    check_mask_profit,
+    judge_masks,
+    without_masks,
+)
 from vitgraph.compile.report import AccuracyPart
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture
@@ -64,6 +71,26 @@ def test_evidence_goes_before_the_estimate() -> None:
     assert "estimated" in found["narrow"].why
     with pytest.raises(InputError, match="name none of the 2 masked sites"):
         judged("a100", 64, {"other": None})
+
+
+@pytest.mark.parametrize(
+    ("steps", "target", "measured", "why"),
+    [
+        (STEPS, "a100", None, None),
+        (STEPS, "a100", {"wide": None}, None),
+        (STEPS, "cpu", {"wide": None}, None),
+        (STEPS, "cpu", None, "no time can be estimated for cpu"),
+        ("canonicalize", "a100", {"wide": None}, "has no nm-mask"),
+    ],
+)
+def test_it_needs_a_mask_and_an_estimate_or_a_measurement(
+    steps: str, target: str, measured: MeasuredLayers | None, why: str | None
+) -> None:
+    if why is None:
+        check_mask_profit(pipeline(steps), get_target(target), measured)
+        return
+    with pytest.raises(InputError, match=why):
+        check_mask_profit(pipeline(steps), get_target(target), measured)
 
 
 def test_linears_of_one_module_are_kept_or_taken_back_together() -> None:

@@ -109,6 +109,22 @@ CASES: dict[str, tuple[str, str]] = {
         return_(d)
         """,
     ),
+    "a part of another type is cast before it is written over": (
+        """
+        h: f16[1, 2, 8] = aten.to.dtype(y, f16)
+        a: f32[1, 16, 8] = aten.slice_scatter.default(x, h, 1, 0, 2)
+        b: f32[1, 2, 8] = aten.copy.default(y, h)
+        return_([a, b])
+        """,
+        """
+        h: f16[1, 2, 8] = aten.to.dtype(y, f16)
+        a: f32[1, 2, 8] = aten.to.dtype(h, f32)
+        b: f32[1, 14, 8] = aten.slice.Tensor(x, 1, 2, 16, 1)
+        c: f32[1, 16, 8] = aten.cat.default([a, b], 1)
+        d: f32[1, 2, 8] = aten.to.dtype(h, f32)
+        return_([c, d])
+        """,
+    ),
     "a product with weights is linear": (
         """
         w: f32[8, 3] = weight("w")

@@ -28,6 +28,8 @@ from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.passes.pruning.remove_pruned import RemovePruned
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
 
+aten = torch.ops.aten
+
 
 def masked(text: str, **zeros: tuple[Any, Any]) -> Program:
     """A program with zeros masked: `fc1=(rows, columns)`, each a list or a slice."""
@@ -282,6 +284,23 @@ def test_what_can_not_leave_is_named(why: str) -> None:
     quiet = Context()
     run(RemovePruned(), masked(REFUSED[why], fc2=(0, 0)), quiet)
     assert quiet.refusals == []  # nothing is empty there
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_units_stay_where_another_linear_has_the_same_mask(shared: bool) -> None:
+    """What leaves the mask would leave the other linear's too."""
+    other = """e: f32[N, 12] = input()
+w3: f32[8, 12] = weight("other.weight")
+o: f32[N, 8] = aten.linear.default(e, w3, None)  # other
+return_([r, o])"""
+    before, context = masked(MLP.replace("return_(r)", other), fc2=(ALL, [2, 3])), Context()
+    linears = {str(node.meta["path"]): node for node in before.calls(aten.linear.default)}
+    if shared:
+        linears["other"].update_arg(1, linears["blocks.0.fc2"].args[1])
+    after = run(RemovePruned(), before, context)
+    found = [refusal.why for refusal in context.refusals if refusal.site == "blocks.0.fc2"]
+    assert found == (["another linear has the same mask"] if shared else [])
+    assert (show(after) == show(before)) is shared
 
 
 HEADS_REFUSED = {

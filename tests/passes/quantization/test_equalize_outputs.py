@@ -35,6 +35,21 @@ def test_the_factor_moves_after_the_linear() -> None:
     torch.testing.assert_close(evened.run(*inputs), program.run(*inputs), rtol=1e-5, atol=1e-5)
 
 
+def test_a_bias_is_divided_as_its_row_is() -> None:
+    text = BLOCK.replace("o: f32", 'b2: f32[32] = weight("proj.bias")\no: f32').replace("(m, w2, None)", "(m, w2, b2)")
+    drawn = parse(text).tensors()
+    weight, bias = drawn["proj.weight"].detach().clone(), drawn["proj.bias"].detach().clone()
+    weight[7] *= 200
+    bias[7] = 50
+    program = parse(text, {**drawn, "proj.weight": weight, "proj.bias": bias})
+    after = run(EqualizeOutputs(), program, context())
+    factor = after.tensor("attn.proj.output_spread")
+    assert factor[7] == factor.amax() > 10 * factor.median()
+    torch.testing.assert_close(after.tensor("proj.bias_evened"), bias / factor)
+    inputs = random_inputs(program)
+    torch.testing.assert_close(after.run(*inputs), program.run(*inputs), rtol=1e-5, atol=1e-4)
+
+
 def test_all_outputs_then_reach_equally_far() -> None:
     images = Noise((5, 32))
     evened = run(EqualizeOutputs(), spiky(), Context(calibration=images))
