@@ -64,7 +64,4 @@ bench: $(DEV)  ## every benchmark in benchmarks/, one JSON object each
 	@set -- benchmarks/*.py; test -e "$$1" || { echo "no benchmark found in benchmarks/"; exit 1; }; \
 	for file in "$$@"; do $(BIN)/python "$$file"; done
 
-golden: $(DEV)  ## rewrite the expected texts in tests/golden; read the difference before committing it
-	$(PYTEST) -m 'slow or not slow' --update-golden -k golden
-
-.PHONY: help demo test test-slow check bench golden
+.PHONY: help demo test test-slow check bench

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from tests.harness import random_inputs, run
+from tests.harness import body, random_inputs, run
 from tests.passes.quantization.test_quantize import Noise, block, context
 from vitgraph.errors import InputError
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
@@ -13,6 +14,13 @@ from vitgraph.passes.quantization.equalize_outputs import EqualizeOutputs
 from vitgraph.quantizing.calibration import observe_channels
 
 BLOCK = block()
+EQUALIZED = (
+    BLOCK.replace('"proj.weight"', '"proj.weight_evened"')
+    .replace(
+        "y: f32", 'f: f32[32] = constant("attn.proj.output_spread")\nof: f32[N, 5, 32] = aten.mul.Tensor(o, f)\ny: f32'
+    )
+    .replace("Tensor(x, o)", "Tensor(x, of)")
+)
 
 
 def spiky() -> Program:
@@ -26,6 +34,7 @@ def spiky() -> Program:
 def test_the_factor_moves_after_the_linear() -> None:
     program = spiky()
     evened = run(EqualizeOutputs(), program, context())
+    assert body(show(evened)) == body(show(parse(EQUALIZED)))
     (product,) = evened.calls(aten.mul.Tensor)
     linear = product.args[0]
     assert isinstance(linear, torch.fx.Node)
@@ -89,6 +98,15 @@ def test_int8_outputs_then_cost_little() -> None:
     assert error("equalize-outputs,quantize{outputs=true only=[proj]}") < 0.2 * error(
         "quantize{outputs=true only=[proj]}"
     )
+
+
+def test_a_computed_weight_is_refused() -> None:
+    text = BLOCK.replace("o: f32", "wn: f32[32, 32] = aten.neg.default(w2)\no: f32").replace(
+        "(m, w2, None)", "(m, wn, None)"
+    )
+    given = context()
+    assert show(run(EqualizeOutputs(), parse(text), given)) == show(parse(text))
+    assert [refusal.site for refusal in given.refusals] == ["attn.proj"]
 
 
 def test_without_images_it_says_what_to_give() -> None:

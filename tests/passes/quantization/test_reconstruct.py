@@ -1,17 +1,19 @@
 """Reconstruction: nearer to the model in floating point, on the grid, resumable, the same every time."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 
-from tests.harness import run
+from tests.harness import body, run
 from tests.passes.quantization.test_quantize import Noise, block
 from vitgraph.analysis.segments import Segment, run_segment
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
@@ -51,6 +53,13 @@ def test_it_comes_nearer() -> None:
     fitted = run(Reconstruct(iterations=300, batch=8), quantized, given)
     assert error(fitted, wanted) < 0.97 * error(quantized, wanted)
     assert all(found["error"] < 0.9 * found["error_before"] for found in given.found)
+
+
+def test_the_graph_stays_and_reads_fitted_weights_and_biases() -> None:
+    _, quantized = coarse()
+    fitted = show(run(Reconstruct(**STEPS), quantized, context()))
+    renamed = re.sub(r'(weight\("[\w.]+)"\)', r'\1_fitted")', show(quantized))
+    assert body(fitted) == body(show(parse(renamed)))
 
 
 def test_choosing_up_or_down_comes_nearer() -> None:
