@@ -164,6 +164,21 @@ def test_import_directions() -> None:
     assert violations(ROOT) == []
 
 
+def floors_of(page: str) -> list[set[str]]:
+    """The packages of each floor, from the ground up, as the table of a page has them."""
+    rows = re.findall(r"^\| (\d+) \| `(\w+)(?:/|\.py)` \|", page, re.MULTILINE)
+    floors: list[set[str]] = [set() for _ in range(1 + max(int(level) for level, _ in rows))]
+    for level, name in rows:
+        floors[int(level)].add(name)
+    return floors
+
+
+def test_contributing_shows_the_floors() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert floors_of(page) == list(FLOORS)
+    assert floors_of(page.replace("| 5 | `analysis/` |", "| 4 | `analysis/` |")) != list(FLOORS)
+
+
 def test_every_room_has_a_floor() -> None:
     links = {upper.rpartition(".")[2] for upper in UPPER}
     rooms = {each.name for each in (ROOT / "vitgraph").iterdir() if (each / "__init__.py").is_file()} - links
