@@ -1,4 +1,4 @@
-"""No tracked file names a place on somebody's machine, or a host that a reader could not reach."""
+"""No tracked file names a place on somebody's machine, a host that a reader could not reach, or a thing by a banned word."""
 
 import re
 import subprocess
@@ -32,6 +32,22 @@ PUBLIC_HOSTS = {
     "w3.org",
 }
 
+BANNED = {
+    r"behind": "producer or consumer, upstream or downstream",
+    r"complaints?": "violation",
+}
+"""Words, as regular expressions, and what to say in their place; in no tracked file."""
+BANNED_IN_PROSE = {
+    r"t(?:ak(?:e|es|en|ing)|ook)(?: \w+){0,3} back": "fall back to FP16, drop or restore",
+    r"even(?:s|ed|ing)(?: \w+)? out": "equalize",
+    r"giv(?:e|es|en|ing)(?: \w+){0,2} back": "return, release or restore",
+    r"masks? that pays?|paying": "profitable masks",
+    r"rooms?": "package",
+    r"portions?": "chunks",
+}
+"""The same for what users read: `PROSE`."""
+PROSE = re.compile(r"docs/|[A-Z]+\.md$|benchmarks/README\.md$|vitgraph/compile/(?:recipes|templates)/")
+
 
 def is_public(host: str) -> bool:
     parts = host.lower().split(".")
@@ -45,6 +61,18 @@ def violations(text: str, name: str) -> list[str]:
         found += [f"{name}:{number}: machine path {match[0]}…" for match in MACHINE_PATH.finditer(line)]
         hosts = [match[1] for match in URL_HOST.finditer(line)]
         found += [f"{name}:{number}: unlisted host {host}" for host in hosts if not is_public(host)]
+    return found
+
+
+def banned_words(text: str, name: str) -> list[str]:
+    """`file:line: what` for every banned word outside of code spans, where old names may be told."""
+    words = {**BANNED, **BANNED_IN_PROSE} if PROSE.match(name) else BANNED
+    found: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        prose = re.sub(r"`[^`]*`", "", line)
+        for word, instead in words.items():
+            matches = re.finditer(rf"(?<![\w-])(?:{word})(?![\w-])", prose, re.IGNORECASE)
+            found += [f"{name}:{number}: {match[0]!r}: say {instead}" for match in matches]
     return found
 
 
@@ -67,6 +95,31 @@ def test_tracked_files_name_no_machine() -> None:
     assert "pyproject.toml" in texts
     texts.pop(Path(__file__).relative_to(ROOT).as_posix(), None)  # its negative controls are such names
     assert [line for name, text in texts.items() for line in violations(text, name)] == []
+
+
+def test_tracked_files_use_the_words_of_the_field() -> None:
+    texts = tracked_texts()
+    texts.pop(Path(__file__).relative_to(ROOT).as_posix(), None)
+    assert [name for name in texts if PROSE.match(name)][:2] == ["CHANGELOG.md", "CONTRIBUTING.md"]
+    assert [line for name, text in texts.items() for line in banned_words(text, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "found"),
+    [
+        ("the linear behind it", "passes/x.py", True),
+        ("# one complaint", "tests/x.py", True),
+        ("INT8 is taken back there", "docs/x.md", True),
+        ("it takes the site back", "README.md", True),
+        ("description: ranges are evened out", "vitgraph/compile/recipes/x.yaml", True),
+        ("<h2>Masks that pay</h2>", "vitgraph/compile/templates/x.j2", True),
+        ("was `--keep-only-paying`", "docs/x.md", False),
+        ("INT8 is taken back there", "passes/x.py", False),
+        ("mushrooms, evenly; a back-end that takes it", "docs/x.md", False),
+    ],
+)
+def test_tells_banned_words(text: str, name: str, found: bool) -> None:
+    assert bool(banned_words(text, name)) is found
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_text_without_its_weights_is_named() -> None:
         parse(TEXT, {})
 
 
-def test_complaints_stand_under_their_lines() -> None:
+def test_violations_stand_under_their_lines() -> None:
     program = parse(TEXT)
     node = program.calls()[1]
     lines = show(program, {node: ["is not liked"]}).splitlines()

@@ -287,8 +287,8 @@ def test_masks_that_buy_no_time_are_taken_back(cli: Cli) -> None:
     assert all(0 < row["saliency_lost"] < 0.5 and "a100 at batch 1" in row["why"] for row in mask_profit["sites"])
     assert "blocks.0.attn.qkv" in Path("out/recipe.yaml").read_text()
     page = Path("out/report.html").read_text()
-    assert "<h2>Masks that pay</h2>" in page
-    assert "taken back" in page
+    assert "<h2>Profitable masks</h2>" in page
+    assert "dropped." in page
     assert "16 taken back that buy no time" in cli("inspect", "out").out
 
     again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")

@@ -116,7 +116,7 @@ def test_a_mask_that_was_lost_is_named() -> None:
 
 
 @pytest.mark.parametrize("pattern", [Packing(2, 4), Packing(2, 4, 2), Packing(2, 8, v=8)])
-def test_one_weight_more_is_one_complaint_whatever_the_pattern(pattern: Packing) -> None:
+def test_one_weight_more_is_one_violation_whatever_the_pattern(pattern: Packing) -> None:
     """In floating point too, and without an engine."""
     keep = np.zeros((16, 8), np.int8)
     keep[: pattern.n * pattern.group_size] = keep[8 : 8 + pattern.n * pattern.group_size] = 1
