@@ -35,7 +35,7 @@ from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, find_meter
 from vitgraph.passes.pruning.block_fit import fit_in_order
 from vitgraph.passes.pruning.prunable import Prunable, parts_of, tiles_of, units_of
 from vitgraph.passes.pruning.tiles import Curve, Score, kept_curves
-from vitgraph.passes.sparsity.layerwise import Choice
+from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, Choice
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
 from vitgraph.targets.target import Target
 
@@ -190,7 +190,7 @@ class BlockPrune(Pass):
         fitted = fit_in_order(program, inside, self.percdamp, repr(self), context)
         for linear in inside:
             if linear not in fitted:
-                why = "several values are alive around it, so images cannot run up to it in parts: pruned, but not refitted"
+                why = f"{NOT_ON_A_CUT}; pruned, but not refitted"
                 context.refuse(path_of(linear), why)
         return fitted
 

@@ -26,6 +26,8 @@ from vitgraph.runtime.checkpoint import Checkpoint
 
 CHUNK = 8
 """Images that run together."""
+NOT_ON_A_CUT = "not on a single-tensor cut of the graph: layer-wise calibration cannot reach it"
+"""Why a linear is left out: images run from one value, which alone is alive there, to the next."""
 
 
 @dataclass(frozen=True)

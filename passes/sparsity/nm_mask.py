@@ -33,7 +33,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes.sparsity.layerwise import change_in_order
+from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, change_in_order
 from vitgraph.passes.sparsity.mask_insertion import insert_mask, is_masked, mask_refusal
 from vitgraph.passes.sparsity.nm_scores import chooser
 from vitgraph.passes.sparsity.nm_selection import nm_keep
@@ -143,7 +143,7 @@ class NmMask(Pass):
         for site in sites:
             choice = chosen.get(site.node)
             if choice is None:
-                context.refuse(site.path, "several values are alive around it, so images cannot run up to it in parts")
+                context.refuse(site.path, NOT_ON_A_CUT)
                 continue
             moved = self.refit or self.score in ("sparsegpt", "cap")
             insert_mask(program, site.node, choice.keep, choice.weight if moved else None)
