@@ -169,7 +169,7 @@ def _packaged_target(name: str) -> Target:
 
 
 def _offered_target(name: str) -> Target:
-    """The target behind an entry point; InputError names the entry point where it offers none."""
+    """The target that an entry point offers; InputError names the entry point where it offers none."""
     place = offered_targets()[name]
     origin = f"target {name!r} of entry point {place}"
     module, _, attribute = place.partition(":")
