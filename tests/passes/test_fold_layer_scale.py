@@ -207,7 +207,8 @@ def small_model(name: str) -> nn.Module:
         "num_heads": 2,
     }
     kinds = {"vit": vision_transformer.VisionTransformer, "cait": cait.Cait, "beit": beit.Beit}
-    return kinds[name](**sizes, init_values=0.1)
+    model: nn.Module = kinds[name](**sizes, init_values=0.1)
+    return model
 
 
 @pytest.mark.parametrize(
