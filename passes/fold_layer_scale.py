@@ -88,7 +88,7 @@ def _why_not(producer: fx.Node, value: fx.Node, gamma: fx.Node) -> str | None:
         return "what it scales is used elsewhere too"
     weight: Any = producer.args[1]
     masked = weight.target is dialect.mask
-    bias = producer.args[2] if len(producer.args) > 2 else None
+    bias: Any = producer.args[2] if len(producer.args) > 2 else None
     constants = [weight.args[0] if masked else weight, *([bias] if bias is not None else [])]
     if any(each.op != "get_attr" for each in constants):
         return "the weight or bias of the layer before it is computed"
@@ -109,13 +109,13 @@ def _checked_factors(program: Program, producer: fx.Node, value: fx.Node, gamma:
     if factors is None:
         return "its factors differ within a channel"
     scaled = affine.weight(program, producer) * _beside_weight(producer, factors)
-    error = (scaled.half().to(scaled.dtype) - scaled).norm()
-    return factors if bool(error <= _HALF_ERROR * scaled.norm()) else "FP16 can't hold the scaled weights"
+    error, norm = (torch.linalg.vector_norm(each) for each in (scaled.half().to(scaled.dtype) - scaled, scaled))
+    return factors if bool(error <= _HALF_ERROR * norm) else "FP16 can't hold the scaled weights"
 
 
 def _beside_weight(producer: fx.Node, factors: Tensor) -> Tensor:
-    rank = producer.args[1].meta["type"].rank  # type: ignore[union-attr]
-    return factors.reshape([-1] + [1] * (rank - 1))
+    weight: Any = producer.args[1]
+    return factors.reshape([-1] + [1] * (weight.meta["type"].rank - 1))
 
 
 def _factors(program: Program, producer: fx.Node, value: fx.Node, gamma: fx.Node) -> Tensor | None:
