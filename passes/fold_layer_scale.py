@@ -20,13 +20,13 @@ leaves FP16 weights with the error they had, 2e-4 of their norm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.channel_flow import before_moves, moved
-from vitgraph.ir import dialect
+from vitgraph.ir.calls import BinaryCall, LinearCall, MaskCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
@@ -35,7 +35,6 @@ from vitgraph.passes import affine
 
 _HALF_ERROR = 1e-3
 """The largest error, relative to the norm, that rounding the scaled weight to FP16 may make; 2e-4 is usual."""
-_LINEAR_MAPS = (aten.linear.default, aten.conv2d.default, aten.conv1d.default)
 
 
 @dataclass(frozen=True)
@@ -66,40 +65,39 @@ class FoldLayerScale(Pass):
 
 def _operands(product: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     """(branch, factor) of a product that may be a LayerScale; None for a gate, an encoded position or a number."""
-    first, second = product.args
-    for value, factor in ((first, second), (second, first)):
+    call = BinaryCall(product)
+    for value, factor in ((call.left, call.right), (call.right, call.left)):
         if not isinstance(value, fx.Node) or not isinstance(factor, fx.Node) or value.op != "call_function":
             continue
         along = [size for size in factor.meta["type"].shape if size != 1]
         if len(along) > 1 or value.meta["type"] != product.meta["type"]:
             continue
-        if factor.op == "get_attr" or before_moves(value).target in _LINEAR_MAPS:
+        if factor.op == "get_attr" or WeightedCall.views(before_moves(value)):
             return value, factor
     return None
 
 
 def _why_not(producer: fx.Node, value: fx.Node, gamma: fx.Node) -> str | None:
     """Why the factor can't go into the producer of the branch, as the graph stands; None where it can."""
-    if producer.target not in _LINEAR_MAPS:
+    layer = WeightedCall.of(producer)
+    if layer is None:
         return "no linear or convolution produces what it scales"
     if gamma.op != "get_attr":
         return "its factor is computed"
     if _is_read_elsewhere(producer, value):
         return "what it scales is used elsewhere too"
-    weight: Any = producer.args[1]
-    masked = weight.target is dialect.mask
-    bias: Any = producer.args[2] if len(producer.args) > 2 else None
-    constants = [weight.args[0] if masked else weight, *([bias] if bias is not None else [])]
-    if any(each.op != "get_attr" for each in constants):
+    mask = MaskCall.of(layer.weight)
+    weight = layer.weight if mask is None else mask.weight
+    if weight.op != "get_attr" or (layer.bias is not None and layer.bias.op != "get_attr"):
         return "the weight or bias of the layer before it is computed"
-    return "the masked weight before it is used elsewhere too" if masked and len(weight.users) > 1 else None
+    return "the masked weight before it is used elsewhere too" if mask and len(mask.node.users) > 1 else None
 
 
 def _is_read_elsewhere(producer: fx.Node, value: fx.Node) -> bool:
     """Whether anything on the way from the producer to the scaled value has a second consumer."""
-    node: Any = value
+    node = value
     while node is not producer and len(node.users) == 1:
-        node = node.args[0]
+        (node,) = node.all_input_nodes[:1]
     return len(node.users) > 1
 
 
@@ -109,19 +107,21 @@ def _checked_factors(program: Program, producer: fx.Node, value: fx.Node, gamma:
     if factors is None:
         return "its factors differ within a channel"
     scaled = affine.weight(program, producer) * _beside_weight(producer, factors)
-    error, norm = (torch.linalg.vector_norm(each) for each in (scaled.half().to(scaled.dtype) - scaled, scaled))
-    return factors if bool(error <= _HALF_ERROR * norm) else "FP16 can't hold the scaled weights"
+    error = (scaled.half().to(scaled.dtype) - scaled).square().sum().sqrt()
+    return (
+        factors if bool(error <= _HALF_ERROR * scaled.square().sum().sqrt()) else "FP16 can't hold the scaled weights"
+    )
 
 
 def _beside_weight(producer: fx.Node, factors: Tensor) -> Tensor:
-    weight: Any = producer.args[1]
-    return factors.reshape([-1] + [1] * (weight.meta["type"].rank - 1))
+    rank = WeightedCall(producer).weight.meta["type"].rank
+    return factors.reshape([-1] + [1] * (rank - 1))
 
 
 def _factors(program: Program, producer: fx.Node, value: fx.Node, gamma: fx.Node) -> Tensor | None:
     """What each output channel of the producer is multiplied by, `[N]`; None where there is not one number for each."""
     shape = producer.meta["type"].at(1)
-    channel = len(shape) - 1 if producer.target is aten.linear.default else 1
+    channel = len(shape) - 1 if LinearCall.views(producer) else 1
     numbers = torch.arange(shape[channel]).reshape([-1 if dim == channel else 1 for dim in range(len(shape))])
     places = moved(program, producer, numbers.expand(shape), value)
     wanted = program.tensor(str(gamma.target)).detach().expand(places.shape)
@@ -135,4 +135,4 @@ def _scale_outputs(program: Program, producer: fx.Node, factors: Tensor) -> None
     bias = affine.bias(program, producer)
     affine.scale_weight(program, producer, _beside_weight(producer, factors), "scaled")
     if bias is not None:
-        affine.set_constant(program, producer, 2, bias * factors, "scaled")
+        affine.set_constant(program, producer, "bias", bias * factors, "scaled")
