@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+QUICK = {"writing-a-pass.md"}
+"""Pages whose examples run with the quick tests too."""
 BLOCK = re.compile(r"^```(python|console)[ \t]*([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -81,14 +84,19 @@ def run_command(command: str, place: str, folder: Path, exit_status: int) -> int
     return 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def marked(page: Path) -> ParameterSet:
+    marks = () if page.name in QUICK else pytest.mark.slow
+    return pytest.param(page, marks=marks, id=page.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize("page", map(marked, PAGES))
 def test_examples_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run_page(page.read_text(encoding="utf-8"), str(page), tmp_path)
 
 
 def test_pages_have_examples() -> None:
+    assert {page.name for page in PAGES} >= QUICK
     examples = [example for page in PAGES for example in examples_of(page.read_text(encoding="utf-8"))]
     assert [example for example in examples if example.skip is None], "found no example that would be run"
 
