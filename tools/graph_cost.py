@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from vitgraph.ir.program import Program
     from vitgraph.targets.target import Target
 
-PREPARED = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
-"""What brings a captured graph to the form in which products and attentions are found."""
-
 _COST = "Cost"
 
 
@@ -72,6 +69,7 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
     from vitgraph.cost.cost_report import describe_cost, project
     from vitgraph.cost.products import images_of
     from vitgraph.ir.batch import parse_batch
+    from vitgraph.passes.prepared import prepare
 
     captured = _open(model, settings)
     program = prepare(captured)
@@ -108,11 +106,3 @@ def _open(model: str, settings: ModelSettings) -> Program:
     if path.is_dir() and is_program(path):
         return read_program(path)
     return open_program(model, settings, values=settings.weights is not None)
-
-
-def prepare(program: Program) -> Program:
-    """A captured program brought to the form in which products are found; a canonical one as it is."""
-    from vitgraph.pass_manager.pass_contract import Context
-    from vitgraph.passes import pipeline
-
-    return program if program.form == "canonical" else pipeline(PREPARED).run(program, Context(), [])

@@ -20,6 +20,7 @@ from vitgraph.outputs import unfinished
 from vitgraph.pass_manager.pass_contract import Refusal
 from vitgraph.pass_manager.pipeline import Pipeline, build_pass
 from vitgraph.passes import ORDER, find_pass
+from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import read_limit, show_cost
@@ -28,7 +29,6 @@ from vitgraph.search.elsa_report import describe, mask_steps
 from vitgraph.search.levels import Choice, Space, find_space, flops, milliseconds, read_budget
 from vitgraph.search.supernet import Frozen
 from vitgraph.tools.command import group, table
-from vitgraph.tools.graph_cost import prepare
 from vitgraph.tools.search_job import Asked, Found, Opened, next_command
 from vitgraph.tools.search_options import ElsaSettings
 from vitgraph.training.held_out import check_apart
