@@ -92,7 +92,7 @@ def compile_model(
                 max_float_layers=max_float_layers,
                 drop_unprofitable_masks=drop_unprofitable_masks,
                 measured_layers=measured_layers,
-                batch=settings.batch,
+                batch=settings.batch or "1",
                 force=force,
                 seed=settings.seed,
                 progress=progress,

@@ -11,7 +11,6 @@ import typer
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command, table
 from vitgraph.tools.compile_model import EVALUATE_HELP
-from vitgraph.tools.model_options import program_file
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ def _predict(
     """The predictions, how many, the data's hash, and in words what ran them."""
     from vitgraph.backends import find_backend
     from vitgraph.compile.accuracy import predict
+    from vitgraph.frontend.saved_programs import program_file
     from vitgraph.images.image_set import open_images
     from vitgraph.ir.program_file import load
 

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from vitgraph.compile.page import render
 from vitgraph.compile.recipe import Recipe, load_recipe
-from vitgraph.ir.batch import Batch, parse_batch
+from vitgraph.frontend.open_model import load
+from vitgraph.ir.batch import ONE_IMAGE, Batch
 from vitgraph.outputs import check_output, unfinished, whole_folder
 from vitgraph.passes import find_pass
 from vitgraph.targets.target import Target, get_target
-from vitgraph.tools.model_options import ModelSettings, load_named
+from vitgraph.tools.model_options import ModelSettings
 from vitgraph.tools.search_options import SiteSettings
 
 if TYPE_CHECKING:
@@ -116,10 +117,10 @@ def run(asked: Asked, method: Method, progress: Progress) -> dict[str, Any]:
 
 def _open(asked: Asked, usual: str) -> Opened:
     """Open everything, the cheap things first, so that a mistake is told at once."""
-    batch, target = parse_batch(asked.settings.batch), get_target(asked.target)
+    batch, target = asked.settings.sizes() or ONE_IMAGE, get_target(asked.target)
     recipe = load_recipe(asked.recipe or usual, find_pass)
     recipe.pipeline.check(target)
-    model = load_named(asked.model, asked.settings)
+    model = load(asked.settings.request(asked.model))
     return Opened(asked, target, recipe, batch, model, _open_evaluation(asked, model))
 
 
@@ -152,7 +153,7 @@ def next_command(asked: Asked, recipe: str, **options: Any) -> str:
     given: list[tuple[str, Any]] = [("model-args", each) for each in settings.model_args]
     own = ("image_size", "mean", "std", "resize", "crop", "interpolation")
     given += [(name, getattr(settings, name)) for name in own]
-    given += [("batch", settings.batch if settings.batch != "1" else None), ("seed", settings.seed or None)]
+    given += [("batch", settings.batch), ("seed", settings.seed or None)]
     given += [*options.items(), ("recipe", asked.out / recipe), ("target", asked.target)]
     words = (str(word) for name, value in given if value for word in (f"--{name.replace('_', '-')}", value))
     return shlex.join(["vitgraph", "compile", asked.model, *words])

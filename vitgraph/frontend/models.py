@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, buil
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A float32 module in eval mode, and what is known about it."""
+class ModelFacts:
+    """What is known about a model besides its weights."""
 
-    module: nn.Module
     name: str
     source: str
     """Where the architecture comes from, with the version: `timm 1.0.31`."""
@@ -43,6 +42,17 @@ class LoadedModel:
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one input."""
         return self.preprocessing.input_shape
+
+    def facts(self) -> ModelFacts:
+        """These alone, so that nothing holds the weights any more."""
+        return ModelFacts(**{each.name: getattr(self, each.name) for each in fields(ModelFacts)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ModelFacts):
+    """A float32 module in eval mode, and what is known about it."""
+
+    module: nn.Module
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def load_model(
     preprocessing: PreprocessingOptions | None = None,
     seed: int = 0,
 ) -> LoadedModel:
-    """Make the model `spec` names (see `vitgraph.sources`) and give it its weights.
+    """Make the model `spec` names (see `vitgraph.frontend.find`) and give it its weights.
 
     `weights` is `pretrained` (for the user's own code: as that code made them), `random` (seeded: the same call gives
     the same bytes) or a file; None makes weights without values, on torch's `meta` device, for counting. Raises `InputError` for an unknown model, arguments it does not take, weights that are
@@ -98,7 +108,7 @@ def load_model(
         preprocessing=plan,
         classes=classes,
         class_names=tuple(names) if names is not None and classes in (None, len(names)) else None,
-        weights_sha256=hash_state(module) if weights is not None else "",
+        weights_sha256=hash_state(module.state_dict()) if weights is not None else "",
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         notes=tuple(notes),
     )
