@@ -124,8 +124,25 @@ def test_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_given_module_keeps_its_weights() -> None:
     module = build_digits_vit()
     one = load_model(module, preprocessing=at("24"))
-    assert one.module is module
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), one.module.parameters(), strict=True))
     assert (one.weights, one.input_shape, one.classes) == ("as made by its own code", (1, 24, 24), 10)
+
+
+def test_given_module_stays_as_it_is() -> None:
+    module = build_digits_vit().double().train()
+    one = load_model(module, preprocessing=at("24"))
+    with torch.no_grad():
+        next(one.module.parameters()).zero_()
+    assert (module.training, one.module.training) == (True, False)
+    assert next(module.parameters()).dtype == torch.float64
+    assert bool(next(module.parameters()).any())
+
+
+def test_given_module_that_cannot_be_copied() -> None:
+    module = build_digits_vit()
+    object.__setattr__(module, "kept", next(module.parameters()) * 2)
+    with pytest.raises(InputError, match="cannot be copied"):
+        load_model(module, preprocessing=at("24"))
 
 
 def test_classes_come_from_the_files_head(tmp_path: Path) -> None:

@@ -128,6 +128,13 @@ class Program:
         module = fx.GraphModule(self.module, _clone_graph(self.graph))  # takes over what the graph reads
         return Program(module, self.name, self.form, json.loads(json.dumps(self.provenance)), list(self.ledger))
 
+    def own_tensors(self) -> None:
+        """Put a copy in the place of each tensor, so that training this program changes nobody else's."""
+        twins = dict[int, Tensor]()  # a tensor under two names stays one
+        for holder in self.module.modules():
+            for name, tensor in [*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False)]:
+                setattr(holder, name, twins.setdefault(id(tensor), _twin(tensor)))
+
     def run(self, *inputs: Tensor) -> Any:
         """Run the graph in eager torch, without gradients; shapes as the inputs' types say."""
         with torch.no_grad():
@@ -139,6 +146,13 @@ class Program:
 
     def __str__(self) -> str:
         return show(self)
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().clone()
+    if not isinstance(tensor, torch.nn.Parameter):
+        return copied
+    return torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
 
 
 def _clone_graph(graph: fx.Graph) -> fx.Graph:
