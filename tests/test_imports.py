@@ -26,7 +26,7 @@ FLOORS = (
     {"search"},
 )
 """The rooms of the core from the ground up: a room imports rooms of the floors below it, and itself."""
-FRONT_DOORS = ("vitgraph/__init__.py", "vitgraph/compile/compiler.py", "vitgraph/compile/request.py")
+FRONT_DOORS = ("vitgraph/__init__.py", "vitgraph/compile/compiler.py", "vitgraph/compile/opening.py")
 """The only core files that may look up to passes and backends: they put the parts together."""
 SHARED_BACKEND = "vitgraph.backends.onnx"
 PASSES = {f"vitgraph.passes.{place.partition(':')[0]}" for place in ORDER.values()}

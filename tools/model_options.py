@@ -14,7 +14,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; a command line that is wrong
     from vitgraph.ir.program import Program
 
 MODEL_HELP = "A timm name, torchvision:NAME, transformers:CONFIG-DIR, module.path:factory, or the embedded digits-vit."
-PROGRAM_HELP = MODEL_HELP + " Or a saved program: a file of `opt -o`, a folder of `compile`, or a graph's text (.txt)."
+SAVED_HELP = MODEL_HELP + " Or a saved program: a file of `opt -o`, or a folder of `compile`."
+PROGRAM_HELP = SAVED_HELP + " Or a graph's text (.txt), with random weights."
 
 _IMAGES = "Pre-processing"
 

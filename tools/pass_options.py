@@ -46,12 +46,10 @@ class PassSettings(CalibrationSettings):
 
 def read_pipeline(text: str) -> Pipeline:
     """A pipeline's text, or a recipe's name or file."""
-    from vitgraph.compile.recipe import load_recipe, recipe_names
-    from vitgraph.passes import find_pass, pipeline
+    from vitgraph.compile.arguments import read_steps
+    from vitgraph.passes import find_pass
 
-    if text in recipe_names() or text.endswith((".yaml", ".yml")):
-        return load_recipe(text, find_pass).pipeline
-    return pipeline(text)
+    return read_steps(text, find_pass)
 
 
 def make_context(program: Program, settings: PassSettings, seed: int, fuel: int | None = None) -> Context:

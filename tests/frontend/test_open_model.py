@@ -1,5 +1,7 @@
 """What a request for a model comes to."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.frontend.models import LoadedModel, load_model
-from vitgraph.frontend.open_model import batch_for, open_model, open_program, program_of
+from vitgraph.frontend.open_model import Handover, batch_for, open_model, open_program, program_of
 from vitgraph.frontend.saved_programs import SavedModel, lowered
 from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.ir.batch import ONE_IMAGE, Batch
@@ -104,11 +106,16 @@ def test_what_is_no_model_and_no_program(tmp_path: Path) -> None:
     assert open_program(ModelRequest(tmp_path / "graph.txt", seed=1)).name == "mlp"
 
 
-def test_facts_hold_no_weights() -> None:
+def test_only_who_takes_a_model_holds_its_weights() -> None:
     model = load_model("digits-vit", weights="random")
-    assert not hasattr(model.facts(), "module")
-    with pytest.raises(AssertionError, match="released"):
-        program_of(model.facts(), ONE_IMAGE)
+    weights, facts = weakref.ref(model.module), model.facts()
+    handover = Handover(model)
+    del model
+    assert program_of(handover.take(), ONE_IMAGE).name == facts.name
+    gc.collect()
+    assert weights() is None
+    with pytest.raises(IndexError):
+        handover.take()
 
 
 @pytest.mark.parametrize(

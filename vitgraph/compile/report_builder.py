@@ -14,12 +14,12 @@ from vitgraph.cost.cost_report import describe_cost
 from vitgraph.targets.target import all_targets
 
 if TYPE_CHECKING:
-    from vitgraph.compile.request import Job
+    from vitgraph.compile.opening import OpenedRequest
     from vitgraph.ir.program import Program
     from vitgraph.pass_manager.pipeline import Pipeline
 
 
-def describe(job: Job, captured: Program, program: Program) -> Report:
+def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
     model = job.model
     kinds = dict[str, int]()

@@ -9,7 +9,7 @@ from torch import nn
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.model_request import ModelRequest
-from vitgraph.frontend.models import LoadedModel, ModelFacts, load_model
+from vitgraph.frontend.models import LoadedModel, load_model
 from vitgraph.frontend.saved_programs import (
     SavedModel,
     batch_of,
@@ -62,12 +62,20 @@ def load(request: ModelRequest, values: bool = True) -> LoadedModel:
     )
 
 
-def program_of(model: ModelFacts, batch: Batch) -> Program:
+class Handover:
+    """A model until somebody takes it. Weights are large and a builder needs their room, so nobody else may hold them."""
+
+    def __init__(self, model: LoadedModel | SavedModel) -> None:
+        self._models = [model]
+
+    def take(self) -> LoadedModel | SavedModel:
+        """The model, once; `IndexError` afterwards."""
+        return self._models.pop()
+
+
+def program_of(model: LoadedModel | SavedModel, batch: Batch) -> Program:
     """The program that a compilation starts from: a model captured for these batch sizes, or the saved one."""
-    if isinstance(model, SavedModel):
-        return model.program
-    assert isinstance(model, LoadedModel), "its weights were released"
-    return capture_model(model, batch)
+    return model.program if isinstance(model, SavedModel) else capture_model(model, batch)
 
 
 def batch_for(model: LoadedModel | SavedModel, asked: Batch | None) -> Batch:
