@@ -26,7 +26,14 @@ FLOORS = (
     {"search"},
 )
 """The rooms of the core from the ground up: a room imports rooms of the floors below it, and itself."""
-FRONT_DOORS = ("vitgraph/__init__.py", "vitgraph/compile/compiler.py", "vitgraph/compile/opening.py")
+FRONT_DOORS = (
+    "vitgraph/__init__.py",
+    "vitgraph/compile/compiler.py",
+    "vitgraph/compile/opening.py",
+    "vitgraph/search/runner.py",  # finds the passes of a recipe by name
+    "vitgraph/search/elsa_method.py",  # writes a recipe of masks, which have their place in the order of passes
+    "vitgraph/search/lpvit_method.py",  # asks `block-prune` for its curves and allocates by them
+)
 """The only core files that may look up to passes and backends: they put the parts together."""
 SHARED_BACKEND = "vitgraph.backends.onnx"
 PASSES = {f"vitgraph.passes.{place.partition(':')[0]}" for place in ORDER.values()}

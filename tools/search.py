@@ -16,7 +16,7 @@ from vitgraph.tools.progress import show_progress
 from vitgraph.tools.search_options import ElsaSettings, SiteSettings, check_own, given_options
 
 if TYPE_CHECKING:
-    from vitgraph.tools.search_job import Method
+    from vitgraph.search.runner import Method
 
 
 class MethodName(StrEnum):
@@ -70,7 +70,7 @@ def search(
 ) -> Answer:
     """Choose how much of each linear stays, within a budget; write recipe and report."""
     check_own(method.value, given_options(context))
-    from vitgraph.tools.search_job import Asked, run
+    from vitgraph.search.runner import Asked, run
 
     evaluate = (evaluate_data, evaluate_images)
     asked = Asked(model, target, tuple(budget), recipe, evaluate, output, force, settings, sites)
@@ -82,9 +82,9 @@ def search(
 
 def _method(name: MethodName, elsa: ElsaSettings, calibration: CalibrationSettings) -> Method:
     if name is MethodName.ELSA:
-        from vitgraph.tools.search_elsa import ElsaMethod
+        from vitgraph.search.elsa_method import ElsaMethod
 
         return ElsaMethod(elsa)
-    from vitgraph.tools.search_lpvit import LpvitMethod
+    from vitgraph.search.lpvit_method import LpvitMethod
 
     return LpvitMethod(calibration)

@@ -16,7 +16,7 @@ from vitgraph.compile.recipe import load_recipe
 from vitgraph.ir.program import Program
 from vitgraph.passes import find_pass
 from vitgraph.passes.pruning.tiles import Curve, find_curves
-from vitgraph.tools.search_elsa import leveled
+from vitgraph.search.elsa_method import leveled
 
 WORDS = (
     "search", "digits-vit", "--method", "elsa", "--target", "vegeta", "--budget", "1.7x", "--train-data", "digits:train",
@@ -154,11 +154,11 @@ def test_stopped_between_budgets_it_goes_on(cli: Cli, monkeypatch: pytest.Monkey
         return find_curves(program, tiled, score, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vitgraph.tools.search_lpvit._budgeted", stop)
+        patched.setattr("vitgraph.search.lpvit_method._budgeted", stop)
         assert cli(*words).status == 130
     assert not Path("out").exists()
     monkeypatch.setattr("vitgraph.passes.pruning.tiles.find_curves", known)
-    monkeypatch.setattr("vitgraph.tools.search_lpvit.predict", stop)
+    monkeypatch.setattr("vitgraph.search.lpvit_method.predict", stop)
     again = cli(*words, "--json")
     assert again.status == 0, again.err
     assert again.json["prunes"]["granularity"] == "units"

@@ -27,9 +27,9 @@ from vitgraph.search.budget import read_limit, show_cost
 from vitgraph.search.elsa import ElsaSearch, Result, Trained, key_of
 from vitgraph.search.elsa_report import describe, mask_steps
 from vitgraph.search.levels import Choice, Space, find_space, flops, milliseconds, read_budget
+from vitgraph.search.runner import Asked, Found, Opened, next_command
 from vitgraph.search.supernet import Frozen
 from vitgraph.tools.command import group, table
-from vitgraph.tools.search_job import Asked, Found, Opened, next_command
 from vitgraph.tools.search_options import ElsaSettings
 from vitgraph.training.held_out import check_apart
 from vitgraph.training.processes import Processes

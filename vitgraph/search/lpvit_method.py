@@ -29,9 +29,9 @@ from vitgraph.passes.pruning.block_cost import Metric, find_meter
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import Limit, read_limit, show_cost
+from vitgraph.search.runner import Asked, Found, Opened, next_command
 from vitgraph.tools.command import group, table
 from vitgraph.tools.pass_options import CalibrationSettings
-from vitgraph.tools.search_job import Asked, Found, Opened, next_command
 
 if TYPE_CHECKING:
     from vitgraph.tools.progress import Progress
