@@ -22,6 +22,7 @@ PUBLIC = {
     "Program",
     "Report",
     "Reproducer",
+    "SearchResult",
     "Target",
     "Verify",
     "VitgraphError",
@@ -37,6 +38,7 @@ PUBLIC = {
     "read_pipeline",
     "read_report",
     "save",
+    "search_model",
     "show",
     "verify_program",
 }

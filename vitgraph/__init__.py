@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from vitgraph.pass_manager.pass_contract import Pass as Pass
     from vitgraph.pass_manager.pipeline import Pipeline as Pipeline
     from vitgraph.passes import pipeline as _pipeline
+    from vitgraph.search.runner import SearchResult as SearchResult
+    from vitgraph.search.runner import search_model as search_model
     from vitgraph.targets.target import Target as Target
     from vitgraph.targets.target import get_target as get_target
 
@@ -70,6 +72,8 @@ _HOME = {
     "Report": "compile.report",
     "read_report": "compile.report",
     "find_sites": "analysis.sites",
+    "SearchResult": "search.runner",
+    "search_model": "search.runner",
     "Target": "targets.target",
     "get_target": "targets.target",
     "parse": "ir.parser",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitgraph.compile.request import DataRequest
+from vitgraph.errors import InputError
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.ir.batch import Batch
 
@@ -49,3 +50,14 @@ def open_inputs(request: ModelRequest, data: DataRequest, batch: Batch | None) -
     if opened.evaluation is not None:
         opened.evaluation.check_labels(model.classes or 1_000_000)
     return opened
+
+
+def check_fp32(model: LoadedModel | SavedModel, who: str, other: str = "") -> None:
+    """Raise `InputError` where a saved program is no FP32 one any more, from which `who` starts; `other` is another remedy."""
+    from vitgraph.frontend.saved_programs import SavedModel, lowered
+
+    why = lowered(model.program) if isinstance(model, SavedModel) else None
+    if why is not None:
+        raise InputError(
+            f"{model.name}: the program {why}, and {who} starts from FP32; give its model, or the FP32 program that it was made from{other}"
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitgraph.compile.inputs import open_inputs
+from vitgraph.compile.inputs import check_fp32, open_inputs
 from vitgraph.compile.request import CompileRequest, PrecisionBounds
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import Batch
@@ -73,7 +73,13 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
             "a .zip, or `random` for noise"
         )
     opened = open_inputs(request.model, data, request.batch)
-    _check_fp32(opened.model, steps, recipe.name)
+    again = [step.name for step in steps.passes if step.name in FROM_FP32]
+    if again:
+        check_fp32(
+            opened.model,
+            f"recipe {recipe.name} ({', '.join(again)})",
+            ", or name the passes that are left with --pipeline",
+        )
     return OpenedRequest(
         target=target,
         recipe=recipe,
@@ -110,16 +116,3 @@ def bounded(steps: Pipeline, bounds: PrecisionBounds, recipe: str) -> Pipeline:
     after = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
     placed: Any = MixedPrecision(**given)  # type: ignore[arg-type]
     return Pipeline((*steps.passes[:after], placed, *steps.passes[after:]))
-
-
-def _check_fp32(model: ModelFacts, steps: Pipeline, recipe: str) -> None:
-    """Raise `InputError` for a saved program that is no FP32 one any more, where the pipeline starts from one."""
-    from vitgraph.frontend.saved_programs import SavedModel, lowered
-
-    why = lowered(model.program) if isinstance(model, SavedModel) else None
-    again = [step.name for step in steps.passes if step.name in FROM_FP32]
-    if why is not None and again:
-        raise InputError(
-            f"{model.name}: the program {why}, and recipe {recipe} starts from FP32 ({', '.join(again)}); give its model or "
-            "the FP32 program it was made from, or name the passes that are left with --pipeline"
-        )
