@@ -20,7 +20,7 @@ def next_command(request: SearchRequest, recipe: str, **options: Any) -> str:
     A command line where everything that was asked for has a name; else a line of Python, with what has none by its argument's.
     """
     given = [*_model_words(request), *options.items(), ("recipe", request.output.out / recipe)]
-    given = [(name, value) for name, value in [*given, ("target", request.target_name)] if value]
+    given = [(name, value) for name, value in [*given, ("target", request.target_name)] if value is not None]
     spec = request.model.model
     if isinstance(spec, str | Path) and all(isinstance(value, str | int | Path) for _, value in given):
         words = (str(word) for name, value in given for word in (f"--{name.replace('_', '-')}", value))
@@ -53,7 +53,7 @@ def _model_words(request: SearchRequest) -> Iterator[tuple[str, Any]]:
         yield "model_args", f"{name}={_literal(value)}"
     if model.preprocessing is not None:
         yield from ((name, _image_word(model.preprocessing, name)) for name in _IMAGE_OPTIONS)
-    yield from (("batch", request.batch and str(request.batch)), ("seed", model.seed))
+    yield from (("batch", request.batch and str(request.batch)), ("seed", model.seed or None))
 
 
 def _literal(value: Any) -> str:
