@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from vitgraph.compile.compiler import compile_model
 from vitgraph.compile.report import Report
@@ -25,7 +26,12 @@ QUICK = "canonicalize,fold-constants,fuse-attention,quantize,materialize"
 
 def compiled(model: Any, out: Any, **more: Any) -> Report:
     """For a target that no builder here serves: as far as ONNX."""
-    given = {"target": "orin-agx", "recipe": "int8", "pipeline": QUICK, "calibration_data": "digits:train"}
+    given: dict[str, Any] = {
+        "target": "orin-agx",
+        "recipe": "int8",
+        "pipeline": QUICK,
+        "calibration_data": "digits:train",
+    }
     return compile_model(model, out=out, calibration_images=4, **{**given, **more})
 
 
@@ -68,9 +74,11 @@ class Kept:
         self.called += 1
 
     def _look(self) -> Iterator[tuple[str, Any]]:
-        for name, module in self.module.named_modules():
+        named: Any = self.module.named_modules
+        modules: dict[str, nn.Module] = dict(named())
+        for name, module in modules.items():
             yield f"{name} training", module.training
-            yield f"{name} hooks", (len(module._forward_hooks), len(module._forward_pre_hooks))
+            yield f"{name} hooks", [len(vars(module)[kind]) for kind in ("_forward_hooks", "_forward_pre_hooks")]
         for name, parameter in self.module.named_parameters():
             facts = (parameter.requires_grad, parameter.dtype, parameter.device, parameter.data_ptr(), parameter.grad)
             yield name, (id(parameter), *facts)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.compile.recipe import Recipe, load_recipe, recipe_names
+from vitgraph.compile.request import PrecisionBounds
 from vitgraph.errors import InputError
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.pass_manager.pipeline import Lookup, Pipeline, parse_pipeline
@@ -70,6 +72,28 @@ def read_steps(pipeline: str | Path | Pipeline, lookup: Lookup) -> Pipeline:
     return load_recipe(text, lookup).pipeline if named else parse_pipeline(text, lookup)
 
 
+def read_count(name: str, count: int | None) -> int | None:
+    """A whole number from 1 up, or None for all or none."""
+    _check(name, count, int | None, "a whole number from 1 up, or leave it out")
+    if count is not None and count < 1:
+        raise InputError(f"{name}={count!r}: give a whole number from 1 up, or leave it out")
+    return count
+
+
+def read_bounds(**bounds: float | None) -> PrecisionBounds:
+    """What `mixed-precision` is held to."""
+    for name, bound in bounds.items():
+        _check(name, bound, int | float | None, "a number")
+    given: Any = bounds
+    return PrecisionBounds(**given)
+
+
+def read_words(name: str, words: str | Sequence[str]) -> tuple[str, ...]:
+    """One word or several."""
+    _check(name, words, str | Sequence, "a word or a list of words")
+    return (words,) if isinstance(words, str) else tuple(words)
+
+
 def _check(name: str, value: object, kind: Any, remedy: str) -> None:
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise InputError(f"{name}={value!r} is of type {type(value).__name__}; give {remedy}")
+    if not isinstance(value, kind) or (isinstance(value, bool)):
+        raise InputError(f"{name}={shortened(value)} is of type {type(value).__name__}; give {remedy}")

@@ -20,7 +20,6 @@ from vitgraph.compile.request import (
     DataRequest,
     MaskRequest,
     OutputRequest,
-    PrecisionBounds,
 )
 from vitgraph.compile.stopwatch import Stopwatch
 from vitgraph.errors import CheckFailed, InputError
@@ -76,7 +75,15 @@ def compile_model(
     Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or
     the drop is over `max_drop`; then `out` is there and says so.
     """
-    from vitgraph.compile.arguments import read_model, read_path, read_recipe, read_steps, read_target
+    from vitgraph.compile.arguments import (
+        read_bounds,
+        read_count,
+        read_model,
+        read_path,
+        read_recipe,
+        read_steps,
+        read_target,
+    )
     from vitgraph.passes import find_pass
 
     request = CompileRequest(
@@ -84,10 +91,15 @@ def compile_model(
         target=read_target(target),
         recipe=read_recipe(recipe, find_pass),
         output=OutputRequest(read_path("out", out), force),
-        data=DataRequest(calibration_data, calibration_images, evaluate_data, evaluate_images),
+        data=DataRequest(
+            calibration_data,
+            read_count("calibration_images", calibration_images),
+            evaluate_data,
+            read_count("evaluate_images", evaluate_images),
+        ),
         pipeline=None if pipeline is None else read_steps(pipeline, find_pass),
         batch=None if batch is None else read_batch(batch),
-        bounds=PrecisionBounds(max_drop, min_int8, max_float_layers),
+        bounds=read_bounds(max_drop=max_drop, min_int8=min_int8, max_float_layers=max_float_layers),
         masks=MaskRequest(
             drop_unprofitable_masks,
             None if measured_layers is None else read_path("measured_layers", measured_layers),

@@ -40,7 +40,8 @@ def _python_line(request: SearchRequest, given: dict[str, Any]) -> str:
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, str | Path):
         return repr(str(value))
-    return repr(value) if isinstance(value, int | dict) or name == "preprocessing" else name
+    said = isinstance(value, int) or name in ("model_args", "preprocessing")
+    return repr(value) if said else name
 
 
 _IMAGE_OPTIONS = ("image_size", "mean", "std", "resize", "crop", "interpolation")

@@ -74,8 +74,8 @@ def search_model(
     preprocessing: PreprocessingOptions | None = None,
     evaluate_data: Data | None = None,
     evaluate_images: int | None = None,
-    only: Sequence[str] = (),
-    skip: Sequence[str] = (),
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
     batch: BatchSizes | None = None,
     elsa: Elsa | None = None,
     accelerate: bool = False,
@@ -90,26 +90,28 @@ def search_model(
     `compile_model` takes them, and a module that is handed in stays as it is. Raises `InputError` before any long work where something
     can't be had.
     """
-    from vitgraph.compile.arguments import read_model, read_path, read_recipe, read_target
+    from vitgraph.compile.arguments import read_count, read_model, read_path, read_recipe, read_target, read_words
     from vitgraph.passes import find_pass
 
     kind = find_method(method)
     data_request: dict[str, Any] = {
         kind.looks_at: data,
-        f"{kind.looks_at}_images": kind.images if images is None else images,
+        f"{kind.looks_at}_images": kind.images if images is None else read_count("images", images),
     }
     request = SearchRequest(
         method=method,
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
         target_name=str(target) if isinstance(target, str | Path) else target.name,
-        budgets=(budget,) if isinstance(budget, str) else tuple(budget),
+        budgets=read_words("budget", budget),
         output=OutputRequest(read_path("out", out), force),
-        data=DataRequest(evaluation=evaluate_data, evaluation_images=evaluate_images, **data_request),
+        data=DataRequest(
+            evaluation=evaluate_data, evaluation_images=read_count("evaluate_images", evaluate_images), **data_request
+        ),
         recipe=None if recipe is None else read_recipe(recipe, find_pass),
         batch=None if batch is None else read_batch(batch),
-        only=tuple(only),
-        skip=tuple(skip),
+        only=read_words("only", only),
+        skip=read_words("skip", skip),
         elsa=elsa,
         accelerate=accelerate,
     )
