@@ -10,7 +10,10 @@ Names are loaded on first use, so that importing vitgraph does not import torch.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from vitgraph.logs import follow_environment
 
 if TYPE_CHECKING:
     from vitgraph.analysis.sites import find_sites as find_sites
@@ -85,7 +88,12 @@ _HOME = {
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+follow_environment()
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("vitgraph")
     if name not in _HOME:
         raise AttributeError(f"module 'vitgraph' has no attribute {name!r}")
     module, _, there = _HOME[name].partition(":")

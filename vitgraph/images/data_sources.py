@@ -42,7 +42,7 @@ Data = str | Path | Tensor | ImageSet | Iterable[Any] | Items
 
 _FORMS = "a path, a tensor [N, C, H, W], a DataLoader, a Dataset, or an iterable of tensors or (tensor, label)"
 _IMAGES, _LABELS = ("pixel_values", "image", "images"), ("labels", "label")
-_log = logging.getLogger("vitgraph.images")
+_log = logging.getLogger("vitgraph")
 
 
 def open_data(
