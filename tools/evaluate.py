@@ -43,6 +43,8 @@ def evaluate(
     from vitgraph.images.preprocess import build
 
     report = read_report(out)
+    if report.preprocessing is None:
+        raise InputError(f"{out}: it is not known how images are pre-processed: {report.preprocessing_why}")
     preprocessing = build(report.preprocessing, f"{out / 'report.json'}: its pre-processing settings")
     with show_progress() as progress:
         found = _predict(out, data, images, preprocessing, report.batch, on, progress)

@@ -29,7 +29,7 @@ def describe_pass(name: str) -> Answer:
     from vitgraph.pass_manager.pipeline import show_value
 
     kind = _load(name)
-    found = {
+    found: dict[str, Any] = {
         "name": name,
         "summary": _first_line(kind.__doc__),
         "effect": kind.effect.value,

@@ -105,8 +105,10 @@ def test_an_image_set_and_paths_are_as_they_are(tmp_path: Path) -> None:
     assert open_data(images, PLAN).sha256 == images.sha256
     assert open_data(images, PLAN, limit=2).names == ("0", "4")
     assert open_data("random", PLAN, limit=8).sha256 == images.sha256
-    with pytest.raises(InputError, match="the model does not say how its images are pre-processed"):
-        open_data(tmp_path, None)
+    with pytest.raises(InputError, match="not known how the model's images are pre-processed"):
+        open_data(tmp_path, None, shape=(3, 4, 4))
+    noise = open_data("random", None, limit=2, shape=(3, 4, 4))
+    assert pixels_of(noise).shape == (2, 3, 4, 4)
 
 
 def test_the_same_content_has_the_same_hash() -> None:

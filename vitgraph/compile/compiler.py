@@ -218,10 +218,10 @@ def _probe(job: OpenedRequest) -> Tensor:
     """A batch to compare numbers on: calibration images, or noise where there are none."""
     import torch
 
-    from vitgraph.images.image_set import open_images
+    from vitgraph.images.data_sources import open_data
 
     size = min(2, job.batch.most) if job.batch.dynamic else job.batch.best
-    images = job.calibration or open_images("random", job.model.preprocessing, limit=size)
+    images = job.calibration or open_data("random", job.model.preprocessing, size, shape=job.model.input_shape)
     pixels, _ = next(iter(images.batches(size)))
     return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitgraph.compile.request import DataRequest
@@ -29,27 +30,49 @@ class Inputs:
     training: ImageSet | None
 
 
-def open_inputs(request: ModelRequest, data: DataRequest, batch: Batch | None) -> Inputs:
-    """Load the model and open all images; `InputError` names what is amiss."""
-    from vitgraph.frontend.open_model import batch_for, open_model
+def open_inputs(
+    request: ModelRequest, data: DataRequest, batch: Batch | None, saved: SavedModel | None = None
+) -> Inputs:
+    """Load the model, unless `saved` stands for it, and open all images; `InputError` names what is amiss."""
+    from vitgraph.frontend.open_model import batch_for, load, open_saved
+    from vitgraph.images.data_sources import open_data
 
-    model = open_model(request)
+    saved = saved or open_saved(request)
+    opened = {} if saved is not None else _handed_in(request, data)
+    shape = next((images.image_shape for images in opened.values()), None)
+    model = saved or load(request, input_shape=shape)
 
-    def images(source: Data | None, limit: int | None, what: What) -> ImageSet | None:
-        from vitgraph.images.data_sources import open_data
+    def images(which: str, what: What) -> ImageSet | None:
+        source: Data | None = getattr(data, which)
+        if source is None or which in opened:
+            return opened.get(which)
+        limit = getattr(data, f"{which}_images")
+        return open_data(source, model.preprocessing, limit, request.seed, what, model.input_shape)
 
-        return None if source is None else open_data(source, model.preprocessing, limit, request.seed, what)
-
-    opened = Inputs(
+    inputs = Inputs(
         model=model,
         batch=batch_for(model, batch),
-        calibration=images(data.calibration, data.calibration_images, "calibration"),
-        evaluation=images(data.evaluation, data.evaluation_images, "evaluation"),
-        training=images(data.training, data.training_images, "calibration"),
+        calibration=images("calibration", "calibration"),
+        evaluation=images("evaluation", "evaluation"),
+        training=images("training", "calibration"),
     )
-    if opened.evaluation is not None:
-        opened.evaluation.check_labels(model.classes or 1_000_000)
-    return opened
+    if inputs.evaluation is not None:
+        inputs.evaluation.check_labels(model.classes or 1_000_000)
+    return inputs
+
+
+def _handed_in(request: ModelRequest, data: DataRequest) -> dict[str, ImageSet]:
+    """Images in memory, for a module that does not tell the shape of its input: opened first, they tell it."""
+    from vitgraph.frontend.models import tells_input
+    from vitgraph.images.data_sources import open_data
+
+    if tells_input(request.model, request.preprocessing):
+        return {}
+    for which in ("calibration", "training"):
+        source: Data | None = getattr(data, which)
+        if source is not None and not isinstance(source, str | Path):
+            return {which: open_data(source, None, getattr(data, f"{which}_images"), request.seed)}
+    return {}
 
 
 def check_fp32(model: LoadedModel | SavedModel, who: str, other: str = "") -> None:

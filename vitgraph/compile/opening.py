@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 
-FROM_FP32 = frozenset({"quantize", "quantize-linear-attention", "assign-precision"})
+QUANTIZING = frozenset({"quantize", "quantize-linear-attention"})
+FROM_FP32 = QUANTIZING | {"assign-precision"}
 """Passes that choose number formats: on a program that has some already they would choose from rounded values."""
 
 
@@ -57,11 +58,17 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
     """Open everything that a request names; `InputError` where something asked for can't be had."""
     from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
     from vitgraph.compile.mask_profit import check_mask_profit
-    from vitgraph.frontend.open_model import Handover
+    from vitgraph.frontend.open_model import Handover, open_saved
+    from vitgraph.frontend.saved_programs import QUANTIZED, lowered
+    from vitgraph.pass_manager.continuation import remaining
 
     check_output(request.output.out, request.output.force)
     recipe, target, masks, data = request.recipe, request.target, request.masks, request.data
     steps = bounded(request.pipeline or recipe.pipeline, request.bounds, recipe.name)
+    saved = open_saved(request.model)
+    state = None if saved is None else lowered(saved.program)
+    if saved is not None and request.pipeline is None and state in (None, QUANTIZED):
+        steps = remaining(steps, saved.program)
     steps.check(target)
     layers = None if masks.measured_layers is None else read_measured_layers(masks.measured_layers)
     if masks.judged:
@@ -72,8 +79,8 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
             f"recipe {recipe.name} quantizes, which needs calibration images: give --calibration-data a folder, "
             "a .zip, or `random` for noise"
         )
-    opened = open_inputs(request.model, data, request.batch)
-    again = [step.name for step in steps.passes if step.name in FROM_FP32]
+    opened = open_inputs(request.model, data, request.batch, saved)
+    again = [step.name for step in steps.passes if step.name in (QUANTIZING if state == QUANTIZED else FROM_FP32)]
     if again:
         check_fp32(
             opened.model,

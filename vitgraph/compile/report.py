@@ -50,7 +50,8 @@ class Report(_Part):
     recipe: str
     pipeline: str
     batch: str
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, Any] | None
+    preprocessing_why: str | None = None
     calibration: dict[str, Any] | None
     passes: list[dict[str, Any]]
     sites: dict[str, Any]

@@ -43,7 +43,8 @@ def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
         recipe=job.recipe.name,
         pipeline=str(job.pipeline),
         batch=str(job.batch),
-        preprocessing=json.loads(model.preprocessing.to_json()),
+        preprocessing=json.loads(model.preprocessing.to_json()) if model.preprocessing else None,
+        preprocessing_why=None if model.preprocessing else "images were handed in as tensors, normalized already",
         calibration=None
         if job.calibration is None
         else {

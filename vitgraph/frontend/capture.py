@@ -93,7 +93,7 @@ def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
         "source": model.source,
         "weights": str(model.weights),
         "weights_sha256": model.weights_sha256,
-        "preprocessing": json.loads(model.preprocessing.to_json()),
+        "preprocessing": json.loads(model.preprocessing.to_json()) if model.preprocessing else None,
         "class_names": list(model.class_names) if model.class_names else None,
         "notes": list(model.notes),
     }

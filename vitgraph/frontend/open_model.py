@@ -19,16 +19,23 @@ from vitgraph.frontend.saved_programs import (
     read_program,
 )
 from vitgraph.ir.batch import ONE_IMAGE, Batch
+from vitgraph.ir.fixed_batch import fix_batch
 from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import Dim
 
 
 def open_model(request: ModelRequest) -> LoadedModel | SavedModel:
     """The model with its weights, or the saved program that stands for it; `InputError` where neither can be had."""
+    return open_saved(request) or load(request)
+
+
+def open_saved(request: ModelRequest) -> SavedModel | None:
+    """The program that is handed in or was saved; None where the request names a model."""
     if isinstance(request.model, Program):
         return describe_saved(request.model, _without_settings(request, request.model.name))
     path = _saved_at(request)
     if path is None:
-        return load(request)
+        return None
     if path.suffix == ".txt":
         raise InputError(
             f"{path}: a graph's text has no weights; `vitgraph opt` reads it, and saves a program with -o FILE.safetensors"
@@ -50,8 +57,11 @@ def open_program(request: ModelRequest, batch: Batch | None = None, values: bool
     return read_graph_text(path, request.seed) if path.suffix == ".txt" else read_program(path)
 
 
-def load(request: ModelRequest, values: bool = True) -> LoadedModel:
-    """The model that is named or handed in; without `values`, with shapes of weights only, unless some are named."""
+def load(request: ModelRequest, values: bool = True, input_shape: tuple[int, ...] | None = None) -> LoadedModel:
+    """The model that is named or handed in; without `values`, with shapes of weights only, unless some are named.
+
+    `input_shape` is the (C, H, W) of images that were handed in with it.
+    """
     assert isinstance(request.model, str | nn.Module)
     return load_model(
         request.model,
@@ -59,6 +69,7 @@ def load(request: ModelRequest, values: bool = True) -> LoadedModel:
         model_args=request.model_args,
         preprocessing=request.preprocessing,
         seed=request.seed,
+        input_shape=input_shape,
     )
 
 
@@ -74,8 +85,11 @@ class Handover:
 
 
 def program_of(model: LoadedModel | SavedModel, batch: Batch) -> Program:
-    """The program that a compilation starts from: a model captured for these batch sizes, or the saved one."""
-    return model.program if isinstance(model, SavedModel) else capture_model(model, batch)
+    """The program that a compilation starts from: a model captured for these batch sizes, or the saved one for them."""
+    if isinstance(model, LoadedModel):
+        return capture_model(model, batch)
+    open_batch = isinstance(model.program.input_types()[0].shape[0], Dim)
+    return fix_batch(model.program, batch.best) if open_batch and not batch.dynamic else model.program
 
 
 def batch_for(model: LoadedModel | SavedModel, asked: Batch | None) -> Batch:

@@ -14,12 +14,16 @@ from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.frontend.models import ModelFacts
 from vitgraph.frontend.weight_files import hash_state
 from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
-from vitgraph.ir.batch import Batch
+from vitgraph.ir.batch import ONE_IMAGE, Batch
 from vitgraph.ir.dialect import dequantize, fake_quantize, log2_quantize
 from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load
 from vitgraph.ir.tensor_type import Dim, TensorType
+
+
+QUANTIZED = "is quantized already"
+"""Of a program whose weights are FP32 still: types are yet to be chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,7 @@ def describe_saved(program: Program, request: ModelRequest) -> SavedModel:
         source=stored.get("source", "a program"),
         weights=stored.get("weights", "as they stand in the program"),
         preprocessing=_preprocessing(program, request),
+        input_shape=_input_shape(program),
         classes=len(names) if names else _classes(program),
         class_names=tuple(names) if names else None,
         weights_sha256=stored.get("weights_sha256") or hash_state(program.tensors()),
@@ -72,15 +77,13 @@ def describe_saved(program: Program, request: ModelRequest) -> SavedModel:
 
 
 def batch_of(program: Program, asked: Batch | None) -> Batch:
-    """The batch sizes that it was captured for: its own where it is fixed, those asked for where it is open.
+    """The batch sizes to compile it for: its own where it is fixed; where it is open those asked for, or one image.
 
-    Raises `InputError` where others are asked for, or none of an open one.
+    Raises `InputError` where a fixed one is asked for another.
     """
     own = program.input_types()[0].shape[0]
     if isinstance(own, Dim):
-        if asked is None or not asked.dynamic:
-            raise InputError(f"{program.name}: was captured for any batch; say which sizes, as in --batch 1:8:64")
-        return asked
+        return asked or ONE_IMAGE
     if asked not in (None, Batch(own, own, own)):
         raise InputError(
             f"{program.name}: was captured for a batch of {own}, not {asked}; leave --batch out, or capture it again from its model"
@@ -90,46 +93,48 @@ def batch_of(program: Program, asked: Batch | None) -> Batch:
 
 def lowered(program: Program) -> str | None:
     """Why a program is no FP32 one any more; None where it is."""
-    if program.calls(fake_quantize, dequantize, log2_quantize):
-        return "is quantized already"
     kinds = {each.dtype for each in program.tensors().values() if each.is_floating_point()} - {torch.float32}
-    named = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
-    return f"has weights in {named} already" if kinds else None
+    if kinds:
+        return f"has weights in {', '.join(sorted(str(kind).removeprefix('torch.') for kind in kinds))} already"
+    return QUANTIZED if program.calls(fake_quantize, dequantize, log2_quantize) else None
 
 
-def _preprocessing(program: Program, request: ModelRequest) -> Preprocessing:
-    """What was stored with it; else what the request says."""
-    stored: Any = program.provenance.get("preprocessing")
-    given = request.given_preprocessing()
-    if stored is not None and given:
-        raise InputError(f"{program.name}: the program has its pre-processing in it; leave out {', '.join(given)}")
+def _input_shape(program: Program) -> tuple[int, int, int]:
     kinds = program.input_types()
     shape = kinds[0].shape[1:]
     if len(kinds) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
         raise InputError(
             f"{program.name}: a model takes one input [batch, 1 or 3, height, width]; this one takes {_list(kinds)}"
         )
+    return int(str(shape[0])), int(str(shape[1])), int(str(shape[2]))
+
+
+def _preprocessing(program: Program, request: ModelRequest) -> Preprocessing | None:
+    """What was stored with it; else what the request says; None where neither says how images are normalized."""
+    stored: Any = program.provenance.get("preprocessing")
+    given = request.given_preprocessing()
+    if stored is not None and given:
+        raise InputError(f"{program.name}: the program has its pre-processing in it; leave out {', '.join(given)}")
+    shape = _input_shape(program)
     plan = (
         _assumed(program, request, shape)
         if stored is None
         else build(stored, f"{program.name}: its stored pre-processing settings")
     )
-    if plan.input_shape != shape:
+    if plan is not None and plan.input_shape != shape:
         raise InputError(
-            f"{program.name}: its images are made [{_list(plan.input_shape)}], and its input is {kinds[0]}; capture it from its model again"
+            f"{program.name}: its images are made [{_list(plan.input_shape)}], and its input is "
+            f"{program.input_types()[0]}; capture it from its model again"
         )
     return plan
 
 
-def _assumed(program: Program, request: ModelRequest, shape: tuple[Any, ...]) -> Preprocessing:
+def _assumed(program: Program, request: ModelRequest, shape: tuple[int, int, int]) -> Preprocessing | None:
     """By the options alone, for a program that stores nothing."""
     options = request.preprocessing or PreprocessingOptions()
     if options.mean is None or options.std is None:
-        raise InputError(
-            f"{program.name}: it is not known how its images are pre-processed; give --mean and --std (and --resize, --crop, "
-            "--interpolation), or capture it from its model, which stores all that"
-        )
-    size, middle = shape[1:], (0.5,) * int(shape[0])
+        return None
+    size, middle = shape[1:], (0.5,) * shape[0]
     own = build({"image_size": size, "resize": size, "mean": middle, "std": middle}, program.name)
     return own.override(options)
 

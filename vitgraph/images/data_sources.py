@@ -65,11 +65,8 @@ def open_data(
     if isinstance(data, ImageSet):
         return data.take(stride(len(data), limit))
     if isinstance(data, str | Path):
-        if preprocessing is None:
-            raise InputError(
-                f"{what} data {data}: the model does not say how its images are pre-processed; give `preprocessing` with "
-                "image_size, mean and std, or hand in tensors"
-            )
+        if preprocessing is None and shape is not None and str(data) == "random":
+            preprocessing = _for_noise(shape)
         return open_images(data, preprocessing, limit, seed)
     wanted = shape or (preprocessing.input_shape if preprocessing is not None else None)
     kept = Collector(_describe(data), what, preprocessing, wanted)
@@ -78,6 +75,12 @@ def open_data(
         if len(kept) == limit:
             break
     return kept.finish()
+
+
+def _for_noise(shape: tuple[int, ...]) -> Preprocessing:
+    """Noise needs no model's mean and deviation: it lies around zero."""
+    middle = (0.5,) * shape[0]
+    return Preprocessing.model_validate({"image_size": shape[1:], "resize": shape[1:], "mean": middle, "std": middle})
 
 
 def _images(data: Any, limit: int | None, what: What) -> Iterator[tuple[Any, Any]]:

@@ -73,6 +73,12 @@ class ImageSet:
             images = torch.stack([self._reader.tensor(name) for name in names])
             yield images, None if self.labels is None else torch.tensor(self.labels[start : start + size])
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """[C, H, W] of one image."""
+        pixels, _ = next(self.take([0]).batches(1))
+        return tuple(pixels.shape[1:])
+
     def take(self, rows: Sequence[int]) -> ImageSet:
         """The images of these rows, in their order."""
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
@@ -112,12 +118,20 @@ class ImageSet:
                 )
 
 
-def open_images(source: str | Path, preprocessing: Preprocessing, limit: int | None = None, seed: int = 0) -> ImageSet:
+def open_images(
+    source: str | Path, preprocessing: Preprocessing | None, limit: int | None = None, seed: int = 0
+) -> ImageSet:
     """Open a source of images (see the module's table), `limit` of them at most.
 
     Raises `InputError` where it is absent, empty or unreadable, or its labels.csv is at odds with its images; the
-    message names the file. `seed` is for `random` alone.
+    message names the file. So it does where `preprocessing` is None, a model's that says nothing of its images. `seed` is
+    for `random` alone.
     """
+    if preprocessing is None:
+        raise InputError(
+            f"images {source}: it is not known how the model's images are pre-processed; give --mean and --std (and "
+            "--image-size, --resize, --crop, --interpolation; in Python `preprocessing`), or hand in normalized tensors"
+        )
     if limit is not None and limit < 1:
         raise InputError(f"{limit} images of {source}: ask for at least 1")
     text = str(source)
