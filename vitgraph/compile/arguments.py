@@ -62,6 +62,17 @@ def read_recipe(recipe: str | Path | Recipe, lookup: Lookup) -> Recipe:
     return recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe), lookup)
 
 
+def read_own_recipe(model: object, lookup: Lookup) -> Recipe:
+    """The recipe that a program of `quantize` or `sparsify` has been through the head of."""
+    own: Any = getattr(model, "provenance", {}).get("recipe")
+    if own is None:
+        raise InputError(
+            f"recipe=None: give one, such as 'int8' (`vitgraph recipes` lists them); only a program of quantize or sparsify "
+            f"knows its own, and this is {type(model).__name__}"
+        )
+    return Recipe(own["name"], "", parse_pipeline(own["pipeline"], lookup))
+
+
 def read_steps(pipeline: str | Path | Pipeline, lookup: Lookup) -> Pipeline:
     """A pipeline's text, a recipe's name or file, or a pipeline that is at hand."""
     _check("pipeline", pipeline, str | Path | Pipeline, "passes as text, or read_pipeline(…)")

@@ -46,7 +46,7 @@ def compile_model(
     model: str | Path | nn.Module | Program,
     *,
     target: str | Path | Target,
-    recipe: str | Path | Recipe,
+    recipe: str | Path | Recipe | None = None,
     out: str | Path,
     weights: str | Path | None = None,
     model_args: Mapping[str, Any] | None = None,
@@ -68,7 +68,8 @@ def compile_model(
 ) -> Report:
     """Compile a model into the folder `out`, which appears whole or not at all, and give back its report.
 
-    `model` is a name, a module (which stays as it is), a program or where one was saved. `weights` are `pretrained` unless given. `batch` is
+    `model` is a name, a module (which stays as it is), a program or where one was saved. `recipe` may be left out for a program of
+    `quantize` or `sparsify`, which knows what is left of its own; passes that have run on a program are not run again. `weights` are `pretrained` unless given. `batch` is
     one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
     `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` takes back
     N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
@@ -79,6 +80,7 @@ def compile_model(
         read_bounds,
         read_count,
         read_model,
+        read_own_recipe,
         read_path,
         read_recipe,
         read_steps,
@@ -89,7 +91,7 @@ def compile_model(
     request = CompileRequest(
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
-        recipe=read_recipe(recipe, find_pass),
+        recipe=read_own_recipe(model, find_pass) if recipe is None else read_recipe(recipe, find_pass),
         output=OutputRequest(read_path("out", out), force),
         data=DataRequest(
             calibration_data,
@@ -175,12 +177,13 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
 
 def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Program:
     """The pipeline's program; its times go to the report's `seconds`."""
+    from vitgraph.compile.inputs import probe
     from vitgraph.pass_manager.instruments import Compare, Verify
     from vitgraph.pass_manager.pass_contract import Context
 
     context = Context(
         target=job.target,
-        probe=[_probe(job)],
+        probe=[probe(job.calibration, job.model, job.batch)],
         calibration=job.calibration,
         progress=job.progress,
         scratch=job.scratch,
@@ -212,18 +215,6 @@ def _drop_unprofitable(
         accuracy, why = _evaluate(job, clock, reference, model.path, "all masks")
     job = replace(job, pipeline=without_masks(job.pipeline, idle))
     return job, _run_passes(job, clock, reference.program), MaskProfit(verdicts, accuracy, why)
-
-
-def _probe(job: OpenedRequest) -> Tensor:
-    """A batch to compare numbers on: calibration images, or noise where there are none."""
-    import torch
-
-    from vitgraph.images.data_sources import open_data
-
-    size = min(2, job.batch.most) if job.batch.dynamic else job.batch.best
-    images = job.calibration or open_data("random", job.model.preprocessing, size, shape=job.model.input_shape)
-    pixels, _ = next(iter(images.batches(size)))
-    return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
 
 
 def _write_report(report: Report, folder: Path) -> None:

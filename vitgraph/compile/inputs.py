@@ -12,7 +12,9 @@ from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.ir.batch import Batch
 
 if TYPE_CHECKING:
-    from vitgraph.frontend.models import LoadedModel
+    from torch import Tensor
+
+    from vitgraph.frontend.models import LoadedModel, ModelFacts
     from vitgraph.frontend.saved_programs import SavedModel
     from vitgraph.images.data_sources import Data
     from vitgraph.images.image_set import ImageSet
@@ -31,15 +33,22 @@ class Inputs:
 
 
 def open_inputs(
-    request: ModelRequest, data: DataRequest, batch: Batch | None, saved: SavedModel | None = None
+    request: ModelRequest,
+    data: DataRequest,
+    batch: Batch | None,
+    saved: SavedModel | None = None,
+    shape: tuple[int, ...] | None = None,
 ) -> Inputs:
-    """Load the model, unless `saved` stands for it, and open all images; `InputError` names what is amiss."""
+    """Load the model, unless `saved` stands for it, and open all images; `InputError` names what is amiss.
+
+    `shape` is the (C, H, W) of the model's input, for a module that does not tell it; None takes that of the images.
+    """
     from vitgraph.frontend.open_model import batch_for, load, open_saved
     from vitgraph.images.data_sources import open_data
 
     saved = saved or open_saved(request)
-    opened = {} if saved is not None else _handed_in(request, data)
-    shape = next((images.image_shape for images in opened.values()), None)
+    opened = {} if saved is not None or shape is not None else _handed_in(request, data)
+    shape = shape or next((images.image_shape for images in opened.values()), None)
     model = saved or load(request, input_shape=shape)
 
     def images(which: str, what: What) -> ImageSet | None:
@@ -59,6 +68,18 @@ def open_inputs(
     if inputs.evaluation is not None:
         inputs.evaluation.check_labels(model.classes or 1_000_000)
     return inputs
+
+
+def probe(images: ImageSet | None, model: ModelFacts, batch: Batch) -> Tensor:
+    """A batch to compare numbers on: calibration images, or noise where there are none."""
+    import torch
+
+    from vitgraph.images.data_sources import open_data
+
+    size = min(2, batch.most) if batch.dynamic else batch.best
+    source = images or open_data("random", model.preprocessing, size, shape=model.input_shape)
+    pixels, _ = next(iter(source.batches(size)))
+    return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
 
 
 def _handed_in(request: ModelRequest, data: DataRequest) -> dict[str, ImageSet]:

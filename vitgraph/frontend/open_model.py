@@ -15,13 +15,14 @@ from vitgraph.frontend.saved_programs import (
     batch_of,
     describe_saved,
     is_program,
+    on_cpu,
     read_graph_text,
     read_program,
+    takes_any_batch,
 )
 from vitgraph.ir.batch import ONE_IMAGE, Batch
 from vitgraph.ir.fixed_batch import fix_batch
 from vitgraph.ir.program import Program
-from vitgraph.ir.tensor_type import Dim
 
 
 def open_model(request: ModelRequest) -> LoadedModel | SavedModel:
@@ -32,7 +33,7 @@ def open_model(request: ModelRequest) -> LoadedModel | SavedModel:
 def open_saved(request: ModelRequest) -> SavedModel | None:
     """The program that is handed in or was saved; None where the request names a model."""
     if isinstance(request.model, Program):
-        return describe_saved(request.model, _without_settings(request, request.model.name))
+        return describe_saved(on_cpu(request.model), _without_settings(request, request.model.name))
     path = _saved_at(request)
     if path is None:
         return None
@@ -88,8 +89,9 @@ def program_of(model: LoadedModel | SavedModel, batch: Batch) -> Program:
     """The program that a compilation starts from: a model captured for these batch sizes, or the saved one for them."""
     if isinstance(model, LoadedModel):
         return capture_model(model, batch)
-    open_batch = isinstance(model.program.input_types()[0].shape[0], Dim)
-    return fix_batch(model.program, batch.best) if open_batch and not batch.dynamic else model.program
+    if batch.dynamic or not takes_any_batch(model.program):
+        return model.program
+    return fix_batch(model.program, batch.best)
 
 
 def batch_for(model: LoadedModel | SavedModel, asked: Batch | None) -> Batch:

@@ -91,6 +91,20 @@ def batch_of(program: Program, asked: Batch | None) -> Batch:
     return Batch(own, own, own)
 
 
+def takes_any_batch(program: Program) -> bool:
+    """Whether its batch is open."""
+    return isinstance(program.input_types()[0].shape[0], Dim)
+
+
+def on_cpu(program: Program) -> Program:
+    """The program itself, or a copy of one that was moved to another device to be trained there."""
+    if all(each.device.type in ("cpu", "meta") for each in program.tensors().values()):
+        return program
+    copy = program.copy()
+    copy.own_tensors()
+    return copy.to("cpu")
+
+
 def lowered(program: Program) -> str | None:
     """Why a program is no FP32 one any more; None where it is."""
     kinds = {each.dtype for each in program.tensors().values() if each.is_floating_point()} - {torch.float32}
