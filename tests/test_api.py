@@ -226,7 +226,7 @@ class FixedBatch(nn.Module):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: quantize(HandmadeViT(), None), "looks at images: hand in `data`"),
+        (lambda: quantize(HandmadeViT(), None), "looks at images: hand in `data`"),  # type: ignore[arg-type]
         (lambda: quantize(HandmadeViT(), "random"), "does not tell its image size"),
         (lambda: quantize(HandmadeViT(), X, "int9"), "int9"),
         (lambda: quantize(HandmadeViT(), X, target="a1000"), "a1000"),

@@ -21,7 +21,6 @@ from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load
 from vitgraph.ir.tensor_type import Dim, TensorType
 
-
 QUANTIZED = "is quantized already"
 """Of a program whose weights are FP32 still: types are yet to be chosen."""
 
