@@ -1,5 +1,7 @@
 """A Vision Transformer as somebody writes one by hand: it tells nothing of its input, its classes or its pre-processing."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,7 +34,8 @@ class HandmadeViT(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        random: Any = torch.random
+        random.manual_seed(0)
         tokens = (SIDE // PATCH) ** 2
         self.embed = nn.Conv2d(3, WIDTH, PATCH, PATCH)
         self.cls = nn.Parameter(torch.randn(1, 1, WIDTH) * 0.1)

@@ -36,10 +36,10 @@ def quantized() -> Program:
 
 def train(program: Program, steps: int = 4) -> list[float]:
     """The losses of a few steps on the same images."""
-    optimizer = torch.optim.AdamW(program.train().parameters(), lr=1e-3)
+    optimizer: Any = torch.optim.AdamW(program.train().parameters(), lr=1e-3)
     losses = list[float]()
     for _ in range(steps):
-        loss = functional.cross_entropy(program(X), Y)
+        loss: Any = functional.cross_entropy(program(X), Y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

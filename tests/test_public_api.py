@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 import pytest
 
@@ -139,7 +139,7 @@ def types_within(hint: Any) -> Iterator[type]:
     """Every class that an annotation names, however deep."""
     if inspect.isclass(hint):
         yield hint
-    for part in (*get_args(hint), *(hint if isinstance(hint, list) else ())):
+    for part in cast("list[Any]", hint) if isinstance(hint, list) else get_args(hint):
         yield from types_within(part)
 
 

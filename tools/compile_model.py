@@ -10,6 +10,7 @@ import typer
 
 from vitgraph.errors import CheckFailed
 from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.completion import recipe_names, target_names
 from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
 from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings
 from vitgraph.tools.progress import show_progress
@@ -27,8 +28,16 @@ def declare(app: typer.Typer) -> None:
 
 def compile_model(
     model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
-    target: Annotated[str, typer.Option(help="The device to compile for (`vitgraph targets`, or a .yaml file).")],
-    recipe: Annotated[str, typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="The device to compile for (`vitgraph targets`, or a .yaml file).", autocompletion=target_names
+        ),
+    ],
+    recipe: Annotated[
+        str,
+        typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.", autocompletion=recipe_names),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
     ],

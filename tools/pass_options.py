@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitgraph.errors import InputError
+from vitgraph.tools.completion import target_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,10 @@ class PassSettings(CalibrationSettings):
 
     target: Annotated[
         str | None,
-        typer.Option(help="The device passes are to please (`vitgraph targets`, or a .yaml file); none unless given."),
+        typer.Option(
+            help="The device passes are to please (`vitgraph targets`, or a .yaml file); none unless given.",
+            autocompletion=target_names,
+        ),
     ] = None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from itertools import pairwise
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, group, table
@@ -118,9 +118,10 @@ def _bounds(metadata: list[Any]) -> Iterator[str]:
 
 
 def _default(field: Field[Any]) -> Any:
-    value = field.default if field.default_factory is MISSING else field.default_factory()
-    plain = list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return plain if plain is None or isinstance(plain, bool | int | float | str | list) else str(plain)  # pyright: ignore[reportUnknownArgumentType]
+    value: Any = field.default if field.default_factory is MISSING else field.default_factory()
+    if isinstance(value, tuple | list):
+        return list(cast("list[Any]", value))
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def _docstrings(kind: type) -> dict[str, str]:

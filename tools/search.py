@@ -10,6 +10,7 @@ import typer
 
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.compile_model import EVALUATE_HELP
+from vitgraph.tools.completion import target_names
 from vitgraph.tools.drawn_search import DRAWN
 from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
 from vitgraph.tools.pass_options import CalibrationSettings
@@ -32,7 +33,12 @@ def declare(app: typer.Typer) -> None:
 def search(
     context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
-    target: Annotated[str, typer.Option(help="The device to choose for (`vitgraph targets`, or a .yaml file).")],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="The device to choose for (`vitgraph targets`, or a .yaml file).", autocompletion=target_names
+        ),
+    ],
     budget: Annotated[
         list[str],
         typer.Option(

@@ -111,7 +111,7 @@ def _run_head(
     progress: Progress,
 ) -> Program:
     """Open everything, and run what of the recipe is not for the engine."""
-    from vitgraph.compile.arguments import read_model, read_target
+    from vitgraph.compile.arguments import read_count, read_model, read_target
     from vitgraph.compile.inputs import open_inputs, probe
     from vitgraph.compile.request import DataRequest
     from vitgraph.frontend.open_model import open_saved
@@ -129,7 +129,7 @@ def _run_head(
         raise InputError(f"{recipe.name} looks at images: hand in `data`, such as a DataLoader or a folder's path")
     asked = None if batch is None else read_batch(batch)
     shape = None if example is None else tuple(example.shape[1:])
-    inputs = open_inputs(request, DataRequest(data, images), asked, saved, shape)
+    inputs = open_inputs(request, DataRequest(data, read_count("images", images)), asked, saved, shape)
     sizes = inputs.batch if asked is not None or _is_fixed(inputs.model) else ANY_BATCH
     captured = _capture(inputs.model, sizes, asked)
     names = trained_names(captured)

@@ -1,5 +1,7 @@
 """Programs: copies, tensors, and what nothing uses."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -48,7 +50,7 @@ def test_what_nothing_uses_is_cleaned_away() -> None:
 def test_a_program_is_called_and_trained_as_a_module_is() -> None:
     program = parse(TEXT)
     x, old = torch.randn(4, 8), program.tensor("fc.weight").detach().clone()
-    optimizer = torch.optim.SGD(program.train().parameters(), lr=0.1)
+    optimizer: Any = torch.optim.SGD(program.train().parameters(), lr=0.1)
     first = program(x).square().mean()
     assert first.requires_grad
     assert not program.run(x).requires_grad

@@ -80,7 +80,12 @@ def test_python_runs_it_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "found"),
-    [("vitgraph pass", "passes"), ("vitgraph passes nm", "nm-mask"), ("vitgraph recipes ", "")],
+    [
+        ("vitgraph pass", "passes"),
+        ("vitgraph passes nm", "nm-mask"),
+        ("vitgraph compile m --target orin", "orin-agx"),
+        ("vitgraph compile m --recipe w4a", "w4a4 w4a8"),
+    ],
 )
 def test_the_shell_completes_commands_and_names(words: str, found: str, tmp_path: Path) -> None:
     asked = {"_VITGRAPH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

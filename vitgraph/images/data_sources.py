@@ -16,9 +16,9 @@ images of PIL are pre-processed as the model says.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -127,15 +127,20 @@ def _items(data: Any, limit: int | None, what: What) -> Iterator[Any]:
 def _split(item: Any, what: What) -> tuple[Any, Any]:
     """The image or images of an item, and the label or labels where it has some."""
     if isinstance(item, Mapping):
-        image = next((key for key in _IMAGES if key in item), None)
-        if image is None:
-            raise InputError(f"{what} data: an item has the keys {', '.join(map(str, item))}, but no pixel_values")
-        return item[image], next((item[key] for key in _LABELS if key in item), None)
-    if isinstance(item, tuple | list):
-        if len(item) not in (1, 2):  # pyright: ignore[reportUnknownArgumentType]
-            raise InputError(f"{what} data: an item has {len(item)} parts; hand in images, or (images, labels)")  # pyright: ignore[reportUnknownArgumentType]
-        return item[0], item[1] if len(item) == 2 else None  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return item, None
+        return _split_mapping(cast(Mapping[str, Any], item), what)
+    if not isinstance(item, tuple | list):
+        return item, None
+    parts = cast(Sequence[Any], item)
+    if len(parts) not in (1, 2):
+        raise InputError(f"{what} data: an item has {len(parts)} parts; hand in images, or (images, labels)")
+    return parts[0], parts[1] if len(parts) == 2 else None
+
+
+def _split_mapping(item: Mapping[str, Any], what: What) -> tuple[Any, Any]:
+    image = next((key for key in _IMAGES if key in item), None)
+    if image is None:
+        raise InputError(f"{what} data: an item has the keys {', '.join(map(str, item))}, but no pixel_values")
+    return item[image], next((item[key] for key in _LABELS if key in item), None)
 
 
 def _is_batch(images: Any) -> bool:
@@ -144,11 +149,13 @@ def _is_batch(images: Any) -> bool:
 
 def _is_labelled_tensor(data: Any) -> bool:
     """Is it (images [N, C, H, W], labels [N])?"""
-    if not isinstance(data, tuple | list) or len(data) != 2:  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(data, tuple | list):
         return False
-    images, labels = data  # pyright: ignore[reportUnknownVariableType]
-    both = isinstance(images, Tensor) and isinstance(labels, Tensor)
-    return both and images.dim() == 4 and labels.dim() == 1 and len(labels) == len(images)
+    parts = cast(Sequence[Any], data)
+    if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
+        return False
+    images, labels = parts
+    return bool(images.dim() == 4 and labels.dim() == 1 and len(labels) == len(images))
 
 
 def _warn_of_shuffling(data: Any, what: What) -> None:

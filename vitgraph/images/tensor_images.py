@@ -127,8 +127,8 @@ class Collector:
 
     def _class(self, label: Any) -> int | None:
         """The label as a class index. Calibration looks at none, so what is no index counts as no label there."""
-        index = label.item() if isinstance(label, Tensor) and label.numel() == 1 else label
-        if isinstance(index, Integral) and not isinstance(index, bool) and int(index) >= 0:
+        index: Any = label.item() if isinstance(label, Tensor) and label.numel() == 1 else label
+        if not isinstance(index, bool) and isinstance(index, Integral) and int(index) >= 0:
             return int(index)
         if self.what == "calibration":
             return None
