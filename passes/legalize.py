@@ -43,6 +43,7 @@ class Legalize(Pass):
 
     name: ClassVar[str] = "legalize"
     effect: ClassVar[Effect] = Effect.REORDERS
+    for_engine: ClassVar[bool] = True
 
     def run(self, program: Program, context: Context) -> None:
         """Rewrite; nothing is refused that the builder can take unfused."""

@@ -27,8 +27,7 @@ def make_app() -> typer.Typer:
     app = typer.Typer(
         name="vitgraph",
         help="Compile Vision Transformers to TensorRT engines with sparse INT8 tactics, and prove every step.",
-        no_args_is_help=True,
-        add_completion=False,
+        invoke_without_command=True,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
@@ -49,11 +48,14 @@ def _show_version(wanted: bool) -> None:
 
 
 def _program(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
     """Compile Vision Transformers to TensorRT engines with sparse INT8 tactics, and prove every step."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,8 +78,6 @@ def _usage_error(error: Exception, given: Sequence[str]) -> int:
     if not isinstance(status, int) or tell is None:
         raise error
     context = getattr(error, "ctx", None)
-    if not tell():  # no arguments at all: typer has printed the help
-        return status
     for option in (each.partition("=")[0] for each in given):
         if option in COMMAND_OPTIONS:
             message = f"the option {option} is called {COMMAND_OPTIONS[option]} now"

@@ -17,7 +17,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from vitgraph.errors import VitgraphError
+from vitgraph.errors import InputError, VitgraphError
+from vitgraph.logs import level_asked, set_level
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 1
@@ -39,25 +40,46 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output, also for an error.")
 ]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, and libraries' warnings.")]
+VerboseOption = Annotated[
+    bool, typer.Option("-v", "--verbose", help="Tell what each pass does, and libraries' warnings.")
+]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Tell errors only: no warning, no progress.")]
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How an answer is told, and what else; the same options at every command."""
+
+    json_output: JsonOption = False
+    debug: DebugOption = False
+    verbose: VerboseOption = False
+    quiet: QuietOption = False
+
+    def level(self) -> str:
+        """The least that is logged (see `vitgraph.logs`). Raises `InputError` for options that contradict each other."""
+        if self.verbose and self.quiet:
+            raise InputError("--verbose and --quiet contradict each other: leave one of them out")
+        return "info" if self.verbose else "error" if self.quiet else level_asked() or "warning"
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
-    """Make a function that gives back an `Answer` a command of `app`, with `--json` and `--debug`."""
+    """Make a function that gives back an `Answer` a command of `app`, with the options of `Telling`."""
 
     def register(work: Callable[..., Answer]) -> Callable[..., None]:
         groups, parameters = _expand(work)
 
         def run(**given: Any) -> None:
-            as_json, debug = bool(given.pop("json_output")), bool(given.pop("debug"))
+            telling = Telling(**{field.name: given.pop(field.name) for field in fields(Telling)})
             for group, kind in groups.items():
                 given[group] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-            raise typer.Exit(execute(lambda: work(**given), as_json=as_json, debug=debug))
+            raise typer.Exit(execute(lambda: work(**given), telling))
 
         run.__doc__ = work.__doc__
         run.__name__ = work.__name__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(name)(run)
+        summary = inspect.cleandoc(work.__doc__ or "").partition("\n")[0]
+        app.command(name, short_help=summary)(run)  # given so, it is not cut to the width of the terminal
         return run
 
     return register
@@ -72,10 +94,13 @@ def _expand(work: Callable[..., Answer]) -> tuple[dict[str, Any], list[inspect.P
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
             continue
         groups[parameter.name] = parameter.annotation
-        hints = get_type_hints(parameter.annotation, include_extras=True)
-        parameters += [_parameter(f.name, hints[f.name], _default(f)) for f in fields(parameter.annotation)]
-    parameters += [_parameter("json_output", JsonOption, False), _parameter("debug", DebugOption, False)]
-    return groups, parameters
+        parameters += _fields_as_parameters(parameter.annotation)
+    return groups, [*parameters, *_fields_as_parameters(Telling)]
+
+
+def _fields_as_parameters(kind: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    return [_parameter(field.name, hints[field.name], _default(field)) for field in fields(kind)]
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -88,10 +113,11 @@ def _default(field: Field[Any]) -> Any:
     return inspect.Parameter.empty if field.default is MISSING else field.default
 
 
-def execute(work: Callable[[], Answer], *, as_json: bool = False, debug: bool = False) -> int:
+def execute(work: Callable[[], Answer], telling: Telling) -> int:
     """Do the work, print its answer or its error, and give back the exit status."""
+    as_json, debug = telling.json_output, telling.debug
     try:
-        with _quiet(debug):
+        with _quiet(telling):
             answer = work()
     except VitgraphError as error:
         return report_error(str(error), error.exit_status, as_json=as_json, debug=debug)
@@ -121,13 +147,14 @@ def report_error(message: str, status: int, *, as_json: bool = False, debug: boo
 
 
 @contextlib.contextmanager
-def _quiet(debug: bool) -> Generator[None]:
-    """Standard output is the answer's alone: what libraries print goes to standard error; warnings only for --debug."""
+def _quiet(telling: Telling) -> Generator[None]:
+    """Standard output is the answer's alone: what libraries print goes to standard error; warnings only where asked for."""
     import logging
     import warnings
 
+    set_level(telling.level())
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        if not debug:
+        if not (telling.debug or telling.verbose):
             warnings.simplefilter("ignore")
             logging.getLogger("torch").setLevel(logging.ERROR)
             os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

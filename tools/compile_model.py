@@ -10,8 +10,9 @@ import typer
 
 from vitgraph.errors import CheckFailed
 from vitgraph.tools.command import Answer, command, group, table
-from vitgraph.tools.model_options import MODEL_HELP, ModelSettings
-from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings, read_pipeline
+from vitgraph.tools.completion import recipe_names, target_names
+from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
+from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -26,9 +27,17 @@ def declare(app: typer.Typer) -> None:
 
 
 def compile_model(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    target: Annotated[str, typer.Option(help="The device to compile for (`vitgraph targets`, or a .yaml file).")],
-    recipe: Annotated[str, typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="The device to compile for (`vitgraph targets`, or a .yaml file).", autocompletion=target_names
+        ),
+    ],
+    recipe: Annotated[
+        str,
+        typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.", autocompletion=recipe_names),
+    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
     ],
@@ -71,7 +80,6 @@ def compile_model(
     """Compile a model for a device and write engine, ONNX, program and report."""
     from vitgraph.compile import compiler
 
-    steps = None if pipeline is None else str(read_pipeline(pipeline))
     with show_progress() as progress:
         try:
             report = compiler.compile_model(
@@ -79,14 +87,14 @@ def compile_model(
                 target=target,
                 recipe=recipe,
                 out=output,
-                weights=settings.weights or "pretrained",
+                weights=settings.weights,
                 model_args=settings.arguments(),
                 preprocessing=settings.preprocessing(),
                 calibration_data=calibration.calibration_data,
                 calibration_images=calibration.calibration_images,
                 evaluate_data=evaluate_data,
                 evaluate_images=evaluate_images,
-                pipeline=steps,
+                pipeline=pipeline,
                 max_drop=max_drop,
                 min_int8=min_int8,
                 max_float_layers=max_float_layers,

@@ -11,7 +11,6 @@ import typer
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command, table
 from vitgraph.tools.compile_model import EVALUATE_HELP
-from vitgraph.tools.model_options import program_file
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -44,6 +43,8 @@ def evaluate(
     from vitgraph.images.preprocess import build
 
     report = read_report(out)
+    if report.preprocessing is None:
+        raise InputError(f"{out}: it is not known how images are pre-processed: {report.preprocessing_why}")
     preprocessing = build(report.preprocessing, f"{out / 'report.json'}: its pre-processing settings")
     with show_progress() as progress:
         found = _predict(out, data, images, preprocessing, report.batch, on, progress)
@@ -66,6 +67,7 @@ def _predict(
     """The predictions, how many, the data's hash, and in words what ran them."""
     from vitgraph.backends import find_backend
     from vitgraph.compile.accuracy import predict
+    from vitgraph.frontend.saved_programs import program_file
     from vitgraph.images.image_set import open_images
     from vitgraph.ir.program_file import load
 

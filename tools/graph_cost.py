@@ -12,14 +12,11 @@ import typer
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, group
 from vitgraph.tools.drawn_cost import draw_cost, draw_estimates, draw_facts
-from vitgraph.tools.model_options import ModelSettings, is_program, open_program, read_program
+from vitgraph.tools.model_options import ModelSettings, open_program
 
 if TYPE_CHECKING:
     from vitgraph.ir.program import Program
     from vitgraph.targets.target import Target
-
-PREPARED = "canonicalize,fold-constants,fold-batch-norm,fuse-layer-norm,fuse-attention,fold-constants"
-"""What brings a captured graph to the form in which products and attentions are found."""
 
 _COST = "Cost"
 
@@ -71,11 +68,12 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
         raise InputError(f"{model}: --cost counts a model, a saved program or a folder of `vitgraph compile`")
     from vitgraph.cost.cost_report import describe_cost, project
     from vitgraph.cost.products import images_of
-    from vitgraph.ir.batch import parse_batch
+    from vitgraph.ir.batch import ONE_IMAGE
+    from vitgraph.passes.prepared import prepare
 
     captured = _open(model, settings)
     program = prepare(captured)
-    batch = max(images_of(program), parse_batch(settings.batch).best)
+    batch = max(images_of(program), (settings.sizes() or ONE_IMAGE).best)
     described = {**describe_cost(captured, program, batch, targets), **project(captured, program, batch, targets)}
     data = {"name": program.name, **described}
     data["weights"] = captured.provenance.get("weights", "as they stand in the program")
@@ -104,15 +102,9 @@ def _only(value: Any, names: list[str]) -> Any:
 
 def _open(model: str, settings: ModelSettings) -> Program:
     """The program; of a model, with weights only where they were asked for."""
+    from vitgraph.frontend.saved_programs import is_program, read_program
+
     path = Path(model)
     if path.is_dir() and is_program(path):
         return read_program(path)
     return open_program(model, settings, values=settings.weights is not None)
-
-
-def prepare(program: Program) -> Program:
-    """A captured program brought to the form in which products are found; a canonical one as it is."""
-    from vitgraph.pass_manager.pass_contract import Context
-    from vitgraph.passes import pipeline
-
-    return program if program.form == "canonical" else pipeline(PREPARED).run(program, Context(), [])

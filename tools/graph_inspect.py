@@ -15,7 +15,7 @@ from vitgraph.tools.command import Answer, command, table
 from vitgraph.tools.graph_cost import CostOptions, inspect_cost
 from vitgraph.tools.graph_drawn import to_dot, to_text
 from vitgraph.tools.graph_view import read_onnx, view_program
-from vitgraph.tools.model_options import MODEL_HELP, ModelSettings, open_program, program_file, read_program
+from vitgraph.tools.model_options import MODEL_HELP, ModelSettings, open_program
 from vitgraph.tools.published_figures import show_published
 
 INSPECT_HELP = MODEL_HELP + " Or a saved program, MODEL.onnx, engine.json, or a folder that `vitgraph compile` wrote."
@@ -60,8 +60,9 @@ def inspect_graph(
     if path.suffix == ".onnx":
         view = read_onnx(path)
     else:
-        inside = program_file(path)
-        view = view_program(read_program(path) if inside else open_program(model, settings))
+        from vitgraph.frontend.saved_programs import program_file, read_program
+
+        view = view_program(read_program(path) if program_file(path) else open_program(model, settings))
     if node is not None:
         view = view.keep(node)
     data = {"name": view.name, **view.facts, "nodes": view.nodes}

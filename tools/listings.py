@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from vitgraph.tools.command import Answer, command, table
+from vitgraph.tools.completion import pass_names
 
 
 def declare(app: typer.Typer) -> None:
@@ -16,8 +17,16 @@ def declare(app: typer.Typer) -> None:
     command(app, "recipes")(list_recipes)
 
 
-def list_passes() -> Answer:
-    """List every pass in its order, with its effect and its options."""
+def list_passes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Show this one in full.", autocompletion=pass_names)
+    ] = None,
+) -> Answer:
+    """List every pass in its order, with its effect and its options; or one with all that there is to know of it."""
+    if name is not None:
+        from vitgraph.tools.pass_page import describe_pass
+
+        return describe_pass(name)
     from vitgraph.passes import all_passes
 
     found = [_describe_pass(name, place) for name, place in all_passes().items()]

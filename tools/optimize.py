@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraph.errors import InputError
+from vitgraph.logs import only_errors
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.model_options import PROGRAM_HELP, ModelSettings, open_program
 from vitgraph.tools.output import check_file
@@ -87,7 +88,7 @@ def optimize(
     context = make_context(program, surroundings, settings.seed, fuel)
     with show_progress() as context.progress:
         done = steps.run(program, context, watched)
-    for remark in _remarks(done.ledger):
+    for remark in [] if only_errors() else _remarks(done.ledger):
         print(remark, file=sys.stderr)
     if watching.time_passes:
         print(_times(done.ledger), file=sys.stderr)

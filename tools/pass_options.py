@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitgraph.errors import InputError
+from vitgraph.tools.completion import target_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,18 +41,19 @@ class PassSettings(CalibrationSettings):
 
     target: Annotated[
         str | None,
-        typer.Option(help="The device passes are to please (`vitgraph targets`, or a .yaml file); none unless given."),
+        typer.Option(
+            help="The device passes are to please (`vitgraph targets`, or a .yaml file); none unless given.",
+            autocompletion=target_names,
+        ),
     ] = None
 
 
 def read_pipeline(text: str) -> Pipeline:
     """A pipeline's text, or a recipe's name or file."""
-    from vitgraph.compile.recipe import load_recipe, recipe_names
-    from vitgraph.passes import find_pass, pipeline
+    from vitgraph.compile.arguments import read_steps
+    from vitgraph.passes import find_pass
 
-    if text in recipe_names() or text.endswith((".yaml", ".yml")):
-        return load_recipe(text, find_pass).pipeline
-    return pipeline(text)
+    return read_steps(text, find_pass)
 
 
 def make_context(program: Program, settings: PassSettings, seed: int, fuel: int | None = None) -> Context:

@@ -41,7 +41,7 @@ def show_published(model: str | None, targets: Sequence[str], as_json: bool) -> 
 
 def capture_named(name: str) -> Program:
     """A timm model's canonical program, weights not loaded."""
-    from vitgraph.tools.graph_cost import prepare
+    from vitgraph.passes.prepared import prepare
     from vitgraph.tools.model_options import ModelSettings, open_program
 
     return prepare(open_program(name, ModelSettings(), values=False))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.compile_model import EVALUATE_HELP
-from vitgraph.tools.model_options import MODEL_HELP, ModelSettings
+from vitgraph.tools.completion import target_names
+from vitgraph.tools.drawn_search import DRAWN
+from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
 from vitgraph.tools.pass_options import CalibrationSettings
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.search_options import ElsaSettings, SiteSettings, check_own, given_options
-
-if TYPE_CHECKING:
-    from vitgraph.tools.search_job import Method
 
 
 class MethodName(StrEnum):
@@ -33,8 +32,13 @@ def declare(app: typer.Typer) -> None:
 
 def search(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
-    target: Annotated[str, typer.Option(help="The device to choose for (`vitgraph targets`, or a .yaml file).")],
+    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
+    target: Annotated[
+        str,
+        typer.Option(
+            help="The device to choose for (`vitgraph targets`, or a .yaml file).", autocompletion=target_names
+        ),
+    ],
     budget: Annotated[
         list[str],
         typer.Option(
@@ -70,21 +74,31 @@ def search(
 ) -> Answer:
     """Choose how much of each linear stays, within a budget; write recipe and report."""
     check_own(method.value, given_options(context))
-    from vitgraph.tools.search_job import Asked, run
+    from vitgraph.search.runner import search_model
 
-    evaluate = (evaluate_data, evaluate_images)
-    asked = Asked(model, target, tuple(budget), recipe, evaluate, output, force, settings, sites)
-    chosen = _method(method, elsa, calibration)
+    trains = method is MethodName.ELSA
     with show_progress() as progress:
-        data = run(asked, chosen, progress)
-    return Answer(data, chosen.draw(data, output))
-
-
-def _method(name: MethodName, elsa: ElsaSettings, calibration: CalibrationSettings) -> Method:
-    if name is MethodName.ELSA:
-        from vitgraph.tools.search_elsa import ElsaMethod
-
-        return ElsaMethod(elsa)
-    from vitgraph.tools.search_lpvit import LpvitMethod
-
-    return LpvitMethod(calibration)
+        found = search_model(
+            model,
+            elsa.train_data if trains else calibration.calibration_data,
+            method=method.value,
+            target=target,
+            budget=budget,
+            out=output,
+            images=elsa.train_images if trains else calibration.calibration_images,
+            recipe=recipe,
+            weights=settings.weights,
+            model_args=settings.arguments(),
+            preprocessing=settings.preprocessing(),
+            evaluate_data=evaluate_data,
+            evaluate_images=evaluate_images,
+            only=sites.only,
+            skip=sites.skip,
+            batch=settings.batch,
+            elsa=elsa.of_search() if trains else None,
+            accelerate=elsa.accelerate,
+            force=force,
+            seed=settings.seed,
+            progress=progress,
+        )
+    return Answer(found.data, DRAWN[method.value](found.data, output))

@@ -84,14 +84,14 @@ class ElsaSettings:
         typer.Option(help="Choose by the divergence from the dense model, or by top-1.", rich_help_panel=_EVOLUTION),
     ] = Aim.DIVERGENCE
 
-    def of_search(self, seed: int) -> Elsa:
+    def of_search(self) -> Elsa:
         """The same as the core takes it."""
         from vitgraph.search.elsa import Elsa
         from vitgraph.search.evolution import Evolution
         from vitgraph.training.distill import Schedule
 
-        schedule = Schedule(self.epochs, self.train_batch, self.learning_rate, augment=self.augment, seed=seed)
-        evolution = Evolution(self.population, self.generations, aim=self.aim.value, seed=seed)
+        schedule = Schedule(self.epochs, self.train_batch, self.learning_rate, augment=self.augment)
+        evolution = Evolution(self.population, self.generations, aim=self.aim.value)
         return Elsa(schedule, evolution, self.held_out, self.rounds, self.judged, self.pool)
 
 

@@ -1,10 +1,10 @@
 """vitgraph: Vision Transformers to TensorRT engines with sparse INT8 tactics, every step proven.
 
-    from vitgraph import capture_model, load_model, read_pipeline
+    import vitgraph
 
-    program = capture_model(load_model("vit_tiny_patch16_224", weights="random"))
-    fused = read_pipeline("canonicalize,fuse-attention").run(program)
-    print(fused)
+    q = vitgraph.quantize(model, loader)                        # an nn.Module and a DataLoader
+    loss = criterion(q(images), labels)                         # it runs and trains as a module does
+    vitgraph.compile_model(q, target="a100", out="out/model")   # engine, ONNX and report
 
 Names are loaded on first use, so that importing vitgraph does not import torch.
 """
@@ -12,9 +12,21 @@ Names are loaded on first use, so that importing vitgraph does not import torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vitgraph.logs import follow_environment
+
 if TYPE_CHECKING:
+    from vitgraph.analysis.attention import AttentionSite as AttentionSite
+    from vitgraph.analysis.sites import LinearSite as LinearSite
+    from vitgraph.analysis.sites import NormSite as NormSite
+    from vitgraph.analysis.sites import ResidualSite as ResidualSite
+    from vitgraph.analysis.sites import Sites as Sites
     from vitgraph.analysis.sites import find_sites as find_sites
+    from vitgraph.api import quantize as quantize
+    from vitgraph.api import sparsify as sparsify
     from vitgraph.compile.compiler import compile_model as compile_model
+    from vitgraph.compile.recipe import Recipe as Recipe
+    from vitgraph.compile.report import AccuracyPart as AccuracyPart
+    from vitgraph.compile.report import ModelPart as ModelPart
     from vitgraph.compile.report import Report as Report
     from vitgraph.compile.report import read_report as read_report
     from vitgraph.errors import CheckFailed as CheckFailed
@@ -23,13 +35,25 @@ if TYPE_CHECKING:
     from vitgraph.errors import VitgraphError as VitgraphError
     from vitgraph.frontend.capture import capture as _capture
     from vitgraph.frontend.capture import capture_model as capture_model
+    from vitgraph.frontend.models import LoadedModel as LoadedModel
+    from vitgraph.frontend.models import ModelFacts as ModelFacts
     from vitgraph.frontend.models import load_model as load_model
+    from vitgraph.images.calibration_data import Images as Images
+    from vitgraph.images.data_sources import Items as Items
+    from vitgraph.images.image_set import ImageSet as ImageSet
     from vitgraph.images.image_set import open_images as open_images
+    from vitgraph.images.preprocess import Preprocessing as Preprocessing
+    from vitgraph.images.preprocess import PreprocessingOptions as PreprocessingOptions
+    from vitgraph.ir.batch import Batch as Batch
+    from vitgraph.ir.packing import Packing as Packing
     from vitgraph.ir.parser import parse as parse
+    from vitgraph.ir.printer import Printable as Printable
     from vitgraph.ir.printer import show as show
     from vitgraph.ir.program import Program as Program
     from vitgraph.ir.program_file import load as load
     from vitgraph.ir.program_file import save as save
+    from vitgraph.ir.tensor_type import Dim as Dim
+    from vitgraph.ir.tensor_type import TensorType as TensorType
     from vitgraph.ir.verify import verify as _verify
     from vitgraph.pass_manager.instruments import Compare as Compare
     from vitgraph.pass_manager.instruments import Dump as Dump
@@ -38,50 +62,108 @@ if TYPE_CHECKING:
     from vitgraph.pass_manager.pass_contract import Context as Context
     from vitgraph.pass_manager.pass_contract import Effect as Effect
     from vitgraph.pass_manager.pass_contract import Pass as Pass
+    from vitgraph.pass_manager.pass_contract import Refusal as Refusal
+    from vitgraph.pass_manager.pipeline import Instrument as Instrument
     from vitgraph.pass_manager.pipeline import Pipeline as Pipeline
     from vitgraph.passes import pipeline as _pipeline
+    from vitgraph.search.elsa import Elsa as Elsa
+    from vitgraph.search.evolution import Evolution as Evolution
+    from vitgraph.search.runner import SearchResult as SearchResult
+    from vitgraph.search.runner import search_model as search_model
+    from vitgraph.targets.capability import AttentionKernel as AttentionKernel
+    from vitgraph.targets.capability import Builder as Builder
+    from vitgraph.targets.capability import MatmulRule as MatmulRule
+    from vitgraph.targets.capability import ProductRule as ProductRule
+    from vitgraph.targets.capability import SparseRule as SparseRule
+    from vitgraph.targets.target import Chip as Chip
+    from vitgraph.targets.target import Rate as Rate
     from vitgraph.targets.target import Target as Target
     from vitgraph.targets.target import get_target as get_target
+    from vitgraph.training.distill import Schedule as Schedule
 
+    __version__: str
     capture_module, read_pipeline, verify_program = _capture, _pipeline, _verify  # `as` another name would be private
 
 _HOME = {
-    "capture_module": "frontend.capture:capture",
+    # what is called
     "capture_model": "frontend.capture",
+    "capture_module": "frontend.capture:capture",
     "compile_model": "compile.compiler",
+    "find_sites": "analysis.sites",
+    "get_target": "targets.target",
+    "load": "ir.program_file",
+    "load_model": "frontend.models",
+    "open_images": "images.image_set",
+    "parse": "ir.parser",
+    "quantize": "api",
+    "read_pipeline": "passes:pipeline",
+    "read_report": "compile.report",
+    "save": "ir.program_file",
+    "search_model": "search.runner",
+    "show": "ir.printer",
+    "sparsify": "api",
+    "verify_program": "ir.verify:verify",
+    # what goes in and comes out
+    "AccuracyPart": "compile.report",
+    "AttentionKernel": "targets.capability",
+    "AttentionSite": "analysis.attention",
+    "Batch": "ir.batch",
+    "Builder": "targets.capability",
+    "CheckFailed": "errors",
+    "Chip": "targets.target",
+    "Compare": "pass_manager.instruments",
     "Context": "pass_manager.pass_contract",
+    "Dim": "ir.tensor_type",
+    "Dump": "pass_manager.instruments",
     "Effect": "pass_manager.pass_contract",
+    "Elsa": "search.elsa",
+    "Evolution": "search.evolution",
+    "ImageSet": "images.image_set",
+    "Images": "images.calibration_data",
+    "InputError": "errors",
+    "Instrument": "pass_manager.pipeline",
+    "Items": "images.data_sources",
+    "LinearSite": "analysis.sites",
+    "LoadedModel": "frontend.models",
+    "MatmulRule": "targets.capability",
+    "ModelFacts": "frontend.models",
+    "ModelPart": "compile.report",
+    "NormSite": "analysis.sites",
+    "Packing": "ir.packing",
     "Pass": "pass_manager.pass_contract",
     "PassError": "errors",
-    "CheckFailed": "errors",
-    "InputError": "errors",
-    "VitgraphError": "errors",
-    "open_images": "images.image_set",
-    "Compare": "pass_manager.instruments",
-    "Dump": "pass_manager.instruments",
-    "Reproducer": "pass_manager.instruments",
-    "Verify": "pass_manager.instruments",
-    "load_model": "frontend.models",
-    "read_pipeline": "passes:pipeline",
     "Pipeline": "pass_manager.pipeline",
+    "Preprocessing": "images.preprocess",
+    "PreprocessingOptions": "images.preprocess",
+    "Printable": "ir.printer",
+    "ProductRule": "targets.capability",
     "Program": "ir.program",
-    "load": "ir.program_file",
-    "save": "ir.program_file",
+    "Rate": "targets.target",
+    "Recipe": "compile.recipe",
+    "Refusal": "pass_manager.pass_contract",
     "Report": "compile.report",
-    "read_report": "compile.report",
-    "find_sites": "analysis.sites",
+    "Reproducer": "pass_manager.instruments",
+    "ResidualSite": "analysis.sites",
+    "Schedule": "training.distill",
+    "SearchResult": "search.runner",
+    "Sites": "analysis.sites",
+    "SparseRule": "targets.capability",
     "Target": "targets.target",
-    "get_target": "targets.target",
-    "parse": "ir.parser",
-    "show": "ir.printer",
-    "verify_program": "ir.verify:verify",
+    "TensorType": "ir.tensor_type",
+    "Verify": "pass_manager.instruments",
+    "VitgraphError": "errors",
 }
 """Each public name and where it lives: a module, and the name there where it is another (no name may be a module's)."""
 
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
+follow_environment()
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("vitgraph")
     if name not in _HOME:
         raise AttributeError(f"module 'vitgraph' has no attribute {name!r}")
     module, _, there = _HOME[name].partition(":")

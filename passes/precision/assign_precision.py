@@ -42,6 +42,7 @@ class AssignPrecision(Pass):
 
     name: ClassVar[str] = "assign-precision"
     effect: ClassVar[Effect] = Effect.LOSSY
+    for_engine: ClassVar[bool] = True
     floor_db: ClassVar[float] = 20.0
 
     to: Literal["f16", "bf16", "f32"] = "f16"

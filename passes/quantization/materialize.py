@@ -32,6 +32,7 @@ class Materialize(Pass):
 
     name: ClassVar[str] = "materialize"
     effect: ClassVar[Effect] = Effect.EXACT
+    for_engine: ClassVar[bool] = True
 
     def run(self, program: Program, context: Context) -> None:
         """Fold every mask and every quantizer whose operand is a constant."""

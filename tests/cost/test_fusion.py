@@ -11,7 +11,7 @@ from vitgraph.frontend.capture import capture
 from vitgraph.frontend.models import load_model
 from vitgraph.ir.parser import parse
 from vitgraph.passes import pipeline
-from vitgraph.tools.graph_cost import PREPARED
+from vitgraph.passes.prepared import PREPARED
 from vitgraph.tools.published_figures import capture_named
 
 HEADER = "# program: t\n# form: canonical\n"

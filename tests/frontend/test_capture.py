@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,34 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x if x.sum() > 0 else -x
+
+
+def add_one(module: nn.Module, args: Any, output: Any) -> Any:
+    return output + 1
+
+
+def test_the_module_stays_as_it_was() -> None:
+    model = Block().train()
+    model.act.eval()
+    model.fc.weight.requires_grad_(False)
+    model.fc.register_forward_hook(add_one)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = torch.randn(2, 8)
+    program = capture(model, x)
+    assert [module.training for module in (model, model.fc, model.act, model.drop)] == [True, True, False, True]
+    assert not model.fc.weight.requires_grad
+    assert torch.allclose(program.run(x), model.eval()(x)), "the hook is part of what it computes"
+    with torch.no_grad():
+        for value in program.tensors().values():
+            value.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_module_is_in_its_mode_again_after_a_capture_that_failed() -> None:
+    model = Branches().train()
+    with pytest.raises(InputError, match="Branches"):
+        capture(model, torch.randn(2, 8))
+    assert model.training
 
 
 @pytest.mark.parametrize("kind", [Block, Aliases, Scoped])

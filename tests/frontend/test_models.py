@@ -13,7 +13,7 @@ from torch import nn
 from vitgraph.digits import build_digits_vit
 from vitgraph.errors import InputError
 from vitgraph.frontend.hub import fetch
-from vitgraph.frontend.models import LoadedModel, load_model, parse_model_args
+from vitgraph.frontend.models import LoadedModel, load_model, parse_model_args, tells_input
 from vitgraph.images.preprocess import PreprocessingOptions
 
 TINY = "vit_tiny_patch16_224"
@@ -43,6 +43,7 @@ def test_timm() -> None:
     model = load_model(f"timm:{TINY}", weights="random", model_args=SMALL)
     assert not model.module.training
     assert model.input_shape == (3, 224, 224)
+    assert model.preprocessing is not None
     assert model.preprocessing.resize == (248, 248)
     assert (model.classes, model.class_names, model.weights) == (5, None, "random, seed 0")
     assert model.parameters == sum(p.numel() for p in model.module.parameters())
@@ -61,6 +62,7 @@ def test_torchvision_and_its_zero_head() -> None:
     assert isinstance(head, nn.Linear)
     assert head.weight.any()  # torchvision starts it at zero
     assert "heads.head.weight" in model.notes[0]
+    assert model.preprocessing is not None
     assert model.preprocessing.resize == (36, 36)
     assert run(model).shape == (2, 4)
 
@@ -84,11 +86,13 @@ def test_transformers(config_folder: Path, tmp_path: Path) -> None:
     assert run(pretrained).shape == (2, 6)
     assert pretrained.weights_sha256 == by_file.weights_sha256 != random.weights_sha256
     assert "vit.embeddings.cls_token" in dict(random.module.named_parameters())  # no wrapper's name before the paths
+    assert random.preprocessing is not None
     assert random.preprocessing.fit == "exact"
     (tmp_path / "config.json").write_bytes((config_folder / "config.json").read_bytes())
     processor = {"size": {"shortest_edge": 40}, "image_mean": [0.1, 0.2, 0.3], "image_std": [1, 1, 1], "resample": 3}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     plan = load_model(f"transformers:{tmp_path}", weights="random").preprocessing
+    assert plan is not None
     assert (plan.resize, plan.fit, plan.mean, plan.interpolation) == ((40, 40), "cover", (0.1, 0.2, 0.3), "bicubic")
     with pytest.raises(InputError, match=r"no model\.safetensors"):
         load_model(f"transformers:{tmp_path}")
@@ -124,8 +128,36 @@ def test_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_given_module_keeps_its_weights() -> None:
     module = build_digits_vit()
     one = load_model(module, preprocessing=at("24"))
-    assert one.module is module
+    assert all(torch.equal(a, b) for a, b in zip(module.parameters(), one.module.parameters(), strict=True))
     assert (one.weights, one.input_shape, one.classes) == ("as made by its own code", (1, 24, 24), 10)
+
+
+def test_a_module_that_tells_nothing_is_loaded_for_the_images_at_hand() -> None:
+    module = nn.Conv2d(3, 4, 2)
+    for options, known in ((None, False), (PreprocessingOptions(mean=(0.1,), std=(0.2,)), True)):
+        model = load_model(module, input_shape=(3, 8, 6), preprocessing=options)
+        assert (model.input_shape, model.preprocessing is not None) == ((3, 8, 6), known)
+        assert tells_input(module, options) is False
+    assert tells_input(module, at("8"))
+    with pytest.raises(InputError, match="hand in images as tensors"):
+        load_model(module)
+
+
+def test_given_module_stays_as_it_is() -> None:
+    module = build_digits_vit().double().train()
+    one = load_model(module, preprocessing=at("24"))
+    with torch.no_grad():
+        next(one.module.parameters()).zero_()
+    assert (module.training, one.module.training) == (True, False)
+    assert next(module.parameters()).dtype == torch.float64
+    assert bool(next(module.parameters()).any())
+
+
+def test_given_module_that_cannot_be_copied() -> None:
+    module = build_digits_vit()
+    object.__setattr__(module, "kept", next(module.parameters()) * 2)
+    with pytest.raises(InputError, match="cannot be copied"):
+        load_model(module, preprocessing=at("24"))
 
 
 def test_classes_come_from_the_files_head(tmp_path: Path) -> None:

@@ -210,6 +210,7 @@ def test_real_images_and_the_models_own_preprocessing(data: Path) -> None:
     """ViT-Tiny on every 4th validation image: its own config (short side 248, crop 224), and straight to 224."""
     weights = data / "weights" / "vit_tiny_patch16_224_in1k.safetensors"
     model = load_model("vit_tiny_patch16_224", weights=weights)
+    assert model.preprocessing is not None
     squashed = model.preprocessing.override(PreprocessingOptions.parse(resize="224x224"))
     for plan in (model.preprocessing, squashed):
         images = open_images(data / "imagenet" / "validation500.zip", plan, limit=125)

@@ -13,6 +13,7 @@ from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
+from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.elsa import Elsa, ElsaSearch, Result, Trained
@@ -20,7 +21,6 @@ from vitgraph.search.evolution import Evolution
 from vitgraph.search.level_sensitivity import LevelSensitivity
 from vitgraph.search.levels import Choice, SearchBudget, flops
 from vitgraph.search.sampling import Policy
-from vitgraph.tools.graph_cost import prepare
 from vitgraph.training.distill import Schedule, seeded
 
 SMALL = Elsa(

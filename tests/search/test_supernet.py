@@ -12,11 +12,11 @@ from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import LoadedModel, load_model
 from vitgraph.ir.packing import Packing
 from vitgraph.passes import pipeline
+from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.search.levels import Choice, Layer, Space, find_space
 from vitgraph.search.supernet import Frozen, Supernet
 from vitgraph.targets.target import get_target
-from vitgraph.tools.graph_cost import prepare
 
 
 @cache

@@ -1,6 +1,7 @@
 """The program as a whole: help, start-up, wrong command lines, and where errors end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,8 @@ COMMANDS = (
 def test_help_lists_every_command(cli: Cli) -> None:
     ran = cli("--help")
     assert ran.status == 0
-    listed = [line.split()[0] for line in ran.out.partition("Commands:")[2].splitlines() if line.strip()]
+    rows = [line for line in ran.out.partition("Commands:")[2].splitlines() if line[2:3].strip()]
+    listed = [line.split()[0] for line in rows]
     assert listed == list(COMMANDS)
 
 
@@ -30,8 +32,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
 def test_every_command_explains_itself(name: str, cli: Cli) -> None:
     ran = cli(name, "--help")
     assert (ran.status, ran.err) == (0, "")
-    assert "--json" in ran.out
-    assert "--debug" in ran.out
+    assert [option for option in ("--json", "--debug", "--verbose", "--quiet") if option not in ran.out] == []
 
 
 @pytest.mark.parametrize("name", ["compile", "opt", "inspect", "search", "bisect"])
@@ -60,6 +61,67 @@ def test_help_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_alone_it_prints_its_help_in_full(cli: Cli) -> None:
+    ran = cli()
+    assert (ran.status, ran.err) == (0, "")
+    assert ran.out == cli("--help").out
+    assert "..." not in ran.out.partition("Commands:")[2], "a sentence is cut"
+
+
+def test_python_runs_it_too(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "vitgraph", "targets"], check=False, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "orin-agx" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("vitgraph pass", "passes"),
+        ("vitgraph passes nm", "nm-mask"),
+        ("vitgraph compile m --target orin", "orin-agx"),
+        ("vitgraph compile m --recipe w4a", "w4a4 w4a8"),
+    ],
+)
+def test_the_shell_completes_commands_and_names(words: str, found: str, tmp_path: Path) -> None:
+    asked = {"_VITGRAPH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from vitgraph.tools.cli import main; sys.exit(main())"],
+        check=False, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **asked},
+    )  # fmt: skip
+    assert done.stdout.split() == found.split()
+
+
+def logged(cli: Cli, *options: str) -> str:
+    """What standard error has of three passes."""
+    ran = cli("opt", "digits-vit", "--pipeline", "canonicalize,fold-constants,nm-mask{n=2 m=128}", *options)
+    assert ran.status == 0, ran.err
+    return ran.err
+
+
+def test_it_tells_as_much_as_it_is_asked_to(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "INFO" not in logged(cli)
+    assert logged(cli, "-q") == ""
+    told = logged(cli, "-v")
+    assert told.count("INFO") == 3
+    assert "pass 'nm-mask' (3 of 3) changed the graph" in told
+    monkeypatch.setenv("VITGRAPH_LOG", "debug")
+    told = logged(cli)
+    assert "DEBUG: pass 'nm-mask' (3 of 3) left blocks.0.mlp.fc1 alone: K = 64 is no multiple of 128" in told
+    assert "DEBUG" not in logged(cli, "-v"), "what the command line says comes first"
+    assert logged(cli, "--quiet") == ""
+
+
+def test_contradictions_in_what_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (cli("targets", "-v", "-q").status, "contradict" in cli("targets", "-v", "-q").err) == (2, True)
+    monkeypatch.setenv("VITGRAPH_LOG", "loud")
+    ran = cli("targets")
+    assert (ran.status, ran.out) == (2, "")
+    assert "VITGRAPH_LOG=loud: it is one of debug, info, warning, error" in ran.err
 
 
 def test_version(cli: Cli) -> None:

@@ -230,7 +230,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
     assert called == {
         "model": "m", "target": "a100", "recipe": "int8", "out": Path("o"), "weights": "random",
         "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
-        "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask", "batch": "1:2:4", "seed": 5, "force": True,
+        "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask{n=2 m=4}", "batch": "1:2:4", "seed": 5, "force": True,
         "max_drop": 0.3, "min_int8": 4, "max_float_layers": 2, "drop_unprofitable_masks": True, "measured_layers": Path("engine.json"),
     }  # fmt: skip
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.levels_model import SPACE
 from tests.tools.conftest import Cli
-from vitgraph.compile.recipe import load_recipe
 from vitgraph.ir.program import Program
-from vitgraph.passes import find_pass
 from vitgraph.passes.pruning.tiles import Curve, find_curves
-from vitgraph.tools.search_elsa import leveled
+from vitgraph.search.runner import METHODS
+from vitgraph.tools.drawn_search import DRAWN
+from vitgraph.tools.search import MethodName
+from vitgraph.tools.search_options import OWN
 
 WORDS = (
     "search", "digits-vit", "--method", "elsa", "--target", "vegeta", "--budget", "1.7x", "--train-data", "digits:train",
@@ -154,11 +154,11 @@ def test_stopped_between_budgets_it_goes_on(cli: Cli, monkeypatch: pytest.Monkey
         return find_curves(program, tiled, score, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vitgraph.tools.search_lpvit._budgeted", stop)
+        patched.setattr("vitgraph.search.lpvit_method._budgeted", stop)
         assert cli(*words).status == 130
     assert not Path("out").exists()
     monkeypatch.setattr("vitgraph.passes.pruning.tiles.find_curves", known)
-    monkeypatch.setattr("vitgraph.tools.search_lpvit.predict", stop)
+    monkeypatch.setattr("vitgraph.search.lpvit_method.predict", stop)
     again = cli(*words, "--json")
     assert again.status == 0, again.err
     assert again.json["prunes"]["granularity"] == "units"
@@ -175,23 +175,8 @@ def test_a_folder_of_somebody_else_stays(cli: Cli) -> None:
     assert Path("out/mine.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", ["fp16", "sparse-int8", "sparse-int8-best"])
-def test_one_mask_for_each_level_where_masks_belong(name: str) -> None:
-    base = load_recipe(name, find_pass)
-    found = leveled(base, SPACE, (0, 1, 2, 0), "a test")
-    steps = [step.name for step in found.pipeline.passes]
-    assert steps.count("nm-mask") == 2
-    place = steps.index("nm-mask")
-    assert place > steps.index("softmax-check")
-    assert place < steps.index("assign-precision")
-    assert "permute-channels" not in steps
-    masks: Any = found.pipeline.passes[place : place + 2]
-    assert [(mask.n, mask.m, mask.only, mask.score) for mask in masks] == [
-        (1, 4, ("a", "d"), "magnitude"),
-        (2, 4, ("b",), "magnitude"),
-    ]
-    rest = [step for step in base.pipeline.passes if step.name not in ("nm-mask", "permute-channels")]
-    assert [step for step in found.pipeline.passes if step.name != "nm-mask"] == rest
+def test_the_methods_of_the_command_line_are_those_there_are() -> None:
+    assert [each.value for each in MethodName] == list(METHODS) == list(DRAWN) == list(OWN)
 
 
 def test_milliseconds_are_those_of_the_recipes_type(cli: Cli) -> None:

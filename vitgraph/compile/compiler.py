@@ -7,91 +7,136 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from vitgraph.compile.request import Job, Progress, prepare
+from vitgraph.compile.opening import OpenedRequest, Progress, open_request
+from vitgraph.compile.request import (
+    CompileRequest,
+    DataRequest,
+    MaskRequest,
+    OutputRequest,
+)
+from vitgraph.compile.stopwatch import Stopwatch
 from vitgraph.errors import CheckFailed, InputError
-from vitgraph.outputs import check_output, unfinished, whole_folder
+from vitgraph.ir.batch import BatchSizes, read_batch
+from vitgraph.outputs import whole_folder
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from vitgraph.backends.onnx.model import OnnxModel
     from vitgraph.backends.tensorrt.engine_check import EnginePlan
+    from vitgraph.compile.accuracy import Predictions
     from vitgraph.compile.mask_profit import MaskProfit
+    from vitgraph.compile.recipe import Recipe
     from vitgraph.compile.report import AccuracyPart, Report
+    from vitgraph.images.data_sources import Data
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.ir.program import Program
+    from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.targets.target import Target
 
 
 def compile_model(
-    model: str | nn.Module,
+    model: str | Path | nn.Module | Program,
     *,
-    target: str,
-    recipe: str,
-    out: Path,
-    weights: str | Path = "pretrained",
+    target: str | Path | Target,
+    recipe: str | Path | Recipe | None = None,
+    out: str | Path,
+    weights: str | Path | None = None,
     model_args: Mapping[str, Any] | None = None,
     preprocessing: PreprocessingOptions | None = None,
-    calibration_data: str | None = None,
+    calibration_data: Data | None = None,
     calibration_images: int = 64,
-    evaluate_data: str | None = None,
+    evaluate_data: Data | None = None,
     evaluate_images: int | None = None,
-    pipeline: str | None = None,
+    pipeline: str | Path | Pipeline | None = None,
     max_drop: float | None = None,
     min_int8: int | None = None,
     max_float_layers: int | None = None,
     drop_unprofitable_masks: bool = False,
-    measured_layers: Path | None = None,
-    batch: str = "1",
+    measured_layers: str | Path | None = None,
+    batch: BatchSizes | None = None,
     force: bool = False,
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
     """Compile a model into the folder `out`, which appears whole or not at all, and give back its report.
 
-    `pipeline` (text) replaces the recipe's. `max_drop` (points of top-1), `min_int8` (linears) and `max_float_layers` put the
-    pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` takes back N:M masks that buy no time on the target, by the cost
-    model's estimate or by `measured_layers` (the layers of an engine built on the device). Raises `InputError` before any work where something asked for can't be had, and
-    `CheckFailed` when the engine does not keep its contract or the drop is over `max_drop`; then `out` is there and says so.
+    `model` is a name, a module (which stays as it is), a program or where one was saved. `recipe` may be left out for a program of
+    `quantize` or `sparsify`, which knows what is left of its own; passes that have run on a program are not run again. `weights` are `pretrained` unless given. `batch` is
+    one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
+    `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` takes back
+    N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
+    Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or
+    the drop is over `max_drop`; then `out` is there and says so.
     """
-    start = time.perf_counter()
-    check_output(out, force)
-    bounds = {"max_drop": max_drop, "min_int8": min_int8, "max_float_layers": max_float_layers}
-    job = prepare(
-        model, target, recipe, pipeline, bounds, batch, weights, model_args, preprocessing,
-        (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
-        unfinished(out), drop_unprofitable_masks, measured_layers,
-    )  # fmt: skip
-    with whole_folder(out, force) as folder:
-        report = _compile(job, folder)
-        job.seconds["total"] = time.perf_counter() - start
-        report.seconds = {name: round(value, 3) for name, value in job.seconds.items()}
+    from vitgraph.compile.arguments import (
+        read_bounds,
+        read_count,
+        read_model,
+        read_own_recipe,
+        read_path,
+        read_recipe,
+        read_steps,
+        read_target,
+    )
+    from vitgraph.passes import find_pass
+
+    request = CompileRequest(
+        model=read_model(model, weights, model_args, preprocessing, seed),
+        target=read_target(target),
+        recipe=read_own_recipe(model, find_pass) if recipe is None else read_recipe(recipe, find_pass),
+        output=OutputRequest(read_path("out", out), force),
+        data=DataRequest(
+            calibration_data,
+            read_count("calibration_images", calibration_images),
+            evaluate_data,
+            read_count("evaluate_images", evaluate_images),
+        ),
+        pipeline=None if pipeline is None else read_steps(pipeline, find_pass),
+        batch=None if batch is None else read_batch(batch),
+        bounds=read_bounds(max_drop=max_drop, min_int8=min_int8, max_float_layers=max_float_layers),
+        masks=MaskRequest(
+            drop_unprofitable_masks,
+            None if measured_layers is None else read_path("measured_layers", measured_layers),
+        ),
+    )
+    return run_compile(request, progress)
+
+
+def run_compile(request: CompileRequest, progress: Progress = lambda what, done, total: None) -> Report:
+    """Do what the request asks for; see `compile_model`."""
+    clock, output = Stopwatch(), request.output
+    job = open_request(request, progress)
+    with whole_folder(output.out, output.force) as folder:
+        report = _compile(job, clock, folder)
+        report.seconds = clock.read()
         _write_report(report, folder)
     shutil.rmtree(job.scratch, ignore_errors=True)
     if report.violations:
         from vitgraph.compile.report_builder import broken
 
-        raise CheckFailed(broken(report, out))
+        raise CheckFailed(broken(report, output.out))
     return report
 
 
-def _compile(job: Job, folder: Path) -> Report:
+def _compile(job: OpenedRequest, clock: Stopwatch, folder: Path) -> Report:
     from vitgraph.backends.tensorrt.backend import unbuildable_why
     from vitgraph.backends.tensorrt.engine_check import judge_patterns
     from vitgraph.compile.report_builder import judge_drop
-    from vitgraph.runtime.memory import peak_rss_mb
+    from vitgraph.runtime.memory import peak_rss_mb, trim_memory
 
-    report, model, planned = _rewrite(job, folder)
-    job.release()
+    job, report, model, planned = _rewrite(job, clock, folder)
+    trim_memory(cycles=True)  # the builder needs the room of the weights; graphs are cyclic, so the collector is asked
     report.engine_why = unbuildable_why(job.target)
     if report.engine_why is None:
-        _build(job, model, planned, folder, report)
+        _build(job, clock, model, planned, folder, report)
     else:
         _write_device_build(job, folder)
         report.violations = [asdict(violation) for violation in judge_patterns(planned)]
@@ -101,52 +146,59 @@ def _compile(job: Job, folder: Path) -> Report:
     return report
 
 
-def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
-    """Everything that needs the weights in memory: capture, passes, `program/`, `model.onnx` and its accuracy."""
+def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[OpenedRequest, Report, OnnxModel, EnginePlan]:
+    """Everything that needs the weights in memory: capture, passes, `program/`, `model.onnx` and its accuracy.
+
+    The request comes back with the pipeline that was run last.
+    """
     from vitgraph.backends.onnx.lowering import lower
     from vitgraph.backends.tensorrt.engine_plan import plan_engine
     from vitgraph.compile.report_builder import describe
-    from vitgraph.frontend.capture import capture_model
+    from vitgraph.frontend.open_model import program_of
     from vitgraph.ir.printer import show
     from vitgraph.ir.program_file import save
 
-    with job.timed("capture"):
-        captured = capture_model(job.model, job.batch)
-    program, mask_profit = _run_passes(job, captured), None
-    if job.drop_unprofitable_masks:
-        program, mask_profit = _drop_unprofitable(job, captured, program, folder)
+    with clock.timed("capture"):
+        captured = program_of(job.weights.take(), job.batch)
+    reference = _Reference(job, captured)
+    program, mask_profit = _run_passes(job, clock, captured), None
+    if job.judges_masks:
+        job, program, mask_profit = _drop_unprofitable(job, clock, reference, program, folder)
     save(program, folder / "program" / "program.safetensors")
     (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
-    with job.timed("lower"):
+    with clock.timed("lower"):
         model = lower(program, folder / "model.onnx")
     report = describe(job, captured, program)
-    report.accuracy, report.accuracy_why = _evaluate(job, captured, model.path, "model.onnx")
+    report.accuracy, report.accuracy_why = _evaluate(job, clock, reference, model.path, "model.onnx")
     if mask_profit is not None:
         report.mask_profit = mask_profit.against(report.accuracy)
-    return report, model, plan_engine(program, model, job.target)
+    return job, report, model, plan_engine(program, model, job.target)
 
 
-def _run_passes(job: Job, captured: Program) -> Program:
+def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Program:
     """The pipeline's program; its times go to the report's `seconds`."""
+    from vitgraph.compile.inputs import probe
     from vitgraph.pass_manager.instruments import Compare, Verify
     from vitgraph.pass_manager.pass_contract import Context
 
     context = Context(
         target=job.target,
-        probe=[_probe(job)],
+        probe=[probe(job.calibration, job.model, job.batch)],
         calibration=job.calibration,
         progress=job.progress,
         scratch=job.scratch,
     )
-    with job.timed("passes"):
+    with clock.timed("passes"):
         program = job.pipeline.run(captured, context, [Verify(), Compare()])
     spent = context.timings.get("calibration", 0.0)
-    job.seconds["calibration"] = job.seconds.get("calibration", 0.0) + spent
-    job.seconds["passes"] -= spent
+    clock.add("calibration", spent)
+    clock.add("passes", -spent)
     return program
 
 
-def _drop_unprofitable(job: Job, captured: Program, program: Program, folder: Path) -> tuple[Program, MaskProfit]:
+def _drop_unprofitable(
+    job: OpenedRequest, clock: Stopwatch, reference: _Reference, program: Program, folder: Path
+) -> tuple[OpenedRequest, Program, MaskProfit]:
     """The program without the masks that buy no time: the pipeline again, with their sites left dense.
 
     Masks are not cut out of the program that has them: weights, scales and fits of later layers followed from them.
@@ -157,24 +209,12 @@ def _drop_unprofitable(job: Job, captured: Program, program: Program, folder: Pa
     verdicts = judge_masks(program, job.target, job.batch.best, job.measured_layers)
     idle = [verdict.site for verdict in verdicts if not verdict.pays]
     if not idle:
-        return program, MaskProfit(verdicts, None, "every mask pays")
+        return job, program, MaskProfit(verdicts, None, "every mask pays")
     with TemporaryDirectory(dir=folder) as scratch:
         model = lower(program, Path(scratch) / "model.onnx")
-        accuracy, why = _evaluate(job, captured, model.path, "all masks")
-    job.pipeline = without_masks(job.pipeline, idle)
-    return _run_passes(job, captured), MaskProfit(verdicts, accuracy, why)
-
-
-def _probe(job: Job) -> Tensor:
-    """A batch to compare numbers on: calibration images, or noise where there are none."""
-    import torch
-
-    from vitgraph.images.image_set import open_images
-
-    size = min(2, job.batch.most) if job.batch.dynamic else job.batch.best
-    images = job.calibration or open_images("random", job.model.preprocessing, limit=size)
-    pixels, _ = next(iter(images.batches(size)))
-    return torch.as_tensor(pixels[torch.arange(size) % pixels.shape[0]])
+        accuracy, why = _evaluate(job, clock, reference, model.path, "all masks")
+    job = replace(job, pipeline=without_masks(job.pipeline, idle))
+    return job, _run_passes(job, clock, reference.program), MaskProfit(verdicts, accuracy, why)
 
 
 def _write_report(report: Report, folder: Path) -> None:
@@ -184,7 +224,7 @@ def _write_report(report: Report, folder: Path) -> None:
     write_html(report, folder / "report.html")
 
 
-def _write_recipe(job: Job, folder: Path) -> None:
+def _write_recipe(job: OpenedRequest, folder: Path) -> None:
     """What makes the same bytes again."""
     from vitgraph.compile.recipe import Recipe
 
@@ -193,7 +233,9 @@ def _write_recipe(job: Job, folder: Path) -> None:
     (folder / "pipeline.txt").write_text(f"{job.pipeline}\n", encoding="utf-8")
 
 
-def _evaluate(job: Job, captured: Program, model: Path, what: str) -> tuple[AccuracyPart | None, str | None]:
+def _evaluate(
+    job: OpenedRequest, clock: Stopwatch, reference: _Reference, model: Path, what: str
+) -> tuple[AccuracyPart | None, str | None]:
     """Top-1 of the captured model in torch and of an ONNX file in ONNX Runtime on the same images, or why there is none."""
     if job.evaluation is None:
         return None, "no images to evaluate on; give --evaluate-data"
@@ -202,31 +244,44 @@ def _evaluate(job: Job, captured: Program, model: Path, what: str) -> tuple[Accu
     from vitgraph.compile.report import AccuracyPart
 
     fixed = None if job.batch.dynamic else job.batch.best
-    with job.timed("evaluation"):
+    with clock.timed("evaluation"):
         try:
             runner = find_backend("ort").load(model, job.target)
         except InputError as error:  # BF16 on a CPU
             return None, str(error)
         with runner:
             found = predict(runner, job.evaluation, fixed, job.progress, f"evaluation: {what}")
-        if job.reference is None:
-            job.reference = predict(_Eager(captured), job.evaluation, fixed, job.progress, "evaluation: reference")
+        expected = reference.predictions
     accuracy = AccuracyPart(
         images=len(job.evaluation),
-        top1_reference=_rounded(job.reference.top1),
+        top1_reference=_rounded(expected.top1),
         top1=_rounded(found.top1),
-        agreement=round(job.reference.agreement(found), 3),
+        agreement=round(expected.agreement(found), 3),
         measured_on="onnxruntime model.onnx",
         data_sha256=job.evaluation.sha256,
     )
     return accuracy, None
 
 
-@dataclass(frozen=True)
-class _Eager:
+@dataclass
+class _Reference:
+    """The captured model, and its predictions on the evaluation images: made when first asked for, and once."""
+
+    job: OpenedRequest
     program: Program
 
+    @cached_property
+    def predictions(self) -> Predictions:
+        """In eager torch."""
+        from vitgraph.compile.accuracy import predict
+
+        job = self.job
+        assert job.evaluation is not None
+        fixed = None if job.batch.dynamic else job.batch.best
+        return predict(self, job.evaluation, fixed, job.progress, "evaluation: reference")
+
     def run(self, batch: Tensor) -> Tensor:
+        """The logits."""
         result: Tensor = self.program.run(batch)
         return result
 
@@ -235,13 +290,15 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _build(job: Job, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report) -> None:
+def _build(
+    job: OpenedRequest, clock: Stopwatch, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report
+) -> None:
     """`engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
     from vitgraph.backends.tensorrt.backend import build_engine
     from vitgraph.backends.tensorrt.engine_check import check_contract
 
     batch = (job.batch.least, job.batch.best, job.batch.most) if job.batch.dynamic else None
-    with job.timed("build"):
+    with clock.timed("build"):
         engine = build_engine(
             model.path, job.target, batch, lambda phase, done: job.progress(f"build: {phase}", round(100 * done), 100)
         )
@@ -253,7 +310,7 @@ def _build(job: Job, model: OnnxModel, planned: EnginePlan, folder: Path, report
     report.violations = [asdict(violation) for violation in verdict.violations]
 
 
-def _write_device_build(job: Job, folder: Path) -> None:
+def _write_device_build(job: OpenedRequest, folder: Path) -> None:
     """The command that builds the engine on the device itself, for targets that no builder here serves."""
     if job.target.compute_capability is None:
         return

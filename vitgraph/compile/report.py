@@ -50,7 +50,8 @@ class Report(_Part):
     recipe: str
     pipeline: str
     batch: str
-    preprocessing: dict[str, Any]
+    preprocessing: dict[str, Any] | None
+    preprocessing_why: str | None = None
     calibration: dict[str, Any] | None
     passes: list[dict[str, Any]]
     sites: dict[str, Any]
@@ -73,9 +74,10 @@ class Report(_Part):
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: str | Path) -> Report:
     """Read `report.json`, or the one in a compilation's folder; `InputError` if there is none or it is no report."""
-    file = path / "report.json" if path.is_dir() else path
+    file = Path(path)
+    file = file / "report.json" if file.is_dir() else file
     try:
         return Report.model_validate_json(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

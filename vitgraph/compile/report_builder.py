@@ -15,12 +15,12 @@ from vitgraph.cost.cost_report import describe_cost
 from vitgraph.targets.target import all_targets
 
 if TYPE_CHECKING:
-    from vitgraph.compile.request import Job
+    from vitgraph.compile.opening import OpenedRequest
     from vitgraph.ir.program import Program
     from vitgraph.pass_manager.pipeline import Pipeline
 
 
-def describe(job: Job, captured: Program, program: Program) -> Report:
+def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
     model = job.model
     kinds: dict[str, int] = Counter(site.kind for site in find_attentions(program))
@@ -42,7 +42,8 @@ def describe(job: Job, captured: Program, program: Program) -> Report:
         recipe=job.recipe.name,
         pipeline=str(job.pipeline),
         batch=str(job.batch),
-        preprocessing=json.loads(model.preprocessing.to_json()),
+        preprocessing=json.loads(model.preprocessing.to_json()) if model.preprocessing else None,
+        preprocessing_why=None if model.preprocessing else "images were handed in as tensors, normalized already",
         calibration=None
         if job.calibration is None
         else {

@@ -1,142 +1,85 @@
-"""What a compilation was asked for, opened and checked before any work is done.
-
-Like `vitgraph/compile/compiler.py`, this file may look upward: it finds passes by name and reads engines' layers.
-"""
+"""What a compilation is asked for: one frozen value. Its parts are also what a search is asked for (`vitgraph.search.request`)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vitgraph.errors import InputError
-from vitgraph.ir.batch import Batch, parse_batch
-from vitgraph.runtime.memory import trim_memory
+from vitgraph.frontend.model_request import ModelRequest
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from vitgraph.compile.accuracy import Predictions
     from vitgraph.compile.recipe import Recipe
-    from vitgraph.frontend.models import LoadedModel
-    from vitgraph.images.image_set import ImageSet
-    from vitgraph.images.preprocess import PreprocessingOptions
+    from vitgraph.images.data_sources import Data
+    from vitgraph.ir.batch import Batch
     from vitgraph.pass_manager.pipeline import Pipeline
     from vitgraph.targets.target import Target
 
-Progress = Callable[[str, int, int], None]
+
+@dataclass(frozen=True)
+class DataRequest:
+    """Images, as `vitgraph.images.data_sources` takes them, and how many of each; None for all of them."""
+
+    calibration: Data | None = None
+    calibration_images: int | None = 64
+    evaluation: Data | None = None
+    """With labels; looked at once, at the end."""
+    evaluation_images: int | None = None
+    training: Data | None = None
+    training_images: int | None = None
 
 
-@dataclass
-class Job:
-    """Everything a compilation was asked for, opened and checked before any work is done."""
+@dataclass(frozen=True)
+class PrecisionBounds:
+    """What `mixed-precision` is held to; None leaves it free."""
 
+    max_drop: float | None = None
+    """Points of top-1 that INT8 may cost."""
+    min_int8: int | None = None
+    """How many linears stay INT8 at least."""
+    max_float_layers: int | None = None
+    """How many sites may leave INT8 at most."""
+
+    def given(self) -> dict[str, float]:
+        """Those that were named, as the pass's options."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class MaskRequest:
+    """What becomes of N:M masks that buy no time on the target."""
+
+    drop_unprofitable: bool = False
+    measured_layers: Path | None = None
+    """The layers of an engine that was built on the device, to judge by in place of an estimate."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether masks are judged at all."""
+        return self.drop_unprofitable or self.measured_layers is not None
+
+
+@dataclass(frozen=True)
+class OutputRequest:
+    """The folder to write, which appears whole or not at all."""
+
+    out: Path
+    force: bool = False
+    """Whether a folder that vitgraph wrote is replaced."""
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """Everything that a compilation is asked for."""
+
+    model: ModelRequest
     target: Target
     recipe: Recipe
-    pipeline: Pipeline
-    batch: Batch
-    model: LoadedModel
-    calibration: ImageSet | None
-    evaluation: ImageSet | None
-    progress: Progress
-    scratch: Path
-    drop_unprofitable_masks: bool = False
-    """Whether masks that buy no time are taken back."""
-    measured_layers: Mapping[str, str | None] | None = None
-    """See `vitgraph.compile.mask_profit`."""
-    reference: Predictions | None = None
-    """Of the captured model, once it has been evaluated."""
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
-
-    @contextmanager
-    def timed(self, what: str) -> Generator[None]:
-        """Add the time of a block to the report's `seconds`."""
-        start = time.perf_counter()
-        yield
-        self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
-
-    def release(self) -> None:
-        """Drop the model's weights: the builder needs the room (graphs are cyclic, so the collector is asked)."""
-        from torch import nn
-
-        self.model = replace(self.model, module=nn.Identity())
-        trim_memory(cycles=True)
-
-
-def prepare(
-    model: str | nn.Module,
-    target: str,
-    recipe: str,
-    pipeline: str | None,
-    bounds: Mapping[str, float | None],
-    batch: str,
-    weights: str | Path,
-    model_args: Mapping[str, Any] | None,
-    preprocessing: PreprocessingOptions | None,
-    calibration: tuple[str | None, int],
-    evaluation: tuple[str | None, int | None],
-    seed: int,
-    progress: Progress,
-    scratch: Path,
-    drop_unprofitable_masks: bool,
-    measured_layers: Path | None,
-) -> Job:
-    """Open everything, the cheap things first, so that a mistake is told at once."""
-    from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
-    from vitgraph.compile.mask_profit import check_mask_profit
-    from vitgraph.compile.recipe import load_recipe
-    from vitgraph.pass_manager.pipeline import parse_pipeline
-    from vitgraph.passes import find_pass
-    from vitgraph.targets.target import get_target
-
-    device, sizes, chosen = get_target(target), parse_batch(batch), load_recipe(recipe, find_pass)
-    steps = chosen.pipeline if pipeline is None else parse_pipeline(pipeline, find_pass)
-    steps = _bounded(steps, {name: value for name, value in bounds.items() if value is not None}, chosen.name)
-    steps.check(device)
-    layers = None if measured_layers is None else read_measured_layers(measured_layers)
-    if drop_unprofitable_masks or measured_layers is not None:
-        check_mask_profit(steps, device, layers)
-    needs_images = any(step.needs_images for step in steps.passes)
-    if needs_images and calibration[0] is None:
-        raise InputError(
-            f"recipe {chosen.name} quantizes, which needs calibration images: give --calibration-data a folder, "
-            "a .zip, or `random` for noise"
-        )
-    from vitgraph.frontend.models import load_model
-    from vitgraph.images.image_set import open_images
-
-    loaded = load_model(model, weights=weights, model_args=model_args, preprocessing=preprocessing, seed=seed)
-    calibrate = evaluate = None
-    if calibration[0] is not None:
-        calibrate = open_images(calibration[0], loaded.preprocessing, limit=calibration[1], seed=seed)
-    if evaluation[0] is not None:
-        evaluate = open_images(evaluation[0], loaded.preprocessing, limit=evaluation[1], seed=seed)
-        evaluate.check_labels(loaded.classes or 1_000_000)
-    return Job(
-        device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch,
-        drop_unprofitable_masks or measured_layers is not None, layers,
-    )  # fmt: skip
-
-
-def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:
-    """The pipeline with `mixed-precision` under these bounds: a `mixed-precision` it has gets them, else one is put after what quantizes, ahead of `reconstruct`."""
-    from vitgraph.pass_manager.pipeline import Pipeline
-    from vitgraph.passes.precision.mixed_precision import MixedPrecision
-
-    if not bounds:
-        return steps
-    names = [step.name for step in steps.passes]
-    if "quantize" not in names:
-        asked = ", ".join(f"{name}={value:g}" for name, value in bounds.items())
-        raise InputError(
-            f"{asked}: recipe {recipe} quantizes nothing, so there is nothing to place; take one such as int8"
-        )
-    if "mixed-precision" in names:
-        bounded = [replace(step, **bounds) if step.name == "mixed-precision" else step for step in steps.passes]
-        return Pipeline(tuple(bounded))
-    after = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
-    placed: Any = MixedPrecision(**bounds)  # type: ignore[arg-type]
-    return Pipeline((*steps.passes[:after], placed, *steps.passes[after:]))
+    output: OutputRequest
+    data: DataRequest = field(default_factory=DataRequest)
+    pipeline: Pipeline | None = None
+    """In place of the recipe's."""
+    batch: Batch | None = None
+    """None for one image, or the batch that a program was captured for."""
+    bounds: PrecisionBounds = field(default_factory=PrecisionBounds)
+    masks: MaskRequest = field(default_factory=MaskRequest)

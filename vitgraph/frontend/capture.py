@@ -8,6 +8,8 @@ assertions, fake values) is taken out here, so that the rest of vitgraph never s
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,19 +45,26 @@ def capture(
     dynamic_batch: bool = False,
     provenance: dict[str, Any] | None = None,
 ) -> Program:
-    """Capture a model in eval mode.
+    """Capture a model as it is in eval mode; the model stays as it was, and the program has tensors of its own.
 
     `example` is `[batch, channels, height, width]` (any shape the model takes); with `dynamic_batch` its first
     dimension is the unknown `N`, which needs an example of at least two. Raises `InputError` where torch.export
     can't follow the model, with its reason.
     """
+    program = _capture(model, example, name, dynamic_batch, provenance)
+    program.own_tensors()
+    return program
+
+
+def _capture(
+    model: nn.Module, example: Tensor, name: str | None, dynamic_batch: bool, provenance: dict[str, Any] | None
+) -> Program:
+    """The program over the model's own tensors, without a second set of weights in memory."""
     if dynamic_batch and example.shape[0] < 2:
         example = torch.cat([example, example])
     shapes = ({0: torch.export.Dim("batch", min=1, max=65536)},) if dynamic_batch else None
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with _evaluating(model), torch.no_grad():
             exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
             if not may_be_made_functional(exported.graph):
                 exported = exported.run_decompositions({})
@@ -68,8 +77,6 @@ def capture(
             f"{name or kind}: torch.export could not capture it: {_first_line(error)}; "
             "a graph must not depend on the values of its input (run with --debug for export's whole report)"
         ) from error
-    finally:
-        model.train(was_training)
     plain = _plain(module, example, dynamic_batch)
     make_functional(plain.graph)
     program = Program(plain, name or type(model).__name__, "captured", provenance or {})
@@ -84,12 +91,24 @@ def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
         "source": model.source,
         "weights": str(model.weights),
         "weights_sha256": model.weights_sha256,
-        "preprocessing": json.loads(model.preprocessing.to_json()),
+        "preprocessing": json.loads(model.preprocessing.to_json()) if model.preprocessing else None,
         "class_names": list(model.class_names) if model.class_names else None,
         "notes": list(model.notes),
     }
     example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
-    return capture(model.module, example, name=model.name, dynamic_batch=batch.dynamic, provenance=provenance)
+    return _capture(model.module, example, model.name, batch.dynamic, provenance)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Generator[None]:
+    """Eval mode for a while; afterwards each submodule is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def _first_line(error: Exception) -> str:

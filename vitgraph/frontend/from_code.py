@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.from_timm import read_timm_config
 from vitgraph.frontend.source import ModelArgs, near_misses
 from vitgraph.frontend.weight_files import Convert
+from vitgraph.images.image_size import device_of
 from vitgraph.images.preprocess import Preprocessing
 
 
@@ -83,13 +85,20 @@ class FactorySource(OwnModule):
 
 @dataclass(frozen=True)
 class GivenSource(OwnModule):
-    """A module handed in by Python code, weights and all."""
+    """A module handed in by Python code, weights and all. It is copied: the caller's stays as it is."""
 
     module: nn.Module
     kind = "nn.Module"
 
     def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
-        """Give the module back; raise InputError where it is asked to be another."""
+        """Copy the module to the CPU; raise InputError where it is asked to be another, or can't be copied."""
         if arguments:
             raise InputError(f"model arguments {dict(arguments)} cannot be applied to a module that is already made")
-        return self.module
+        try:
+            twin = copy.deepcopy(self.module)
+        except Exception as error:
+            raise InputError(
+                f"model {type(self.module).__name__} cannot be copied: {error}; hand in one that copy.deepcopy takes "
+                "(tensors it keeps besides parameters and buffers have to be detached)"
+            ) from error
+        return twin if device_of(twin).type == "meta" else twin.cpu()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,18 @@ from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, buil
 
 
 @dataclass(frozen=True)
-class LoadedModel:
-    """A float32 module in eval mode, and what is known about it."""
+class ModelFacts:
+    """What is known about a model besides its weights."""
 
-    module: nn.Module
     name: str
     source: str
     """Where the architecture comes from, with the version: `timm 1.0.31`."""
     weights: str
     """`pretrained`, `random, seed 0`, `as made by its own code`, or the file they were read from."""
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
+    """None where nobody says how images are normalized: then they have to be handed in as tensors."""
+    input_shape: tuple[int, int, int]
+    """(C, H, W) of one input."""
     classes: int | None
     """How many classes it tells apart; None where only running it could tell."""
     class_names: tuple[str, ...] | None
@@ -39,10 +41,16 @@ class LoadedModel:
     notes: tuple[str, ...] = ()
     """What was decided for the user, in sentences for the report."""
 
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of one input."""
-        return self.preprocessing.input_shape
+    def facts(self) -> ModelFacts:
+        """These alone, so that nothing holds the weights any more."""
+        return ModelFacts(**{each.name: getattr(self, each.name) for each in fields(ModelFacts)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel(ModelFacts):
+    """A float32 module in eval mode, and what is known about it."""
+
+    module: nn.Module
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,14 @@ def load_model(
     model_args: ModelArgs | None = None,
     preprocessing: PreprocessingOptions | None = None,
     seed: int = 0,
+    input_shape: tuple[int, ...] | None = None,
 ) -> LoadedModel:
-    """Make the model `spec` names (see `vitgraph.sources`) and give it its weights.
+    """Make the model `spec` names (see `vitgraph.frontend.find`) and give it its weights.
 
     `weights` is `pretrained` (for the user's own code: as that code made them), `random` (seeded: the same call gives
     the same bytes) or a file; None makes weights without values, on torch's `meta` device, for counting. Raises `InputError` for an unknown model, arguments it does not take, weights that are
-    absent, corrupt or another model's, and an image size it cannot run at.
+    absent, corrupt or another model's, and an image size it cannot run at. `input_shape` is the (C, H, W) of images that
+    were handed in, for the user's own code that tells no image size.
     """
     source = find_source(spec)
     name = spec if isinstance(spec, str) else type(spec).__name__
@@ -84,11 +94,10 @@ def load_model(
     module = (_make(order) if file is None else _make_with_file(order, file, notes)).float().eval()
     if weights == "random" and not isinstance(source, OwnModule):
         _redraw_zeros(module, seed, notes)
-    plan = _plan_preprocessing(order, module, options)
+    plan = _plan_preprocessing(order, module, options, input_shape)
+    shape = _three(input_shape, name) if plan is None else plan.input_shape
     if options.image_size is not None:
-        check_runs(
-            module, plan.input_shape, name, lambda size: _make(replace(order, image_size=size, pretrained=False))
-        )
+        check_runs(module, shape, name, lambda size: _make(replace(order, image_size=size, pretrained=False)))
     names, classes = source.class_names(module), source.classes(module)
     return LoadedModel(
         module=module,
@@ -96,12 +105,20 @@ def load_model(
         source=source.kind,
         weights=_describe(source, weights, seed),
         preprocessing=plan,
+        input_shape=shape,
         classes=classes,
         class_names=tuple(names) if names is not None and classes in (None, len(names)) else None,
-        weights_sha256=hash_state(module) if weights is not None else "",
+        weights_sha256=hash_state(module.state_dict()) if weights is not None else "",
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         notes=tuple(notes),
     )
+
+
+def tells_input(model: object, options: PreprocessingOptions | None) -> bool:
+    """Whether the shape of a model's input is known without an image: a module that is handed in may not tell it."""
+    if not isinstance(model, nn.Module) or (options is not None and options.image_size is not None):
+        return True
+    return OwnModule().preprocessing(model) is not None
 
 
 def parse_model_args(texts: Sequence[str]) -> dict[str, Any]:
@@ -196,28 +213,42 @@ def _redraw_zeros(module: nn.Module, seed: int, notes: list[str]) -> None:
         notes.append(f"random weights: {len(redrawn)} all-zero tensors were redrawn ({', '.join(redrawn[:3])}…)")
 
 
-def _plan_preprocessing(order: _Order, module: nn.Module, options: PreprocessingOptions) -> Preprocessing:
-    """Take the model's own data config, for as many channels as its first convolution has, and override it."""
+def _plan_preprocessing(
+    order: _Order, module: nn.Module, options: PreprocessingOptions, input_shape: tuple[int, ...] | None
+) -> Preprocessing | None:
+    """Take the model's own data config, for as many channels as its first convolution has, and override it.
+
+    None where there is none, and only the shape of its input is known.
+    """
     own = order.source.preprocessing(module)
     first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
     channels = first.in_channels if first is not None else own.channels if own is not None else 3
     if channels not in (1, 3):
         raise InputError(f"model {order.name!r} takes {channels} channels; images have 1 (grayscale) or 3 (RGB)")
     if own is None:
-        if options.image_size is None:
+        size = options.image_size or (input_shape[-2:] if input_shape else None)
+        if size is None:
             raise InputError(
-                f"model {order.name!r} does not tell its image size: give --image-size, and --mean and --std"
+                f"model {order.name!r} does not tell its image size: give --image-size, and --mean and --std, or in Python "
+                "hand in images as tensors"
             )
+        if options.image_size is None and (options.mean is None or options.std is None):
+            return None
         middle = (0.5,) * channels
-        own = build(
-            {"image_size": options.image_size, "resize": options.image_size, "mean": middle, "std": middle}, order.name
-        )
+        own = build({"image_size": size, "resize": size, "mean": middle, "std": middle}, order.name)
     if own.channels != channels:
         average = {
             key: (sum(values) / len(values),) * channels for key, values in (("mean", own.mean), ("std", own.std))
         }
         own = build(own.model_dump() | average, order.name)
     return own.override(options)
+
+
+def _three(shape: tuple[int, ...] | None, name: str) -> tuple[int, int, int]:
+    """The shape of one image, `(C, H, W)`."""
+    if shape is None or len(shape) != 3:
+        raise InputError(f"model {name!r}: one input has shape {shape}; an image is [C, H, W]")
+    return shape[0], shape[1], shape[2]
 
 
 def _with_size_argument(

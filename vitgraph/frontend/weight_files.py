@@ -134,10 +134,9 @@ def describe_misfit(module: nn.Module, state: Mapping[str, Tensor], path: Path) 
     return f"weights {path} do not fit {type(module).__name__} and its {len(own)} keys: {'; '.join(faults)}. {advice}"
 
 
-def hash_state(module: nn.Module) -> str:
-    """SHA-256 over the sorted names, types, shapes and bytes of all parameters and stored buffers."""
+def hash_state(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the sorted names, types, shapes and bytes of a module's `state_dict()`, or of a program's tensors."""
     digest = hashlib.sha256()
-    state: Mapping[str, Tensor] = module.state_dict()
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())

@@ -34,7 +34,7 @@ RANDOM_IMAGES = 32
 class Reader(Protocol):
     """What an ImageSet reads: images by name."""
 
-    def tensor(self, name: str, preprocessing: Preprocessing) -> Tensor:
+    def tensor(self, name: str) -> Tensor:
         """One normalized image [C, H, W]."""
         ...
 
@@ -49,8 +49,9 @@ class ImageSet:
 
     source: str
     kind: str
-    """`class folders`, `labels.csv`, `unlabelled`, `random noise` or `digits`."""
-    preprocessing: Preprocessing
+    """`class folders`, `labels.csv`, `unlabelled`, `random noise`, `digits` or `tensors`."""
+    preprocessing: Preprocessing | None
+    """None for tensors that were handed in normalized, nobody says how."""
     names: tuple[str, ...]
     labels: tuple[int, ...] | None
     class_names: dict[int, str]
@@ -69,8 +70,14 @@ class ImageSet:
             raise InputError(f"batch size {size}: it must be at least 1")
         for start in range(0, len(self), size):
             names = self.names[start : start + size]
-            images = torch.stack([self._reader.tensor(name, self.preprocessing) for name in names])
+            images = torch.stack([self._reader.tensor(name) for name in names])
             yield images, None if self.labels is None else torch.tensor(self.labels[start : start + size])
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """[C, H, W] of one image."""
+        pixels, _ = next(self.take([0]).batches(1))
+        return tuple(pixels.shape[1:])
 
     def take(self, rows: Sequence[int]) -> ImageSet:
         """The images of these rows, in their order."""
@@ -84,7 +91,7 @@ class ImageSet:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 over the pre-processing, and each image's name, label and content, in order."""
-        digest = hashlib.sha256(self.preprocessing.to_json().encode())
+        digest = hashlib.sha256((self.preprocessing.to_json() if self.preprocessing else "").encode())
         for position, (name, content) in enumerate(zip(self.names, self.digests(), strict=True)):
             label = None if self.labels is None else self.labels[position]
             digest.update(f"\n{name}\0{label}\0".encode())
@@ -111,12 +118,20 @@ class ImageSet:
                 )
 
 
-def open_images(source: str | Path, preprocessing: Preprocessing, limit: int | None = None, seed: int = 0) -> ImageSet:
+def open_images(
+    source: str | Path, preprocessing: Preprocessing | None, limit: int | None = None, seed: int = 0
+) -> ImageSet:
     """Open a source of images (see the module's table), `limit` of them at most.
 
     Raises `InputError` where it is absent, empty or unreadable, or its labels.csv is at odds with its images; the
-    message names the file. `seed` is for `random` alone.
+    message names the file. So it does where `preprocessing` is None, a model's that says nothing of its images. `seed` is
+    for `random` alone.
     """
+    if preprocessing is None:
+        raise InputError(
+            f"images {source}: it is not known how the model's images are pre-processed; give --mean and --std (and "
+            "--image-size, --resize, --crop, --interpolation; in Python `preprocessing`), or hand in normalized tensors"
+        )
     if limit is not None and limit < 1:
         raise InputError(f"{limit} images of {source}: ask for at least 1")
     text = str(source)
@@ -138,7 +153,7 @@ def open_images(source: str | Path, preprocessing: Preprocessing, limit: int | N
         labels=None if listing.labels is None else tuple(listing.labels[row] for row in rows),
         class_names=listing.class_names,
         classes=listing.classes,
-        _reader=_FileReader(files),
+        _reader=_FileReader(files, preprocessing),
     )
 
 
@@ -158,10 +173,11 @@ class _FileReader:
     """Images that are files."""
 
     files: Files
+    preprocessing: Preprocessing
 
-    def tensor(self, name: str, preprocessing: Preprocessing) -> Tensor:
+    def tensor(self, name: str) -> Tensor:
         """Decode and pre-process one file."""
-        return preprocessing.apply(decode(self.files.read(name), name, self.files.source))
+        return self.preprocessing.apply(decode(self.files.read(name), name, self.files.source))
 
     def content(self, name: str) -> bytes:
         """The file as it is."""
@@ -173,11 +189,12 @@ class _NoiseReader:
     """Noise, each image from its own seed, so that neither batch size nor order matters."""
 
     seed: int
+    preprocessing: Preprocessing
 
-    def tensor(self, name: str, preprocessing: Preprocessing) -> Tensor:
+    def tensor(self, name: str) -> Tensor:
         """Pixels uniform in [0, 1], normalized."""
         generator = torch.Generator().manual_seed(int(hashlib.sha256(self.content(name)).hexdigest()[:15], 16))
-        return preprocessing.normalize(torch.rand(preprocessing.input_shape, generator=generator))
+        return self.preprocessing.normalize(torch.rand(self.preprocessing.input_shape, generator=generator))
 
     def content(self, name: str) -> bytes:
         """What the image is drawn from."""
@@ -189,12 +206,13 @@ class _DigitsReader:
     """The embedded digits, by row."""
 
     images: Tensor
+    preprocessing: Preprocessing
 
-    def tensor(self, name: str, preprocessing: Preprocessing) -> Tensor:
+    def tensor(self, name: str) -> Tensor:
         """Pre-process one digit."""
         from PIL import Image
 
-        return preprocessing.apply(Image.frombytes("L", (8, 8), self.content(name)))
+        return self.preprocessing.apply(Image.frombytes("L", (8, 8), self.content(name)))
 
     def content(self, name: str) -> bytes:
         """Its 64 pixels."""
@@ -210,7 +228,7 @@ def _open_random(preprocessing: Preprocessing, count: int, seed: int) -> ImageSe
         labels=None,
         class_names={},
         classes=None,
-        _reader=_NoiseReader(seed),
+        _reader=_NoiseReader(seed, preprocessing),
     )
 
 
@@ -227,5 +245,5 @@ def _open_digits(source: str, preprocessing: Preprocessing, limit: int | None) -
         labels=tuple(int(labels[row]) for row in rows),
         class_names=dict(enumerate(CLASS_NAMES)),
         classes=len(CLASS_NAMES),
-        _reader=_DigitsReader(images),
+        _reader=_DigitsReader(images, preprocessing),
     )

@@ -7,7 +7,7 @@ carries `meta["type"]` (see `tensor_type`) and `meta["path"]`, the path of the m
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +23,12 @@ Form = Literal["captured", "canonical"]
 
 @dataclass
 class Program:
-    """A model on its way to an engine; passes rewrite it in place, pipelines work on a copy."""
+    """A model on its way to an engine; passes rewrite it in place, pipelines work on a copy.
+
+    It runs and trains as a module does: `program(x)` keeps gradients, `program.parameters()` goes to an optimizer. Pairs of
+    quantize and dequantize round there with a straight-through gradient, and masks hold whatever the weights become.
+    Where an `nn.Module` itself is wanted, by `nn.Sequential`, `torch.compile` or DDP, there is `program.module`.
+    """
 
     module: fx.GraphModule
     name: str
@@ -128,10 +133,51 @@ class Program:
         module = fx.GraphModule(self.module, _clone_graph(self.graph))  # takes over what the graph reads
         return Program(module, self.name, self.form, json.loads(json.dumps(self.provenance)), list(self.ledger))
 
+    def own_tensors(self) -> None:
+        """Put a copy in the place of each tensor, so that training this program changes nobody else's."""
+        twins = dict[int, Tensor]()  # a tensor under two names stays one
+        for holder in self.module.modules():
+            for name, tensor in [*holder.named_parameters(recurse=False), *holder.named_buffers(recurse=False)]:
+                setattr(holder, name, twins.setdefault(id(tensor), _twin(tensor)))
+
     def run(self, *inputs: Tensor) -> Any:
         """Run the graph in eager torch, without gradients; shapes as the inputs' types say."""
         with torch.no_grad():
             return self.module(*inputs)
+
+    def __call__(self, *inputs: Tensor) -> Any:
+        """Run the graph in eager torch, with gradients."""
+        return self.module(*inputs)
+
+    def parameters(self) -> Iterator[torch.nn.Parameter]:
+        """What trains: weights and biases, not scales and masks."""
+        return self.module.parameters()
+
+    def named_parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """The same with their dotted names."""
+        return self.module.named_parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All tensors by their dotted names, scales and masks among them."""
+        return dict(self.module.state_dict())
+
+    def load_state_dict(self, state: Mapping[str, Tensor], strict: bool = True) -> None:
+        """Take over the values of these tensors. Raises torch's `RuntimeError` where names (if `strict`) or shapes differ."""
+        self.module.load_state_dict(state, strict=strict)
+
+    def train(self, mode: bool = True) -> Program:
+        """For loops that switch modes. A program is captured in eval mode, so it computes the same in both: no dropout."""
+        self.module.train(mode)
+        return self
+
+    def eval(self) -> Program:
+        """`train(False)`."""
+        return self.train(False)
+
+    def to(self, device: torch.device | str) -> Program:
+        """Move the tensors, to train there; passes and compilation want the program on the CPU."""
+        self.module.to(device)
+        return self
 
     def input_types(self) -> list[TensorType]:
         """Types of the inputs, in order."""
@@ -139,6 +185,13 @@ class Program:
 
     def __str__(self) -> str:
         return show(self)
+
+
+def _twin(tensor: Tensor) -> Tensor:
+    copied = tensor.detach().clone()
+    if not isinstance(tensor, torch.nn.Parameter):
+        return copied
+    return torch.nn.Parameter(copied, requires_grad=tensor.requires_grad)
 
 
 def _clone_graph(graph: fx.Graph) -> fx.Graph:

@@ -14,7 +14,7 @@ from vitgraph.ir.program import Program
 from vitgraph.outputs import write_whole
 
 
-def save(program: Program, path: Path) -> None:
+def save(program: Program, path: str | Path) -> None:
     """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes."""
     from safetensors.torch import save as to_bytes
 
@@ -28,14 +28,15 @@ def save(program: Program, path: Path) -> None:
         shared = whole.untyped_storage().data_ptr() in taken or whole.untyped_storage().nbytes() > whole.nbytes
         tensors[name] = whole.clone() if shared else whole
         taken.add(tensors[name].untyped_storage().data_ptr())
-    write_whole(path, to_bytes(tensors, metadata=metadata))
+    write_whole(Path(path), to_bytes(tensors, metadata=metadata))
 
 
-def load(path: Path) -> Program:
+def load(path: str | Path) -> Program:
     """Read what `save` wrote, or the folder that holds it; `InputError` for anything else."""
     from safetensors import SafetensorError, safe_open
 
-    file = path / "program.safetensors" if path.is_dir() else path
+    file = Path(path)
+    file = file / "program.safetensors" if file.is_dir() else file
     untyped: Any = safe_open
     try:
         with untyped(file, framework="pt") as reader:

@@ -92,6 +92,9 @@ class Pass:
     floor_db: ClassVar[float] = 3.0
     """For `LOSSY`: the least signal-to-noise ratio, in decibels, that a site may have when its input is clean."""
 
+    for_engine: ClassVar[bool] = False
+    """Whether it turns the program into what an engine takes: a program that is to be trained stops short of it."""
+
     def declares(self) -> Effect:
         """The effect of this pass with these options."""
         return self.effect

@@ -8,6 +8,7 @@ brackets. Only options that differ from their defaults are printed.
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ from vitgraph.runtime.memory import trim_memory
 from vitgraph.targets.target import Target
 
 Lookup = Callable[[str], type[Pass]]
+
+_log = logging.getLogger("vitgraph")
 
 
 class Instrument(Protocol):
@@ -112,7 +115,15 @@ def _run_step(
             raise
         raise PassError(f"{where} failed: {type(error).__name__}: {error}") from error
     work.ledger.append(entry)
+    _tell(where, entry)
     return new
+
+
+def _tell(where: str, entry: dict[str, Any]) -> None:
+    done = "changed the graph" if entry["changed"] else "left the graph as it was"
+    _log.info("%s %s, %.2f s, %d site(s) refused", where, done, entry["seconds"], len(entry["refused"]))
+    for refused in entry["refused"]:
+        _log.debug("%s left %s alone: %s", where, refused["site"], refused["why"])
 
 
 def _clean(work: Program, where: str) -> None:

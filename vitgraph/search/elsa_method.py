@@ -1,12 +1,14 @@
-"""`vitgraph search --method elsa`: a supernet, then evolution; the core is `vitgraph.search`."""
+"""ELSA as a method: from images and a budget to weights and a recipe with a mask for each level; its core is `vitgraph.search.elsa`.
+
+Like `vitgraph/search/runner.py`, this file may look upward: masks are passes, which have their place in the order of all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,131 +17,112 @@ from vitgraph.compile.accuracy import predict
 from vitgraph.compile.recipe import Recipe
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
-from vitgraph.images.image_set import ImageSet, open_images
+from vitgraph.frontend.models import LoadedModel
+from vitgraph.images.image_set import ImageSet
 from vitgraph.outputs import unfinished
 from vitgraph.pass_manager.pass_contract import Refusal
 from vitgraph.pass_manager.pipeline import Pipeline, build_pass
 from vitgraph.passes import ORDER, find_pass
+from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.budget import read_limit, show_cost
-from vitgraph.search.elsa import ElsaSearch, Result, Trained, key_of
+from vitgraph.search.budget import read_limit
+from vitgraph.search.elsa import Elsa, ElsaSearch, Result, Trained, key_of
 from vitgraph.search.elsa_report import describe, mask_steps
 from vitgraph.search.levels import Choice, Space, find_space, flops, milliseconds, read_budget
+from vitgraph.search.method import Found, OpenedSearch, Progress
+from vitgraph.search.next_command import next_command
+from vitgraph.search.request import SearchRequest
 from vitgraph.search.supernet import Frozen
-from vitgraph.tools.command import group, table
-from vitgraph.tools.graph_cost import prepare
-from vitgraph.tools.search_job import Asked, Found, Opened, next_command
-from vitgraph.tools.search_options import ElsaSettings
 from vitgraph.training.held_out import check_apart
 from vitgraph.training.processes import Processes
-
-if TYPE_CHECKING:
-    from vitgraph.tools.progress import Progress
 
 
 @dataclass(frozen=True)
 class ElsaMethod:
     """An N:M level for each linear."""
 
-    settings: ElsaSettings
+    request: SearchRequest
     name: ClassVar[str] = "elsa"
     recipe: ClassVar[str] = "fp16"
+    looks_at: ClassVar[Literal["training", "calibration"]] = "training"
+    images: ClassVar[int | None] = None
 
     @cached_property
     def processes(self) -> Processes:
         """This one, or those of `accelerate launch`."""
-        return Processes.accelerated() if self.settings.accelerate else Processes()
+        return Processes.accelerated() if self.request.accelerate else Processes()
 
     @property
     def writes(self) -> bool:
         """The first process does."""
         return self.processes.rank == 0
 
-    def check(self, asked: Asked) -> None:
+    @property
+    def settings(self) -> Elsa:
+        """As asked for, with the request's seed."""
+        own, seed = self.request.elsa or Elsa(), self.request.model.seed
+        return replace(own, schedule=replace(own.schedule, seed=seed), evolution=replace(own.evolution, seed=seed))
+
+    def check(self) -> None:
         """One budget, of a unit that levels are counted in, and images to train with."""
-        if len(asked.budgets) != 1:
-            raise InputError(f"--budget {' '.join(asked.budgets)}: --method elsa searches for one budget at a time")
-        (text,) = asked.budgets
-        limit = read_limit(text)
+        budgets = self.request.budgets
+        if len(budgets) != 1:
+            raise InputError(f"--budget {' '.join(budgets)}: --method elsa searches for one budget at a time")
+        limit = read_limit(budgets[0])
         if limit.unit == "mJ":
             raise InputError(f"--budget {limit.text}: --method elsa counts FLOPs (2.9x, 6.06G) or ms, no energy")
-        if self.settings.train_data is None:
+        if self.request.data.training is None:
             raise InputError("--method elsa trains a supernet: name training images with --train-data")
 
-    def search(self, opened: Opened, progress: Progress) -> Found:
+    def search(self, opened: OpenedSearch, progress: Progress) -> Found:
         """Train, choose, and measure what was chosen."""
-        job = self._prepare(opened, progress)
+        model, out = opened.inputs.model, self.request.output.out
+        if not isinstance(model, LoadedModel):
+            raise InputError(
+                f"{model.name}: --method elsa trains the model, and a saved program can't be; name its model"
+            )
+        job = self._prepare(model, opened, progress)
         trained = job.search.train()
         result = job.search.choose(trained)
         data = {
             "refused": [{"site": each.site, "why": each.why} for each in job.refused],
-            "next": next_command(opened.asked, "recipe.yaml", weights=opened.asked.out / "weights.safetensors"),
+            "next": next_command(self.request, "recipe.yaml", weights=out / "weights.safetensors"),
             **describe(job.search, trained, result),
         }
-        _measure(job.search, opened.evaluation, trained, result, data, progress)
-        recipe = leveled(
-            opened.recipe, job.search.space, result.chosen.choice, f"{opened.target.name}, {job.search.budget.text}"
-        )
-        return Found(
-            data, {"weights.safetensors": _weights(opened.model.module), "recipe.yaml": recipe.to_yaml().encode()}
-        )
+        _measure(job.search, opened.inputs.evaluation, trained, result, data, progress)
+        text = f"{self.request.target.name}, {job.search.budget.text}"
+        recipe = leveled(opened.recipe, job.search.space, result.chosen.choice, text)
+        return Found(data, {"weights.safetensors": _weights(model.module), "recipe.yaml": recipe.to_yaml().encode()})
 
-    def draw(self, data: Mapping[str, Any], output: Path) -> Any:
-        """What was found, beside what it is compared with, and what to type next."""
-        unit = data["budget"]["unit"]
-        rows = [
-            [name, show_cost(each["cost"], unit), _score(each), _top1(each), _levels(each)]
-            for name, each in (("chosen", data["chosen"]), *data["baselines"].items())
-        ]
-        rows.append(["as it came", "", _score(data["original"]), _top1(data["original"]), ""])
-        title = f"{data['model']['name']} for {data['target']}, at most {show_cost(data['budget']['limit'], unit)}"
-        columns = ["same weights", "cost", "held-out accuracy", "top-1", "levels"]
-        return group(table(columns, rows, title=title), f"written to {output}; next: {data['next']} -o OUT")
-
-    def _prepare(self, opened: Opened, progress: Progress) -> _Job:
-        asked, model = opened.asked, opened.model
+    def _prepare(self, model: LoadedModel, opened: OpenedSearch, progress: Progress) -> _Job:
+        """What can be told before it is trained."""
+        request = self.request
         program = prepare(capture_model(model))
         names = {name for name, _ in model.module.named_parameters(remove_duplicate=False)}
-        space, refused = find_space(program, opened.target, asked.sites.only, asked.sites.skip, names)
-        (text,) = asked.budgets
-        if read_limit(text).unit == "FLOPs":
+        space, refused = find_space(program, request.target, request.only, request.skip, names)
+        if read_limit(request.budgets[0]).unit == "FLOPs":
             cost = flops(program, space)
         else:
             kind = "int8" if opened.quantizes else "fp16"
-            cost = milliseconds(program, space, opened.target, opened.batch.best, kind)
-        budget = read_budget(text, space, cost)
-        images = self._images(opened)
-        settings = self.settings.of_search(asked.settings.seed)
-        checkpoint = Checkpoint.of(unfinished(asked.out), program, key_of(settings, budget, space), images)
+            cost = milliseconds(program, space, request.target, opened.inputs.batch.best, kind)
+        budget = read_budget(request.budgets[0], space, cost)
+        images, settings = _training_images(opened), self.settings
+        checkpoint = Checkpoint.of(unfinished(request.output.out), program, key_of(settings, budget, space), images)
         search = ElsaSearch(
             model.module, space, cost, budget, images, nm_keep, settings, checkpoint, progress, self.processes
         )
         return _Job(refused, search)
 
-    def _images(self, opened: Opened) -> ImageSet:
-        assert self.settings.train_data is not None, "`check` asks for some"
-        model, seed = opened.model, opened.asked.settings.seed
-        images = open_images(self.settings.train_data, model.preprocessing, limit=self.settings.train_images, seed=seed)
-        if images.labels is not None:
-            images.check_labels(model.classes or 1_000_000)
-        if opened.evaluation is not None:
-            check_apart(images, opened.evaluation)
-        return images
 
-
-def _score(each: Mapping[str, Any]) -> str:
-    return f"{each['held_out_accuracy']:.2f} %"
-
-
-def _top1(each: Mapping[str, Any]) -> str:
-    return "not measured" if each["top1"] is None else f"{each['top1']:.2f} %"
-
-
-def _levels(each: Mapping[str, Any]) -> str:
-    """How many layers have which level."""
-    levels = list(each["levels"].values())
-    return ", ".join(f"{levels.count(level)} at {level}" for level in sorted(set(levels)))
+def _training_images(opened: OpenedSearch) -> ImageSet:
+    images, evaluation = opened.inputs.training, opened.inputs.evaluation
+    assert images is not None, "`check` asks for some"
+    if images.labels is not None:
+        images.check_labels(opened.inputs.model.classes or 1_000_000)
+    if evaluation is not None:
+        check_apart(images, evaluation)
+    return images
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""`vitgraph search --method lpvit`: what each linear loses under one or more budgets, by `block-prune`'s curves and equal slopes.
+"""LPViT as a method: what each linear loses under one or more budgets, by `block-prune`'s curves and equal slopes.
 
 The recipe's own `block-prune` says what goes (tiles or units, of which size) and by which score. What stands ahead of it is run once, curves
 are taken once, and every budget is one more allocation. With labelled images each is measured, beside tiles (or units) by
 magnitude under the same budget: by the same slopes, and evenly.
+
+Like `vitgraph/search/runner.py`, this file may look upward: it works with `block-prune` itself.
 """
 
 from __future__ import annotations
@@ -10,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import floor
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -19,8 +20,7 @@ from vitgraph.backends.eager import Eager
 from vitgraph.compile.accuracy import Predictions, predict
 from vitgraph.compile.recipe import Recipe
 from vitgraph.errors import InputError
-from vitgraph.frontend.capture import capture_model
-from vitgraph.images.image_set import ImageSet, open_images
+from vitgraph.frontend.open_model import program_of
 from vitgraph.ir.program import Program
 from vitgraph.outputs import unfinished
 from vitgraph.pass_manager.pass_contract import Context
@@ -29,12 +29,9 @@ from vitgraph.passes.pruning.block_cost import Metric, find_meter
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.search.budget import Limit, read_limit, show_cost
-from vitgraph.tools.command import group, table
-from vitgraph.tools.pass_options import CalibrationSettings
-from vitgraph.tools.search_job import Asked, Found, Opened, next_command
-
-if TYPE_CHECKING:
-    from vitgraph.tools.progress import Progress
+from vitgraph.search.method import Found, OpenedSearch, Progress
+from vitgraph.search.next_command import next_command
+from vitgraph.search.request import SearchRequest
 
 _BY: Mapping[str, Metric] = {"FLOPs": "flops", "ms": "latency", "mJ": "energy"}
 
@@ -43,32 +40,39 @@ _BY: Mapping[str, Metric] = {"FLOPs": "flops", "ms": "latency", "mJ": "energy"}
 class LpvitMethod:
     """Whole tiles, or hidden units and heads, of each linear."""
 
-    calibration: CalibrationSettings
+    request: SearchRequest
     name: ClassVar[str] = "lpvit"
     recipe: ClassVar[str] = "lpvit"
+    looks_at: ClassVar[Literal["training", "calibration"]] = "calibration"
+    images: ClassVar[int | None] = 64
 
     @property
     def writes(self) -> bool:
         """There is one process."""
         return True
 
-    def check(self, asked: Asked) -> None:
-        """Budgets that can be read, each once."""
-        for text in asked.budgets:
+    def check(self) -> None:
+        """Budgets that can be read, each once, and no settings of training."""
+        budgets = self.request.budgets
+        for text in budgets:
             read_limit(text)
-        if len(set(asked.budgets)) < len(asked.budgets):
-            raise InputError(f"--budget {' '.join(asked.budgets)}: one is there twice; name each once")
+        if len(set(budgets)) < len(budgets):
+            raise InputError(f"--budget {' '.join(budgets)}: one is there twice; name each once")
+        if self.request.elsa is not None or self.request.accelerate:
+            raise InputError("--method lpvit trains nothing; leave out the settings of elsa, and --accelerate")
 
-    def search(self, opened: Opened, progress: Progress) -> Found:
+    def search(self, opened: OpenedSearch, progress: Progress) -> Found:
         """Allocate under each budget, and measure where there are labelled images."""
-        ahead, step, images = *_split(opened), self._images(opened)
-        context = Context(opened.target, calibration=images, progress=progress, scratch=unfinished(opened.asked.out))
-        program = Pipeline(ahead).run(capture_model(opened.model, opened.batch), context, [])
-        steps = [_under(step, read_limit(text), program, context) for text in opened.asked.budgets]
+        request, inputs = self.request, opened.inputs
+        (ahead, step), images = _split(opened), inputs.calibration  # where it needs some, the pass says so
+        scratch = unfinished(request.output.out)
+        context = Context(request.target, calibration=images, progress=progress, scratch=scratch)
+        program = Pipeline(ahead).run(program_of(inputs.model, inputs.batch), context, [])
+        steps = [_under(step, read_limit(text), program, context) for text in request.budgets]
         for each in steps:  # out of reach is out of reach by whatever curves; magnitude's take no images
-            _pruned(replace(each, score="magnitude", refit=False), program, Context(opened.target))
+            _pruned(replace(each, score="magnitude", refit=False), program, Context(request.target))
         bench = _Bench(opened, program, context)
-        points = [self._point(*each, opened, bench) for each in zip(opened.asked.budgets, steps, strict=True)]
+        points = [self._point(*each, bench) for each in zip(request.budgets, steps, strict=True)]
         recipes = {point["recipe"]: _budgeted(opened, each, point) for point, each in zip(points, steps, strict=True)}
         data = {
             "calibration": images and {"images": len(images), "source": images.source, "data_sha256": images.sha256},
@@ -80,20 +84,14 @@ class LpvitMethod:
         }
         return Found(data, {name: recipe.to_yaml().encode() for name, recipe in recipes.items()})
 
-    def _images(self, opened: Opened) -> ImageSet | None:
-        data, count = self.calibration.calibration_data, self.calibration.calibration_images
-        if data is None:
-            return None  # the pass says so where it needs some
-        return open_images(data, opened.model.preprocessing, limit=count, seed=opened.asked.settings.seed)
-
-    def _point(self, text: str, step: BlockPrune, opened: Opened, bench: _Bench) -> dict[str, Any]:
+    def _point(self, text: str, step: BlockPrune, bench: _Bench) -> dict[str, Any]:
         """What comes out under one budget."""
-        asked, limit = opened.asked, read_limit(text)
+        request, limit = self.request, read_limit(text)
         dense = find_meter(bench.program, bench.context, step.metric, step.kind, step.batch).total()
         magnitude = replace(step, score="magnitude", power=0.0)
         baselines = {"magnitude": magnitude, "magnitude, uniform": replace(magnitude, uniform=True)}
-        recipe = "recipe.yaml" if len(asked.budgets) == 1 else f"recipe-{text}.yaml"
-        own = self.calibration
+        recipe = "recipe.yaml" if len(request.budgets) == 1 else f"recipe-{text}.yaml"
+        own = request.data
         return {
             "budget": {"text": text, "unit": limit.unit, "limit": limit.of(dense), "dense": dense, "share": step.budget},
             "chosen": bench.row(text, step, dense),
@@ -104,34 +102,16 @@ class LpvitMethod:
             },
             "recipe": recipe,
             "next": next_command(
-                asked,
+                request,
                 recipe,
-                weights=asked.settings.weights,
-                calibration_data=own.calibration_data,
-                calibration_images=own.calibration_images if own.calibration_data else None,
+                weights=request.model.weights,
+                calibration_data=own.calibration,
+                calibration_images=own.calibration_images if own.calibration is not None else None,
             ),
         }  # fmt: skip
 
-    def draw(self, data: Mapping[str, Any], output: Path) -> Any:
-        """Each budget with what it is compared with, and what to type next."""
-        rows = list[list[str]]()
-        for point in data["points"]:
-            budget = point["budget"]
-            for name, each in (("chosen", point["chosen"]), *point["baselines"].items()):
-                left = f"{show_cost(each['cost'], budget['unit'])} ({each['left']:.1%})"
-                rows.append([budget["text"], name, left, _percent(each["top1"]), _percent(each["agreement"])])
-        rows.append(["", "as it came", "", _percent(data["original"]["top1"]), ""])
-        title = f"{data['model']['name']} for {data['target']}: {data['prunes']['of']} by {data['prunes']['score']}"
-        drawn = table(["budget", "", "left", "top-1", "agreement"], rows, title=title)
-        commands = "\n".join(f"{point['next']} -o OUT" for point in data["points"])
-        return group(drawn, f"written to {output}; next:\n{commands}")
 
-
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.2f} %"
-
-
-def _split(opened: Opened) -> tuple[tuple[Any, ...], BlockPrune]:
+def _split(opened: OpenedSearch) -> tuple[tuple[Any, ...], BlockPrune]:
     """What the recipe does ahead of its one `block-prune`, and that, for the sites that were asked for."""
     steps = opened.recipe.pipeline.passes
     places = [place for place, step in enumerate(steps) if isinstance(step, BlockPrune)]
@@ -142,9 +122,9 @@ def _split(opened: Opened) -> tuple[tuple[Any, ...], BlockPrune]:
         )
     step = steps[places[0]]
     assert isinstance(step, BlockPrune)
-    sites = opened.asked.sites
-    step = replace(step, batch=opened.batch.best, kind="int8" if opened.quantizes else step.kind)
-    return steps[: places[0]], replace(step, only=tuple(sites.only) or step.only, skip=tuple(sites.skip) or step.skip)
+    request = opened.request
+    step = replace(step, batch=opened.inputs.batch.best, kind="int8" if opened.quantizes else step.kind)
+    return steps[: places[0]], replace(step, only=request.only or step.only, skip=request.skip or step.skip)
 
 
 def _under(step: BlockPrune, limit: Limit, program: Program, context: Context) -> BlockPrune:
@@ -170,9 +150,9 @@ def _pruned(step: BlockPrune, program: Program, context: Context) -> Program:
 class _Bench:
     """The program as it stands ahead of `block-prune`, and the images that show what becomes of it."""
 
-    def __init__(self, opened: Opened, program: Program, context: Context) -> None:
-        self.program, self.context, self.images = program, context, opened.evaluation
-        self.batch = None if opened.batch.dynamic else opened.batch.best
+    def __init__(self, opened: OpenedSearch, program: Program, context: Context) -> None:
+        self.program, self.context, self.images = program, context, opened.inputs.evaluation
+        self.batch = None if opened.inputs.batch.dynamic else opened.inputs.batch.best
         self.reference = self._predict("as it came", program)
 
     @property
@@ -214,10 +194,12 @@ def _top1(found: Predictions | None) -> float | None:
     return None if found is None or found.top1 is None else round(found.top1, 3)
 
 
-def _budgeted(opened: Opened, step: BlockPrune, point: Mapping[str, Any]) -> Recipe:
+def _budgeted(opened: OpenedSearch, step: BlockPrune, point: Mapping[str, Any]) -> Recipe:
     """The recipe with `block-prune` as it was searched."""
     recipe, text = opened.recipe, point["budget"]["text"]
     passes = tuple(step if isinstance(each, BlockPrune) else each for each in recipe.pipeline.passes)
     return Recipe(
-        f"{recipe.name}-{text}", f"{recipe.description}; budget {text} on {opened.target.name}", Pipeline(passes)
+        f"{recipe.name}-{text}",
+        f"{recipe.description}; budget {text} on {opened.request.target.name}",
+        Pipeline(passes),
     )

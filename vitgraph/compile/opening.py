@@ -1,0 +1,125 @@
+"""A request, opened and checked before any work is done: cheap things first, so that a mistake is told at once.
+
+Like `vitgraph/compile/compiler.py`, this file may look upward: it reads engines' layers and places a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vitgraph.compile.inputs import check_fp32, open_inputs
+from vitgraph.compile.request import CompileRequest, PrecisionBounds
+from vitgraph.errors import InputError
+from vitgraph.ir.batch import Batch
+from vitgraph.outputs import check_output, unfinished
+
+if TYPE_CHECKING:
+    from vitgraph.compile.recipe import Recipe
+    from vitgraph.frontend.models import ModelFacts
+    from vitgraph.frontend.open_model import Handover
+    from vitgraph.images.image_set import ImageSet
+    from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.targets.target import Target
+
+Progress = Callable[[str, int, int], None]
+
+QUANTIZING = frozenset({"quantize", "quantize-linear-attention"})
+FROM_FP32 = QUANTIZING | {"assign-precision"}
+"""Passes that choose number formats: on a program that has some already they would choose from rounded values."""
+
+
+@dataclass(frozen=True)
+class OpenedRequest:
+    """Everything a compilation works with."""
+
+    target: Target
+    recipe: Recipe
+    pipeline: Pipeline
+    """The recipe's or another, with the bounds in it."""
+    batch: Batch
+    model: ModelFacts
+    weights: Handover
+    """The model itself, for whoever takes it first."""
+    calibration: ImageSet | None
+    evaluation: ImageSet | None
+    progress: Progress
+    scratch: Path
+    """Where long work keeps what it has finished."""
+    judges_masks: bool
+    """Whether masks that buy no time are dropped."""
+    measured_layers: Mapping[str, str | None] | None
+    """See `vitgraph.compile.mask_profit`."""
+
+
+def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
+    """Open everything that a request names; `InputError` where something asked for can't be had."""
+    from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
+    from vitgraph.compile.mask_profit import check_mask_profit
+    from vitgraph.frontend.open_model import Handover, open_saved
+    from vitgraph.frontend.saved_programs import QUANTIZED, lowered
+    from vitgraph.pass_manager.continuation import remaining
+
+    check_output(request.output.out, request.output.force)
+    recipe, target, masks, data = request.recipe, request.target, request.masks, request.data
+    steps = bounded(request.pipeline or recipe.pipeline, request.bounds, recipe.name)
+    saved = open_saved(request.model)
+    state = None if saved is None else lowered(saved.program)
+    if saved is not None and request.pipeline is None and state in (None, QUANTIZED):
+        steps = remaining(steps, saved.program)
+    steps.check(target)
+    layers = None if masks.measured_layers is None else read_measured_layers(masks.measured_layers)
+    if masks.judged:
+        check_mask_profit(steps, target, layers)
+    needs_images = any(step.needs_images for step in steps.passes)
+    if needs_images and data.calibration is None:
+        raise InputError(
+            f"recipe {recipe.name} quantizes, which needs calibration images: give --calibration-data a folder, "
+            "a .zip, or `random` for noise"
+        )
+    opened = open_inputs(request.model, data, request.batch, saved)
+    again = [step.name for step in steps.passes if step.name in (QUANTIZING if state == QUANTIZED else FROM_FP32)]
+    if again:
+        check_fp32(
+            opened.model,
+            f"recipe {recipe.name} ({', '.join(again)})",
+            ", or name the passes that are left with --pipeline",
+        )
+    return OpenedRequest(
+        target=target,
+        recipe=recipe,
+        pipeline=steps,
+        batch=opened.batch,
+        model=opened.model.facts(),
+        weights=Handover(opened.model),
+        calibration=opened.calibration,
+        evaluation=opened.evaluation,
+        progress=progress,
+        scratch=unfinished(request.output.out),
+        judges_masks=masks.judged,
+        measured_layers=layers,
+    )
+
+
+def bounded(steps: Pipeline, bounds: PrecisionBounds, recipe: str) -> Pipeline:
+    """The pipeline with `mixed-precision` under these bounds: a `mixed-precision` it has gets them, else one is put after what quantizes, ahead of `reconstruct`."""
+    from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.passes.precision.mixed_precision import MixedPrecision
+
+    given = bounds.given()
+    if not given:
+        return steps
+    names = [step.name for step in steps.passes]
+    if "quantize" not in names:
+        asked = ", ".join(f"{name}={value:g}" for name, value in given.items())
+        raise InputError(
+            f"{asked}: recipe {recipe} quantizes nothing, so there is nothing to place; take one such as int8"
+        )
+    if "mixed-precision" in names:
+        passes = [replace(step, **given) if step.name == "mixed-precision" else step for step in steps.passes]
+        return Pipeline(tuple(passes))
+    after = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
+    placed: Any = MixedPrecision(**given)  # type: ignore[arg-type]
+    return Pipeline((*steps.passes[:after], placed, *steps.passes[after:]))

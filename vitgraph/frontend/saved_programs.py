@@ -1,0 +1,170 @@
+"""Saved programs: where one is, reading it back, and what it knows about the model it came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+
+from vitgraph.errors import InputError
+from vitgraph.frontend.model_request import ModelRequest
+from vitgraph.frontend.models import ModelFacts
+from vitgraph.frontend.weight_files import hash_state
+from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
+from vitgraph.ir.batch import ONE_IMAGE, Batch
+from vitgraph.ir.dialect import dequantize, fake_quantize, log2_quantize
+from vitgraph.ir.parser import TextError, parse
+from vitgraph.ir.program import Program
+from vitgraph.ir.program_file import load
+from vitgraph.ir.tensor_type import Dim, TensorType
+
+QUANTIZED = "is quantized already"
+"""Of a program whose weights are FP32 still: types are yet to be chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedModel(ModelFacts):
+    """A program in place of a model, and what its provenance tells."""
+
+    program: Program
+
+
+def is_program(path: Path) -> bool:
+    """Is there a saved program at this path? A folder counts where it holds one."""
+    return path.is_file() or program_file(path) is not None
+
+
+def program_file(folder: Path) -> Path | None:
+    """The program in a folder: one that was saved there, or the one `vitgraph compile` left."""
+    places = (folder / "program.safetensors", folder / "program" / "program.safetensors")
+    return next((place for place in places if place.is_file()), None)
+
+
+def read_program(path: Path) -> Program:
+    """Read a saved program or the one in a folder."""
+    return load(program_file(path) or path)
+
+
+def read_graph_text(path: Path, seed: int) -> Program:
+    """Read a graph's text; its weights are drawn by the seed."""
+    try:
+        return parse(path.read_text(encoding="utf-8"), seed=seed)
+    except (OSError, UnicodeDecodeError, TextError) as error:
+        raise InputError(f"{path}: its graph can't be read: {error}") from error
+
+
+def describe_saved(program: Program, request: ModelRequest) -> SavedModel:
+    """A program in place of a model; `InputError` where it lacks what a compilation has to know."""
+    stored = program.provenance
+    names: list[str] | None = stored.get("class_names")
+    return SavedModel(
+        name=program.name,
+        source=stored.get("source", "a program"),
+        weights=stored.get("weights", "as they stand in the program"),
+        preprocessing=_preprocessing(program, request),
+        input_shape=_input_shape(program),
+        classes=len(names) if names else _classes(program),
+        class_names=tuple(names) if names else None,
+        weights_sha256=stored.get("weights_sha256") or hash_state(program.tensors()),
+        parameters=sum(each.numel() for each in program.tensors().values() if each.is_floating_point()),
+        notes=(*stored.get("notes", ()), _note(program, request)),
+        program=program,
+    )
+
+
+def batch_of(program: Program, asked: Batch | None) -> Batch:
+    """The batch sizes to compile it for: its own where it is fixed; where it is open those asked for, or one image.
+
+    Raises `InputError` where a fixed one is asked for another.
+    """
+    own = program.input_types()[0].shape[0]
+    if isinstance(own, Dim):
+        return asked or ONE_IMAGE
+    if asked not in (None, Batch(own, own, own)):
+        raise InputError(
+            f"{program.name}: was captured for a batch of {own}, not {asked}; leave --batch out, or capture it again from its model"
+        )
+    return Batch(own, own, own)
+
+
+def takes_any_batch(program: Program) -> bool:
+    """Whether its batch is open."""
+    return isinstance(program.input_types()[0].shape[0], Dim)
+
+
+def on_cpu(program: Program) -> Program:
+    """The program itself, or a copy of one that was moved to another device to be trained there."""
+    if all(each.device.type in ("cpu", "meta") for each in program.tensors().values()):
+        return program
+    copy = program.copy()
+    copy.own_tensors()
+    return copy.to("cpu")
+
+
+def lowered(program: Program) -> str | None:
+    """Why a program is no FP32 one any more; None where it is."""
+    kinds = {each.dtype for each in program.tensors().values() if each.is_floating_point()} - {torch.float32}
+    if kinds:
+        return f"has weights in {', '.join(sorted(str(kind).removeprefix('torch.') for kind in kinds))} already"
+    return QUANTIZED if program.calls(fake_quantize, dequantize, log2_quantize) else None
+
+
+def _input_shape(program: Program) -> tuple[int, int, int]:
+    kinds = program.input_types()
+    shape = kinds[0].shape[1:]
+    if len(kinds) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
+        raise InputError(
+            f"{program.name}: a model takes one input [batch, 1 or 3, height, width]; this one takes {_list(kinds)}"
+        )
+    return int(str(shape[0])), int(str(shape[1])), int(str(shape[2]))
+
+
+def _preprocessing(program: Program, request: ModelRequest) -> Preprocessing | None:
+    """What was stored with it; else what the request says; None where neither says how images are normalized."""
+    stored: Any = program.provenance.get("preprocessing")
+    given = request.given_preprocessing()
+    if stored is not None and given:
+        raise InputError(f"{program.name}: the program has its pre-processing in it; leave out {', '.join(given)}")
+    shape = _input_shape(program)
+    plan = (
+        _assumed(program, request, shape)
+        if stored is None
+        else build(stored, f"{program.name}: its stored pre-processing settings")
+    )
+    if plan is not None and plan.input_shape != shape:
+        raise InputError(
+            f"{program.name}: its images are made [{_list(plan.input_shape)}], and its input is "
+            f"{program.input_types()[0]}; capture it from its model again"
+        )
+    return plan
+
+
+def _assumed(program: Program, request: ModelRequest, shape: tuple[int, int, int]) -> Preprocessing | None:
+    """By the options alone, for a program that stores nothing."""
+    options = request.preprocessing or PreprocessingOptions()
+    if options.mean is None or options.std is None:
+        return None
+    size, middle = shape[1:], (0.5,) * shape[0]
+    own = build({"image_size": size, "resize": size, "mean": middle, "std": middle}, program.name)
+    return own.override(options)
+
+
+def _classes(program: Program) -> int | None:
+    """The width of an output `[batch, classes]`."""
+    last = program.output.args[0]
+    kind: TensorType | None = last.meta["type"] if isinstance(last, fx.Node) else None
+    width = kind.shape[1] if kind is not None and len(kind.shape) == 2 else None
+    return width if isinstance(width, int) else None
+
+
+def _note(program: Program, request: ModelRequest) -> str:
+    where = "a program" if isinstance(request.model, Program) else f"the saved program {request.model}"
+    ran = ", ".join(entry["name"] for entry in program.ledger)
+    return f"compiled from {where}" + (f", on which {ran} had run" if ran else "")
+
+
+def _list(items: Any) -> str:
+    return ", ".join(map(str, items))
