@@ -42,6 +42,7 @@ class SoftmaxCheck(Pass):
     final: bool = False
     """Also drop a last softmax, which moves the numbers and keeps their order."""
     require: Literal["", "softmax-free"] = ""
+    """softmax-free: a softmax that remains is an error."""
 
     def declares(self) -> Effect:
         """Dropping the final softmax keeps only the ranking."""

@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from vitgraph.analysis.site_selectors import select
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Count, Natural, NonNegative, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.precision.fallback_search import FallbackBudget, FallbackSearch, sites_in
 from vitgraph.quantizing.sensitivity import Damage, Sensitivity
@@ -38,31 +39,26 @@ class MixedPrecision(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = -math.inf  # it moves numbers back towards floating point, however far off they were
 
-    max_drop: float | None = None
+    max_drop: NonNegative | None = None
     """How many points of top-1 INT8 may cost."""
-    max_float_layers: int | None = None
+    max_float_layers: Natural | None = None
     """How many sites may be taken back at most; without max_drop: take back so many, the worst ones."""
-    min_int8: int = 0
+    min_int8: Natural = 0
     """How many linears stay INT8 at least."""
-    images: int = 32
+    images: Count = 32
     """How many calibration images to measure on."""
-    only: tuple[str, ...] = ()
+    only: Selectors = ()
     """Take back only these; besides roles of linears there are `attention` and `output`."""
-    skip: tuple[str, ...] = ()
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
-    def __post_init__(self) -> None:
-        """`InputError` for a bound that nothing can keep to."""
-        for option in ("max_drop", "max_float_layers", "min_int8"):
-            value = getattr(self, option)
-            if value is not None and not value >= 0:
-                raise InputError(f"mixed-precision: {option}={value}: it can't be less than 0")
-        if self.images < 1:
-            raise InputError(f"mixed-precision: images={self.images}: at least one is needed to measure on")
+    @property
+    def needs_images(self) -> bool:
+        """What INT8 costs is measured on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Measure, search, rewrite. Raises `InputError` without images, and for more linears in INT8 than there are."""
-        if context.calibration is None:
-            raise InputError("mixed-precision: no calibration images; name some with --calibration-data (or `random`)")
+        """Measure, search, rewrite. Raises `InputError` for more linears in INT8 than there are."""
         switches = find_switches(program)
         if not switches.all:
             context.refuse("model", "nothing in it is quantized, so there is nothing to take back")
@@ -73,7 +69,7 @@ class MixedPrecision(Pass):
                 f"mixed-precision: min_int8={self.min_int8}: only {linears} linears are INT8 to begin with"
             )
         candidates = select(switches.all, self.only, self.skip)
-        measure = Sensitivity(program, context.calibration, self.images, context.progress)
+        measure = Sensitivity(program, context.images, self.images, context.progress)
         alone = measure.alone(switches.all)
         first, *without = measure.without([], [switches.off(switch) for switch in switches.all])
         gains = {

@@ -64,7 +64,8 @@ class LpvitMethod:
     def search(self, opened: OpenedSearch, progress: Progress) -> Found:
         """Allocate under each budget, and measure where there are labelled images."""
         request, inputs = self.request, opened.inputs
-        (ahead, step), images = _split(opened), inputs.calibration  # where it needs some, the pass says so
+        (ahead, step), images = _split(opened), inputs.calibration
+        Pipeline((*ahead, step)).check(request.target, images)
         scratch = unfinished(request.output.out)
         context = Context(request.target, calibration=images, progress=progress, scratch=scratch)
         program = Pipeline(ahead).run(program_of(inputs.model, inputs.batch), context, [])

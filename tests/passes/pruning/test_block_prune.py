@@ -255,16 +255,9 @@ def test_even_takes_the_same_share_of_every_site() -> None:
     assert abs(one - other) < 0.05
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"budget": 0.0}, {"budget": 1.1}, {"min_keep": 1.0}, {"rows": 0}, {"multiple": 0}, {"batch": 0}, {"percdamp": 0.0},
-        {"power": -1.0}, {"images": 0}, {"uniform": True, "power": 1.0},
-    ],
-)  # fmt: skip
-def test_options_out_of_range(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(options))):
-        run(BlockPrune(**options), parse(MLP), seen())
+def test_power_without_curves() -> None:
+    with pytest.raises(InputError, match="uniform=true looks at no curve"):
+        run(BlockPrune(uniform=True, power=1.0), parse(MLP), seen())
 
 
 def test_a_budget_out_of_reach() -> None:

@@ -163,15 +163,9 @@ def test_without_pairs_it_says_so() -> None:
     assert "run the pass quantize first" in refusal.why
 
 
-@pytest.mark.parametrize("options", [{"iterations": 0}, {"batch": 0}, {"rate": 0.0}])
-def test_options_out_of_range(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="reconstruct"):
-        Reconstruct(**options).run(parse(BLOCK), context())
-
-
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
-        Reconstruct().run(parse(BLOCK), Context())
+        run(Reconstruct(), parse(BLOCK))
 
 
 @pytest.mark.parametrize(
