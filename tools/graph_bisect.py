@@ -39,7 +39,7 @@ def bisect_passes(
         verdict = bisect(
             program,
             steps,
-            lambda fuel: replace(context, fuel=fuel, progress=progress, spent=[], refusals=[], found=[], timings={}),
+            lambda fuel: replace(context, fuel=fuel, progress=progress, spent=[], refusals=[], findings=[], timings={}),
             judged.judge,
             judged.make_instruments,
         )

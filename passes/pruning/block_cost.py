@@ -134,6 +134,4 @@ def _line(context: Context, by: Metric, kernels: list[Kernel]) -> Roofline:
 
 
 def _no_estimate(target: Target, by: Metric, why: str) -> InputError:
-    return InputError(
-        f"block-prune: metric={by}: no estimate for {target.name}: {why}; take another target, or metric=flops"
-    )
+    return InputError(f"metric={by}: no estimate for {target.name}: {why}; take another target, or metric=flops")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, fx
 
@@ -30,6 +30,7 @@ from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
 from vitgraph.pass_manager.options import Count, NonNegative, Positive, ProperFraction, Selectors, Share
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.pruning.allocation import Part, allocate
@@ -147,7 +148,7 @@ class BlockPrune(Pass):
             fitted = self._fit(program, keeps, context)
         for linear, keep in keeps.items():
             insert_mask(program, linear, keep, fitted[linear].weight if linear in fitted else None)
-        context.found += [cut.entry(fitted.get(cut.pruned.site.node)) for cut in cuts]
+        context.findings += [cut.finding(fitted.get(cut.pruned.site.node)) for cut in cuts]
 
     def _prunable(self, program: Program) -> list[tuple[str, Prunable | str]]:
         """The chosen sites in graph order, each by its path: what can be pruned of it, or why nothing can."""
@@ -172,9 +173,7 @@ class BlockPrune(Pass):
             context.refuse(
                 "model", f"{self.granularity} are too coarse for a budget of {self.budget}; {left:.4f} is what is left"
             )
-        context.found.append(
-            {"budget": self.metric, "asked": self.budget, "left": round(left, 6), "runs": _RUNS[self.granularity]}
-        )
+        context.findings.append(BudgetFinding(self.metric, self.budget, round(left, 6), _RUNS[self.granularity]))
         return lost
 
     def _fit(self, program: Program, keeps: dict[fx.Node, Tensor], context: Context) -> dict[fx.Node, Choice]:
@@ -206,12 +205,18 @@ class _Cut:
     def keeps(self, program: Program) -> dict[fx.Node, Tensor]:
         return self.pruned.keeps(program, self.curve.keep(self.lost))
 
-    def entry(self, choice: Choice | None) -> dict[str, Any]:
+    def finding(self, choice: Choice | None) -> PrunedFinding:
         """The site's line in the ledger."""
         tiling, units = self.pruned.tiling, self.pruned.units
         share = float(self.curve.shares(tiling)[self.lost])
         loss = float(self.curve.loss[self.lost] / self.curve.loss.max().clamp(min=1e-300))
-        entry = {"pruned": self.path, "of": "tiles" if units is None else units.kind, "count": tiling.count}
-        entry |= {"left": tiling.count - self.lost, "kept": round(share, 6), "saliency_lost": float(f"{loss:.6g}")}
-        entry["cost_left"] = round(self.part.cost(self.lost) / self.part.cost(0), 6)
-        return entry if choice is None else {**entry, "output_lost": round(float(choice.lost), 6)}
+        return PrunedFinding(
+            pruned=self.path,
+            of="tiles" if units is None else units.kind,
+            count=tiling.count,
+            left=tiling.count - self.lost,
+            kept=round(share, 6),
+            saliency_lost=float(f"{loss:.6g}"),
+            cost_left=round(self.part.cost(self.lost) / self.part.cost(0), 6),
+            output_lost=None if choice is None else round(float(choice.lost), 6),
+        )

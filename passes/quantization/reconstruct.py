@@ -33,6 +33,7 @@ from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import QuantizeCall
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import SegmentFinding
 from vitgraph.pass_manager.options import Count, Positive, Seed
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
@@ -117,9 +118,7 @@ class Reconstruct(Pass):
             trim_memory()
             noisy = advance(program, segment, noisy, quantized)
             after = _error(noisy.chunks(_CHUNK), exact, importance)
-            context.found.append(
-                {"segment": _where(segment), "error_before": round(before, 9), "error": round(after, 9)}
-            )
+            context.findings.append(SegmentFinding(_where(segment), round(before, 9), round(after, 9)))
         context.progress("reconstruct", len(segments), len(segments))
 
     def _fit(

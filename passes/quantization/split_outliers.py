@@ -30,6 +30,7 @@ from vitgraph.analysis.sites import find_sites
 from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import SplitFinding
 from vitgraph.pass_manager.options import Count, OverOne, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
@@ -71,7 +72,7 @@ class SplitOutliers(Pass):
             index, share = _share_out(tops, self.extra)
             _widen(program, fc1, fc2, index, share)
             added = int((share < 1).sum())
-            context.found.append({"site": path, "split": f"{added - self.extra} channel(s) into {added} copies"})
+            context.findings.append(SplitFinding(path, f"{added - self.extra} channel(s) into {added} copies"))
 
     def _stands_out(self, tops: Tensor) -> bool:
         usual = tops.sort(descending=True).values[-(-len(tops) // 100)]

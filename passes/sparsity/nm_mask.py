@@ -22,7 +22,7 @@ then moves the kept weights to the exact least squares: the dense linear's outpu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
@@ -33,6 +33,7 @@ from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import MaskFinding
 from vitgraph.pass_manager.options import Count, Positive, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, change_in_order
@@ -135,7 +136,7 @@ class NmMask(Pass):
                 keep = nm_keep(weight.abs(), self._pattern)
                 insert_mask(program, site.node, keep)
                 lost = (weight * ~keep).double().square().sum() / weight.double().square().sum().clamp(min=1e-30)
-                context.found.append({**self._entry(program, site), "weights_lost": round(float(lost), 6)})
+                self._record(program, site, context, weights_lost=round(float(lost), 6))
             return
         with context.timed("calibration"):
             choose = chooser(program, sites, self._pattern, self.score, self.refit, self.percdamp, context)
@@ -147,11 +148,10 @@ class NmMask(Pass):
                 continue
             moved = self.refit or self.score in ("sparsegpt", "cap")
             insert_mask(program, site.node, choice.keep, choice.weight if moved else None)
-            context.found.append({**self._entry(program, site), "output_lost": round(float(choice.lost), 6)})
+            self._record(program, site, context, output_lost=round(float(choice.lost), 6))
 
-    def _entry(self, program: Program, site: LinearSite) -> dict[str, Any]:
-        """What the ledger says of a mask: all that `vitgraph.ir.mask_patterns` needs to hold the weight to it."""
-        path, place = linears(program)[site.node]
-        rest = {"place": place} if place else {}
-        rest |= {name: each for name, each in (("group_size", self.group_size), ("v", self.v)) if each > 1}
-        return {"masked": path, "n": self.n, "m": self.m, **rest}
+    def _record(self, program: Program, site: LinearSite, context: Context, **lost: float) -> None:
+        """Declare the pattern on the program, which holds the weight to it from here on, and say what it cost."""
+        place = linears(program)[site.node]
+        program.masks[place] = self._pattern
+        context.findings.append(MaskFinding.of(place, self._pattern, **lost))

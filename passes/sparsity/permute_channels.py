@@ -30,6 +30,7 @@ from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError, PassError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import PermutedFinding
 from vitgraph.pass_manager.options import Count, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
@@ -92,7 +93,7 @@ class PermuteChannels(Pass):
             checkpoint.write(done, part)
             permute(program, site.node, channels, part["order"])
             before, after = (round(float(share), 6) for share in part["kept"])
-            context.found.append({"permuted": site.path, "kept_before": before, "kept": after})
+            context.findings.append(PermutedFinding(site.path, before, after))
         context.progress("permutation", len(found), len(found))
 
     def _channels(self, program: Program, site: LinearSite) -> ChannelGroup | str:

@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import Finding
 from vitgraph.pass_manager.options import check_options
 from vitgraph.targets.target import Target
 
@@ -62,8 +63,8 @@ class Context:
     spent: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The rewrites that were allowed: (pass, where)."""
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    found: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What an analysis found, as plain JSON; goes into the ledger entry of the pass (key `found`)."""
+    findings: list[Finding] = field(default_factory=list[Finding])
+    """What passes found; goes into the ledger entry of the pass as plain JSON (key `found`)."""
     timings: dict[str, float] = field(default_factory=dict[str, float])
     """Seconds of work that the report shows by itself, such as `calibration`."""
 

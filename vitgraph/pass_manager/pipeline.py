@@ -92,7 +92,7 @@ def _run_step(
     step: Pass, where: str, work: Program, old: str, context: Context, instruments: Sequence[Instrument]
 ) -> str:
     """Run one pass on a graph whose text is `old`; the text that it leaves."""
-    refused, found = len(context.refusals), len(context.found)
+    refused, found = len(context.refusals), len(context.findings)
     nodes = len(work.calls())
     entry: dict[str, Any] = {"name": step.name, "options": options_of(step), "effect": step.declares().value}
     try:
@@ -107,8 +107,8 @@ def _run_step(
         entry["nodes"] = [nodes, len(work.calls())]
         entry["drift"] = None
         entry["refused"] = [{"site": r.site, "why": r.why} for r in context.refusals[refused:]]
-        if context.found[found:]:
-            entry["found"] = context.found[found:]
+        if context.findings[found:]:
+            entry["found"] = [finding.to_json() for finding in context.findings[found:]]
         for instrument in instruments:
             instrument.after(step, work, context, entry)
     except Exception as error:

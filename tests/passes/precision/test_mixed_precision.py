@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.harness import body, hold_to_text, run
+from tests.harness import body, hold_to_text, ledger_findings, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.dialect import aten
@@ -87,7 +87,7 @@ def placed(
     given = given or context()
     result = run(step, program, given)
     hold_to_text(result)
-    whole, *rows = given.found
+    whole, *rows = ledger_findings(given)
     return result, whole, {f"{row['site']} {row['role']}": row for row in rows}
 
 

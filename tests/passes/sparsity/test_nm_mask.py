@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import body, hold_to_text, run
+from tests.harness import body, hold_to_text, ledger_findings, run
 from tests.passes.quantization.test_quantize import Noise, block
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import Packing
@@ -65,7 +65,7 @@ def test_masks_the_linears_of_the_blocks() -> None:
     context = Context()
     result = run(NmMask(), parse(MLP), context)
     assert body(show(result)) == body(show(parse(MASKED)))
-    assert [entry["masked"] for entry in context.found] == ["blocks.0.fc1", "blocks.0.fc2"]
+    assert [entry["masked"] for entry in ledger_findings(context)] == ["blocks.0.fc1", "blocks.0.fc2"]
     hold_to_text(result)
     again = Context()
     assert show(run(NmMask(), result, again)) == show(result)
@@ -209,7 +209,7 @@ def test_rows_of_a_tile_share_their_columns() -> None:
     result = run(NmMask(v=16, n=2, m=8), parse(WIDE), context)
     assert body(show(result)) == body(show(parse(sized(MASKED, 16, 32))))
     hold_to_text(result)
-    for entry, fc in zip(context.found, ("fc1", "fc2"), strict=True):
+    for entry, fc in zip(ledger_findings(context), ("fc1", "fc2"), strict=True):
         assert entry == {"masked": f"blocks.0.{fc}", "n": 2, "m": 8, "v": 16, "weights_lost": entry["weights_lost"]}
     keep = result.tensor("fc1.weight_keep").reshape(2, 16, 2, 8)
     assert bool((keep.sum(-1) == 2).all())
@@ -267,7 +267,7 @@ def test_updated_weights_stand_after_the_mask(score: Score) -> None:
     result = run(NmMask(score=score), parse(MLP), context)
     assert body(show(result)) == body(show(parse(UPDATED)))
     hold_to_text(result)
-    assert all(0 < entry["output_lost"] < 1 for entry in context.found)
+    assert all(0 < entry["output_lost"] < 1 for entry in ledger_findings(context))
     assert isinstance(result.tensor("fc1.weight_updated"), torch.nn.Parameter)
 
 
