@@ -111,12 +111,14 @@ def test_a_dense_linear_beside_a_masked_one_owes_nothing_in_the_file(tmp_path: P
     assert judge_patterns(plan) == ()
 
 
+def _pattern(kept: tuple[int, int], group_size: int, v: int) -> Packing:
+    return Packing(*kept, group_size, v)
+
+
 def patterns() -> st.SearchStrategy[Packing]:
     """Any N:M pattern, in pairs or in tiles too."""
     sizes = st.integers(2, 40).flatmap(lambda m: st.tuples(st.integers(1, m - 1), st.just(m)))
-    return st.builds(
-        lambda nm, size, v: Packing(nm[0], nm[1], size, v), sizes, st.integers(1, 4), st.sampled_from([1, 16, 64])
-    )
+    return st.builds(_pattern, sizes, st.integers(1, 4), st.sampled_from([1, 16, 64]))
 
 
 @settings(deadline=None)
