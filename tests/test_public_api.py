@@ -31,6 +31,7 @@ PUBLIC = {
     "Effect",
     "Elsa",
     "Evolution",
+    "Finding",
     "ImageSet",
     "Images",
     "InputError",

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from vitgraph.ir.tensor_type import Dim as Dim
     from vitgraph.ir.tensor_type import TensorType as TensorType
     from vitgraph.ir.verify import verify as _verify
+    from vitgraph.pass_manager.findings import Finding as Finding
     from vitgraph.pass_manager.instruments import Compare as Compare
     from vitgraph.pass_manager.instruments import Dump as Dump
     from vitgraph.pass_manager.instruments import Reproducer as Reproducer
@@ -118,6 +119,7 @@ _HOME = {
     "Effect": "pass_manager.pass_contract",
     "Elsa": "search.elsa",
     "Evolution": "search.evolution",
+    "Finding": "pass_manager.findings",
     "ImageSet": "images.image_set",
     "Images": "images.calibration_data",
     "InputError": "errors",

@@ -57,7 +57,7 @@ def test_images_that_python_code_hands_in(request_: CompileRequest) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"data": DataRequest()}, "needs calibration images"),
+        ({"data": DataRequest()}, "no calibration images"),
         ({"data": DataRequest("digits:train", 6, "random", 4)}, "no labels"),
         ({"recipe": load_recipe("fp16", find_pass), "bounds": PrecisionBounds(max_drop=1.0)}, "fp16 quantizes nothing"),
         ({"masks": MaskRequest(True)}, "has no nm-mask"),
