@@ -5,7 +5,6 @@ Like `vitgraph/__init__.py`, this file may look upward: it is where the core mee
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -21,12 +20,12 @@ from vitgraph.outputs import check_output, unfinished, whole_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from vitgraph.backends.onnx.model import OnnxModel
-    from vitgraph.backends.tensorrt.engine_check import EnginePlan
     from vitgraph.compile.mask_profit import MaskProfit
     from vitgraph.compile.report import AccuracyPart, Report
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.ir.program import Program
+    from vitgraph.runtime.backend import Artifact, Build
+    from vitgraph.runtime.onnx_model import OnnxModel
 
 
 def compile_model(
@@ -48,6 +47,7 @@ def compile_model(
     max_float_layers: int | None = None,
     drop_unprofitable_masks: bool = False,
     measured_layers: Path | None = None,
+    backend: str | None = None,
     batch: str = "1",
     force: bool = False,
     seed: int = 0,
@@ -66,7 +66,7 @@ def compile_model(
     job = prepare(
         model, target, recipe, pipeline, bounds, batch, weights, model_args, preprocessing,
         (calibration_data, calibration_images), (evaluate_data, evaluate_images), seed, progress,
-        unfinished(out), drop_unprofitable_masks, measured_layers,
+        unfinished(out), drop_unprofitable_masks, measured_layers, backend,
     )  # fmt: skip
     with whole_folder(out, force) as folder:
         report = _compile(job, folder)
@@ -82,29 +82,27 @@ def compile_model(
 
 
 def _compile(job: Job, folder: Path) -> Report:
-    from vitgraph.backends.tensorrt.backend import unbuildable_why
-    from vitgraph.backends.tensorrt.engine_check import judge_patterns
     from vitgraph.compile.report_builder import judge_drop
     from vitgraph.runtime.memory import peak_rss_mb
 
-    report, model, planned = _rewrite(job, folder)
+    report, build = _rewrite(job, folder)
     job.release()
-    report.engine_why = unbuildable_why(job.target)
-    if report.engine_why is None:
-        _build(job, model, planned, folder, report)
-    else:
-        _write_device_build(job, folder)
-        report.violations = [asdict(violation) for violation in judge_patterns(planned)]
+    report.engine_why = job.unbuilt_why
+    artifact = _build(job, build) if job.unbuilt_why is None else build.defer()
+    if job.unbuilt_why is None:
+        report.engine = dict(artifact.report)
+    for name, content in artifact.files.items():
+        (folder / name).write_bytes(content)
+    report.violations = [asdict(violation) for violation in artifact.violations]
     report.violations += judge_drop(job.pipeline, report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)
     return report
 
 
-def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
+def _rewrite(job: Job, folder: Path) -> tuple[Report, Build]:
     """Everything that needs the weights in memory: capture, passes, `program/`, `model.onnx` and its accuracy."""
     from vitgraph.backends.onnx.lowering import lower
-    from vitgraph.backends.tensorrt.engine_plan import plan_engine
     from vitgraph.compile.report_builder import describe
     from vitgraph.frontend.capture import capture_model
     from vitgraph.ir.printer import show
@@ -120,10 +118,10 @@ def _rewrite(job: Job, folder: Path) -> tuple[Report, OnnxModel, EnginePlan]:
     with job.timed("lower"):
         model = lower(program, folder / "model.onnx")
     report = describe(job, captured, program)
-    report.accuracy, report.accuracy_why = _evaluate(job, captured, model.path, "model.onnx")
+    report.accuracy, report.accuracy_why = _evaluate(job, captured, program, model, job.runner.source)
     if mask_profit is not None:
         report.mask_profit = mask_profit.against(report.accuracy)
-    return report, model, plan_engine(program, model, job.target)
+    return report, job.builder.plan(program, model, job.target, job.batch)
 
 
 def _run_passes(job: Job, captured: Program) -> Program:
@@ -160,7 +158,7 @@ def _drop_unprofitable(job: Job, captured: Program, program: Program, folder: Pa
         return program, MaskProfit(verdicts, None, "every mask pays")
     with TemporaryDirectory(dir=folder) as scratch:
         model = lower(program, Path(scratch) / "model.onnx")
-        accuracy, why = _evaluate(job, captured, model.path, "all masks")
+        accuracy, why = _evaluate(job, captured, program, model, "all masks")
     job.pipeline = without_masks(job.pipeline, idle)
     return _run_passes(job, captured), MaskProfit(verdicts, accuracy, why)
 
@@ -193,22 +191,24 @@ def _write_recipe(job: Job, folder: Path) -> None:
     (folder / "pipeline.txt").write_text(f"{job.pipeline}\n", encoding="utf-8")
 
 
-def _evaluate(job: Job, captured: Program, model: Path, what: str) -> tuple[AccuracyPart | None, str | None]:
-    """Top-1 of the captured model in torch and of an ONNX file in ONNX Runtime on the same images, or why there is none."""
+def _evaluate(
+    job: Job, captured: Program, program: Program, model: OnnxModel, what: str
+) -> tuple[AccuracyPart | None, str | None]:
+    """Top-1 of the captured model in torch and of what was made of it on the same images, or why there is none."""
     if job.evaluation is None:
         return None, "no images to evaluate on; give --evaluate-data"
-    from vitgraph.backends import find_backend
     from vitgraph.compile.accuracy import predict
     from vitgraph.compile.report import AccuracyPart
 
     fixed = None if job.batch.dynamic else job.batch.best
     with job.timed("evaluation"):
         try:
-            runner = find_backend("ort").load(model, job.target)
+            runner = job.runner.load(model.path if job.runner.source == "model.onnx" else program, job.target)
         except InputError as error:  # BF16 on a CPU
             return None, str(error)
         with runner:
             found = predict(runner, job.evaluation, fixed, job.progress, f"evaluation: {what}")
+            executed = runner.execution(job.batch.best)
         if job.reference is None:
             job.reference = predict(_Eager(captured), job.evaluation, fixed, job.progress, "evaluation: reference")
     accuracy = AccuracyPart(
@@ -216,8 +216,9 @@ def _evaluate(job: Job, captured: Program, model: Path, what: str) -> tuple[Accu
         top1_reference=_rounded(job.reference.top1),
         top1=_rounded(found.top1),
         agreement=round(job.reference.agreement(found), 3),
-        measured_on="onnxruntime model.onnx",
+        measured_on=f"{job.runner.name} {job.runner.source}",
         data_sha256=job.evaluation.sha256,
+        **({} if executed is None else {"execution": executed.as_json()}),
     )
     return accuracy, None
 
@@ -235,36 +236,6 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _build(job: Job, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report) -> None:
-    """`engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
-    from vitgraph.backends.tensorrt.backend import build_engine
-    from vitgraph.backends.tensorrt.engine_check import check_contract
-
-    batch = (job.batch.least, job.batch.best, job.batch.most) if job.batch.dynamic else None
+def _build(job: Job, build: Build) -> Artifact:
     with job.timed("build"):
-        engine = build_engine(
-            model.path, job.target, batch, lambda phase, done: job.progress(f"build: {phase}", round(100 * done), 100)
-        )
-    verdict = check_contract(engine, planned)
-    (folder / "engine.plan").write_bytes(engine.plan)
-    (folder / "engine.json").write_text(json.dumps(engine.as_json(), indent=1) + "\n", encoding="utf-8")
-    (folder / "build.log").write_text(engine.log, encoding="utf-8")
-    report.engine = verdict.engine
-    report.violations = [asdict(violation) for violation in verdict.violations]
-
-
-def _write_device_build(job: Job, folder: Path) -> None:
-    """The command that builds the engine on the device itself, for targets that no builder here serves."""
-    if job.target.compute_capability is None:
-        return
-    shapes = ""
-    if job.batch.dynamic:
-        sizes = "x".join(map(str, job.model.input_shape))
-        bounds = zip(("min", "opt", "max"), (job.batch.least, job.batch.best, job.batch.most), strict=True)
-        shapes = "".join(f" --{name}Shapes=x:{size}x{sizes}" for name, size in bounds)
-    command = (
-        f"trtexec --onnx=model.onnx --saveEngine=engine.plan --stronglyTyped --sparsity=enable{shapes}"
-        " --profilingVerbosity=detailed --exportLayerInfo=layers.json"
-    )
-    text = f"#!/bin/sh\n# Build the engine on the device ({job.target.title}), in this folder.\nset -eu\n{command}\n"
-    (folder / "build_on_device.sh").write_text(text, encoding="utf-8")
+        return build.run(job.progress)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vitgraph.images.image_set import ImageSet
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.runtime.backend import Backend, Builder
     from vitgraph.targets.target import Target
 
 Progress = Callable[[str, int, int], None]
@@ -43,6 +44,11 @@ class Job:
     evaluation: ImageSet | None
     progress: Progress
     scratch: Path
+    runner: Backend
+    """What measures accuracy."""
+    builder: Builder
+    """What the engine is planned by, and built by unless `unbuilt_why` says why not."""
+    unbuilt_why: str | None
     drop_unprofitable_masks: bool = False
     """Whether masks that buy no time are taken back."""
     measured_layers: Mapping[str, str | None] | None = None
@@ -83,6 +89,7 @@ def prepare(
     scratch: Path,
     drop_unprofitable_masks: bool,
     measured_layers: Path | None,
+    backend: str | None,
 ) -> Job:
     """Open everything, the cheap things first, so that a mistake is told at once."""
     from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
@@ -96,6 +103,7 @@ def prepare(
     steps = chosen.pipeline if pipeline is None else parse_pipeline(pipeline, find_pass)
     steps = _bounded(steps, {name: value for name, value in bounds.items() if value is not None}, chosen.name)
     steps.check(device)
+    measures, builds, unbuilt_why = _backends(backend, device)
     layers = None if measured_layers is None else read_measured_layers(measured_layers)
     if drop_unprofitable_masks or measured_layers is not None:
         check_mask_profit(steps, device, layers)
@@ -117,8 +125,21 @@ def prepare(
         evaluate.check_labels(loaded.classes or 1_000_000)
     return Job(
         device, chosen, steps, sizes, loaded, calibrate, evaluate, progress, scratch,
-        drop_unprofitable_masks or measured_layers is not None, layers,
+        measures, builds, unbuilt_why, drop_unprofitable_masks or measured_layers is not None, layers,
     )  # fmt: skip
+
+
+def _backends(name: str | None, target: Target) -> tuple[Backend, Builder, str | None]:
+    """What measures, what builds, and why nothing is built; `InputError` where a backend that was asked for can't work."""
+    from vitgraph.backends import DEFAULT_BUILDER, choose, find_builder, load_backend
+
+    why = None if name is None else load_backend(name).refusal(target)
+    if why is not None:
+        raise InputError(f"--backend {name}: {why}")
+    runner, builder = choose(name)
+    if builder is None:
+        return runner, find_builder(DEFAULT_BUILDER), f"--backend {name} runs models and builds no engine"
+    return runner, builder, builder.refusal(target)
 
 
 def _bounded(steps: Pipeline, bounds: dict[str, float], recipe: str) -> Pipeline:
