@@ -19,6 +19,7 @@ from vitgraph.runtime.backend import Backend, Builder
 OWN: Mapping[str, str] = {
     "eager": "vitgraph.backends.eager:Eager",
     "ort": "vitgraph.backends.ort:Ort",
+    "openvino": "vitgraph.backends.openvino.backend:OpenVino",
     "tensorrt": "vitgraph.backends.tensorrt.backend:TensorRT",
 }
 DEFAULT_RUNNER, DEFAULT_BUILDER = "ort", "tensorrt"
@@ -53,7 +54,7 @@ def find_backend(name: str) -> Backend:
     """A backend that runs programs, by its name; `InputError` for one that only builds, or is not known."""
     backend = load_backend(name)
     if not isinstance(backend, Backend):
-        raise InputError(f"backend {name} builds engines and runs no model; {_there_are('run models', Backend)}")
+        raise InputError(f"backend {name} builds engines and runs no model; those that run models: {_able(runs=True)}")
     return backend
 
 
@@ -61,7 +62,9 @@ def find_builder(name: str) -> Builder:
     """A backend that builds engines, by its name; `InputError` for one that only runs, or is not known."""
     backend = load_backend(name)
     if not isinstance(backend, Builder):
-        raise InputError(f"backend {name} runs models and builds no engine; {_there_are('build engines', Builder)}")
+        raise InputError(
+            f"backend {name} runs models and builds no engine; those that build engines: {_able(runs=False)}"
+        )
     return backend
 
 
@@ -77,9 +80,12 @@ def choose(name: str | None) -> tuple[Backend, Builder | None]:
     return runner, chosen if isinstance(chosen, Builder) else None
 
 
-def _there_are(what: str, kind: type[Backend] | type[Builder]) -> str:
-    able = list[str]()
+def _able(runs: bool) -> str:
+    """The names of all that run models, or of all that build engines, with commas between."""
+    found = list[str]()
     for name in all_backends():
         with suppress(InputError):  # a package of somebody else's that can't be loaded
-            able += [name] if isinstance(load_backend(name), kind) else []
-    return f"those that {what}: {', '.join(able)}"
+            backend = load_backend(name)
+            able = isinstance(backend, Backend) if runs else isinstance(backend, Builder)
+            found += [name] if able else []
+    return ", ".join(found)

@@ -94,6 +94,8 @@ def _session(path: Path, name: str, threads: int) -> Any:
     # ONNX Runtime's own INT8 kernels add pairs of products in 16 bits on processors without VNNI: attention computed
     # with them was off by 2 to 60 %. Without them Q/DQ runs as the model says, as exact as eager, and was faster too.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Idle threads would otherwise spin for tens of milliseconds, on the cores of whatever runs next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = runtime.InferenceSession(str(path), options, providers=[PROVIDER])
     except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from vitgraph.tools.progress import Progress
 
 NOTES = {"ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency."}
-SETTLE = 0.005
-"""Seconds of rest before each timed run: threads of the runtime before it still spin for a while, on the same cores."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ def bench(
         if not ready:
             raise InputError(f"--batch {batch}: {'; '.join(dict.fromkeys(str(each.why) for each in entrants))}")
         with show_progress() as progress:
-            times = run_rounds([entrant.once for entrant in ready], rounds, warm_up, progress, SETTLE)
+            times = run_rounds([entrant.once for entrant in ready], rounds, warm_up, progress)
         found = _results(entrants, dict(zip(map(id, ready), times, strict=True)))
     data = {
         "measured_on": "this CPU",
@@ -117,7 +115,6 @@ def run_rounds(
     rounds: int,
     warm_up: int,
     progress: Progress = lambda what, done, total: None,
-    settle: float = 0.0,
 ) -> list[list[float]]:
     """Seconds of every run of each work: each round runs all of them, and every other round in the opposite order."""
     for work in works:
@@ -127,7 +124,6 @@ def run_rounds(
     order = list(range(len(works)))
     for turn in range(rounds):
         for index in order if turn % 2 == 0 else reversed(order):
-            time.sleep(settle)
             start = time.perf_counter()
             works[index]()
             times[index].append(time.perf_counter() - start)

@@ -89,8 +89,8 @@ def _backends() -> list[dict[str, Any]]:
         except InputError as error:  # another package's
             found.append({"backend": name, "does": [], "why": str(error), "place": place})
             continue
-        kinds = {"runs models": Backend, "builds engines": Builder}
-        does = [what for what, kind in kinds.items() if isinstance(backend, kind)]
+        does = ["runs models"] if isinstance(backend, Backend) else []
+        does += ["builds engines"] if isinstance(backend, Builder) else []
         found.append({"backend": name, "does": does, "why": backend.refusal(None), "place": place})
     return found
 
