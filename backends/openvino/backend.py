@@ -29,13 +29,14 @@ _HALF = ("f16", "bf16")
 class OpenVino:
     """Runs programs and ONNX files.
 
-    What is not INT8 is computed as the graph is typed: in FP32 where it holds nothing shorter, else in the type that the
-    processor multiplies fastest, which is BF16 where it has that. `precision` asks for another.
+    What is not INT8 is computed as the graph is typed: in FP32 where it holds nothing shorter, else in the type that OpenVINO
+    chooses for the processor, which is BF16 where that multiplies it. `precision` asks for another; `auto` is OpenVINO's own
+    default, its choice for every graph.
     """
 
     name: ClassVar[str] = "openvino"
     source: ClassVar[Source] = "model.onnx"
-    precision: Literal["f32", "bf16"] | None = None
+    precision: Literal["auto", "f32", "bf16"] | None = None
 
     def refusal(self, target: Target | None) -> str | None:
         """Why it can't work here, or None where it can."""
@@ -68,8 +69,8 @@ class OpenVino:
 
     def _config(self, model: Any, threads: int) -> dict[str, Any]:
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": "1", "CACHE_DIR": ""}
-        precision = self.precision or (None if _has_half(model) else "f32")
-        if precision:
+        precision = self.precision or ("auto" if _has_half(model) else "f32")
+        if precision != "auto":
             config["INFERENCE_PRECISION_HINT"] = precision
         return config | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
