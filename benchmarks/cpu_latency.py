@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +38,7 @@ from vitgraph.compile.recipe import load_recipe
 from vitgraph.ir.batch import parse_batch
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import find_pass
-from vitgraph.runtime.backend import Backend
+from vitgraph.runtime.backend import Backend, Runner
 from vitgraph.tools.bench import run_rounds
 
 HERE = Path(__file__).resolve().parent
@@ -105,32 +106,39 @@ def measure(name: str, given: argparse.Namespace, folder: Path) -> list[dict[str
             if (folder / file).is_file()
         }
         for batch in given.batch:
-            noise = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-            works = [lambda runner=runner, noise=noise: runner.run(noise) for runner in runners.values()]
+            works = [work(runner, batch) for runner in runners.values()]
             clock = time.process_time if given.cpu_time else time.perf_counter
             times = dict(zip(runners, run_rounds(works, given.rounds, 3, clock=clock), strict=True))
-            baseline = times[ROWS[0][0]]
             for label, file, _ in ROWS:
-                row: dict[str, Any] = {"model": name, "row": label, "batch": batch}
-                if label not in times:
+                head = {"model": name, "row": label, "batch": batch}
+                if label in times:
+                    executed = runners[label].execution(batch)
+                    summary = {"executed": None if executed is None else executed.summary()}
+                    rows.append(head | figures(times[label], times[ROWS[0][0]]) | summary)
+                else:
                     rows.append(
-                        {**row, "ratio": None, "why": f"no {file}; python benchmarks/peers/environments.py nncf"}
+                        head | {"ratio": None, "why": f"no {file}; python benchmarks/peers/environments.py nncf"}
                     )
-                    continue
-                pairs = sorted(own / base for own, base in zip(times[label], baseline, strict=True))
-                executed = runners[label].execution(batch)
-                rows.append(
-                    {
-                        **row,
-                        "median_ms": round(1000 * statistics.median(times[label]), 2),
-                        "min_ms": round(1000 * min(times[label]), 2),
-                        "ratio": round(statistics.median(pairs), 3),
-                        "quartiles": [round(pairs[len(pairs) // 4], 3), round(pairs[3 * len(pairs) // 4], 3)],
-                        "ratio_of_minima": round(min(times[label]) / min(baseline), 3),
-                        "executed": None if executed is None else executed.summary(),
-                    }
-                )
     return rows
+
+
+def work(runner: Runner, batch: int) -> Callable[[], Any]:
+    """One run on noise."""
+    shape = [batch, *(size or 1 for size in runner.input_shape[1:])]
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return lambda: runner.run(noise)
+
+
+def figures(times: list[float], baseline: list[float]) -> dict[str, Any]:
+    """What is said of a runner's rounds beside the baseline's."""
+    ratios = sorted(own / base for own, base in zip(times, baseline, strict=True))
+    return {
+        "median_ms": round(1000 * statistics.median(times), 2),
+        "min_ms": round(1000 * min(times), 2),
+        "ratio": round(statistics.median(ratios), 3),
+        "quartiles": [round(ratios[len(ratios) // 4], 3), round(ratios[3 * len(ratios) // 4], 3)],
+        "ratio_of_minima": round(min(times) / min(baseline), 3),
+    }
 
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:

@@ -97,8 +97,13 @@ def _enter(path: Path, name: str, sizes: list[int] | None, threads: int, stack: 
     runner = stack.enter_context(load_runner(path, find_backend(name), threads))
     own = runner.batch_size
     for size in sizes or [own or 1]:
-        why = None if own in (None, size) else f"{path} was made for batches of {own}, not {size}"
-        yield Entrant(str(path), name, size, runner, _work(runner, size), why)
+        yield Entrant(
+            str(path), name, size, runner, _work(runner, size), None if own in (None, size) else _fixed(path, own, size)
+        )
+
+
+def _fixed(path: Path, own: int | None, size: int) -> str:
+    return f"{path} was made for batches of {own}, not {size}; `vitgraph compile --batch 1:{size}:{size}` leaves the size open"
 
 
 def _work(runner: Runner, size: int) -> Callable[[], object]:
