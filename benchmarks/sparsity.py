@@ -29,6 +29,7 @@ from vitgraph import Context, Program, capture_model, load_model, open_images, r
 from vitgraph.compile.accuracy import Predictions
 from vitgraph.ir.batch import parse_batch
 from vitgraph.ir.packing import Packing
+from vitgraph.pass_manager.findings import MaskFinding, findings_of
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("VITGRAPH_DATA", HERE.parent.parent / "shared" / "data"))
@@ -92,7 +93,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
         start = time.perf_counter()
         sparse = read_pipeline(steps).run(dense, Context(calibration=calibration))
         seconds = time.perf_counter() - start
-        masked = sum("masked" in each for each in sparse.ledger[-1]["found"])
+        masked = len(findings_of(sparse.ledger, MaskFinding))
         row = {"linears": where, "masked": masked, "score": score, "refit": refit}
         table.append({**row, **judge(sparse), "seconds": round(seconds, 1), "pipeline": steps})
         print(show(table[-1]), file=sys.stderr, flush=True)

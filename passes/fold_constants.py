@@ -29,6 +29,7 @@ from vitgraph.ir.dialect import aten, attention
 from vitgraph.ir.operator_classes import RELAYS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
+from vitgraph.pass_manager.options import Natural
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.constants import Constants, replace_by_constant
 
@@ -40,9 +41,9 @@ class FoldConstants(Pass):
     name: ClassVar[str] = "fold-constants"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    max_growth: int = 4
+    max_growth: Natural = 4
     """How many times larger than all it is computed from a folded tensor may be."""
-    always_below: int = 65536
+    always_below: Natural = 65536
     """A tensor of at most this many elements is folded whatever it grew from."""
 
     def run(self, program: Program, context: Context) -> None:

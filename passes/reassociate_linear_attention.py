@@ -28,6 +28,7 @@ from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Size
+from vitgraph.pass_manager.findings import OrderFinding
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 Order = Literal["left", "right"]
@@ -55,8 +56,7 @@ class ReassociateLinearAttention(Pass):
                 context.refuse(path, str(costs))
                 continue
             wanted = self.order if self.order != "cheaper" else _cheaper(costs, chain.order)
-            macs = {f"macs_{order}": count for order, count in costs.items()}
-            context.found.append({"attention": path, "order": wanted, **macs})
+            context.findings.append(OrderFinding(path, wanted, costs["left"], costs["right"]))
             if wanted != chain.order and context.take(self.name, path):
                 _turn(program, node, chain)
 

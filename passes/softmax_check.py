@@ -29,6 +29,7 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Size
+from vitgraph.pass_manager.findings import AttentionFinding, RecipeFinding, SoftmaxFinding
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 
@@ -42,6 +43,7 @@ class SoftmaxCheck(Pass):
     final: bool = False
     """Also drop a last softmax, which moves the numbers and keeps their order."""
     require: Literal["", "softmax-free"] = ""
+    """softmax-free: a softmax that remains is an error."""
 
     def declares(self) -> Effect:
         """Dropping the final softmax keeps only the ranking."""
@@ -60,11 +62,11 @@ class SoftmaxCheck(Pass):
         softmaxes = find_softmaxes(program)
         attentions = find_attentions(program)
         for site in attentions:
-            context.found.append({"attention": site.path, "kind": site.kind})
+            context.findings.append(AttentionFinding(site.path, site.kind))
         for spelling, node in softmaxes:
-            context.found.append({"softmax": path_of(node), "spelling": spelling})
+            context.findings.append(SoftmaxFinding(path_of(node), spelling))
         if self.require == "" and not softmaxes and any(site.kind == "linear" for site in attentions):
-            context.found.append({"recipe": "trio", "why": "linear attention and no softmax: what Trio-ViT is for"})
+            context.findings.append(RecipeFinding("trio", "linear attention and no softmax: what Trio-ViT is for"))
         if self.require == "softmax-free" and softmaxes:
             named = "\n".join(f"  {path_of(node)} ({spelling})" for spelling, node in softmaxes)
             raise CheckFailed(

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,3 +84,8 @@ def body(text: str) -> str:
     """A text without comments, headers and blank lines."""
     lines = [re.sub(r"\s*#.*$", "", line).rstrip() for line in text.splitlines()]
     return "\n".join(line for line in lines if line)
+
+
+def ledger_findings(context: Context) -> list[dict[str, Any]]:
+    """What the passes found, as the ledger has it."""
+    return [finding.to_json() for finding in context.findings]

@@ -226,7 +226,7 @@ class FixedBatch(nn.Module):
 @pytest.mark.parametrize(
     ("call", "told"),
     [
-        (lambda: quantize(HandmadeViT(), None), "looks at images: hand in `data`"),  # type: ignore[arg-type]
+        (lambda: quantize(HandmadeViT(), None), "no calibration images; .* in Python hand in `data`"),  # type: ignore[arg-type]
         (lambda: quantize(HandmadeViT(), "random"), "does not tell its image size"),
         (lambda: quantize(HandmadeViT(), X, "int9"), "int9"),
         (lambda: quantize(HandmadeViT(), X, target="a1000"), "a1000"),
@@ -234,7 +234,7 @@ class FixedBatch(nn.Module):
         (lambda: quantize(HandmadeViT(), []), "holds no image"),
         (lambda: sparsify(HandmadeViT(), pattern="two of four", example=X[:1]), "write N:M"),
         (lambda: sparsify(HandmadeViT(), pattern="2:4", score="wand", example=X[:1]), "option 'score'"),  # type: ignore[arg-type]
-        (lambda: sparsify(HandmadeViT(), pattern="2:4", score="wanda", example=X[:1]), "looks at images"),
+        (lambda: sparsify(HandmadeViT(), pattern="2:4", score="wanda", example=X[:1]), "no calibration images"),
         (lambda: quantize(FixedBatch(), X, "canonicalize"), "give `batch`"),
         (lambda: quantize(quantize(HandmadeViT(), X[:2]), X[:2], "sparse-int8"), "has run on the program already"),
     ],

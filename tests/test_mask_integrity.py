@@ -25,7 +25,7 @@ from vitgraph.backends.tensorrt.engine_plan import plan_engine
 from vitgraph.compile.compiler import compile_model
 from vitgraph.cost.counts import count
 from vitgraph.errors import CheckFailed
-from vitgraph.ir.mask_patterns import declared, lost
+from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.navigate import path_of, weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
@@ -103,7 +103,7 @@ def staged(steps: list[str], target: str | None = None) -> list[Program]:
 
 def thickened(program: Program, path: str) -> Program:
     """A copy in which one group of one linear has a weight more than its pattern allows."""
-    pattern, work = declared(program)[path, 0], program.copy()
+    pattern, work = program.masks[path, 0], program.copy()
     (linear,) = (node for node in work.calls(torch.ops.aten.linear.default) if path_of(node) == path)
     weight = weight_of(linear)
     masks = [user for user in weight.users if user.target is torch.ops.vitgraph.mask.default]
@@ -160,7 +160,7 @@ def hold(stages: list[Program], pattern: Packing, folder: Path) -> None:
     path = "mlp.fc2"
     for program in stages:
         masked = {site.path for site in find_sites(program).linears if site.role in BLOCK_ROLES}
-        assert declared(program) == {(site, 0): pattern for site in masked}
+        assert program.masks == {(site, 0): pattern for site in masked}
         assert list(lost(program)) == []
         assert [path_of(node) for node, _ in lost(thickened(program, path))] == [path], program.ledger[-1]["name"]
     save(stages[-1], folder / "p.safetensors")

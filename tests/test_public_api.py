@@ -140,7 +140,7 @@ def types_within(hint: Any) -> Iterator[type]:
     """Every class that an annotation names, however deep."""
     if inspect.isclass(hint):
         yield hint
-    for part in hint if isinstance(hint, list) else get_args(hint):
+    for part in hint if isinstance(hint, list) else get_args(hint):  # pyright: ignore[reportUnknownVariableType]
         yield from types_within(part)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraph.errors import CheckFailed
+from vitgraph.pass_manager.findings import BudgetFinding, PlacementFinding, RecipeFinding, findings_of
 from vitgraph.tools.command import Answer, command, group, table
 from vitgraph.tools.completion import recipe_names, target_names
 from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
@@ -150,9 +151,9 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     refused = [f"{each['site']}: {each['why']}" for entry in report.passes for each in entry.get("refused", [])]
     if refused:
         facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
-    facts += [("recipe to take", f"{each['recipe']}: {each['why']}") for each in _found(report) if "recipe" in each]
-    facts += [("pruned", _pruned(each)) for each in _found(report) if "budget" in each]
-    facts += [("placement", _placement(each)) for each in _found(report) if "placement" in each]
+    facts += [("recipe to take", f"{each.recipe}: {each.why}") for each in findings_of(report.passes, RecipeFinding)]
+    facts += [("pruned", _pruned(each)) for each in findings_of(report.passes, BudgetFinding)]
+    facts += [("placement", _placement(each)) for each in findings_of(report.passes, PlacementFinding)]
     if report.mask_profit is not None:
         facts.append(("masks", _mask_profit(report.mask_profit)))
     stored = cost.get("weight_bytes")
@@ -171,20 +172,16 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     return [*facts, *_engine_facts(engine)]
 
 
-def _found(report: Report) -> list[dict[str, Any]]:
-    return [each for entry in report.passes for each in entry.get("found", [])]
-
-
-def _pruned(found: dict[str, Any]) -> str:
+def _pruned(found: BudgetFinding) -> str:
     what = {"flops": "multiply-accumulates", "latency": "the estimated time", "energy": "the estimated energy"}
-    return f"{found['left']:.1%} of {what[found['budget']]} left, {found['asked']:.1%} asked for; {found['runs']}"
+    return f"{found.left:.1%} of {what[found.budget]} left, {found.asked:.1%} asked for; {found.runs}"
 
 
-def _placement(found: dict[str, Any]) -> str:
-    bound = "" if found["max_drop"] is None else f" of {found['max_drop']:g} allowed"
+def _placement(found: PlacementFinding) -> str:
+    bound = "" if found.max_drop is None else f" of {found.max_drop:g} allowed"
     return (
-        f"{found['int8_linears']} linears INT8, {found['max_float_layers']} site(s) taken back; {found['expected_drop']:.2f} points"
-        f"{bound} expected to be lost ({found['expected_drop_all_int8']:.2f} with all in INT8)"
+        f"{found.int8_linears} linears INT8, {found.max_float_layers} site(s) taken back; {found.expected_drop:.2f} points"
+        f"{bound} expected to be lost ({found.expected_drop_all_int8:.2f} with all in INT8)"
     )
 
 

@@ -9,7 +9,7 @@ import typer
 from vitgraph.tools.checks import CHECK_HELP, read_check
 from vitgraph.tools.command import Answer, command, table
 from vitgraph.tools.model_options import PROGRAM_HELP, ModelSettings, open_program
-from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, make_context, read_pipeline
+from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, check_pipeline, make_context, read_pipeline
 from vitgraph.tools.progress import show_progress
 
 
@@ -31,6 +31,7 @@ def bisect_passes(
     from vitgraph.pass_manager.bisection import bisect
 
     steps = read_pipeline(pipeline)
+    check_pipeline(steps, surroundings)
     program = open_program(model, settings)
     context = make_context(program, surroundings, settings.seed)
     judged = read_check(check, program, context.probe)
@@ -38,7 +39,7 @@ def bisect_passes(
         verdict = bisect(
             program,
             steps,
-            lambda fuel: replace(context, fuel=fuel, progress=progress, spent=[], refusals=[], found=[], timings={}),
+            lambda fuel: replace(context, fuel=fuel, progress=progress, spent=[], refusals=[], findings=[], timings={}),
             judged.judge,
             judged.make_instruments,
         )

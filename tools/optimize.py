@@ -14,7 +14,7 @@ from vitgraph.logs import only_errors
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.model_options import PROGRAM_HELP, ModelSettings, open_program
 from vitgraph.tools.output import check_file
-from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, make_context, read_pipeline
+from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, check_pipeline, make_context, read_pipeline
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def optimize(
     steps = None if pipeline is None else read_pipeline(pipeline)
     if output is not None:
         check_file(output, force)
+    if steps is not None:
+        check_pipeline(steps, surroundings)
     if watching.reproducer is not None:
         check_file(watching.reproducer, force=True)
     program = open_program(model, settings)

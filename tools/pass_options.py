@@ -56,6 +56,15 @@ def read_pipeline(text: str) -> Pipeline:
     return read_steps(text, find_pass)
 
 
+def check_pipeline(steps: Pipeline, settings: PassSettings) -> None:
+    """Raise `InputError` for passes that can't be had on this target or with these images, before anything is opened."""
+    from vitgraph.images.calibration_data import UnopenedImages
+    from vitgraph.targets.target import get_target
+
+    target = None if settings.target is None else get_target(settings.target)
+    steps.check(target, None if settings.calibration_data is None else UnopenedImages())
+
+
 def make_context(program: Program, settings: PassSettings, seed: int, fuel: int | None = None) -> Context:
     """Everything a pass may ask for, opened and checked; progress goes to standard error."""
     from vitgraph.pass_manager.pass_contract import Context

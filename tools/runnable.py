@@ -32,6 +32,6 @@ def _pick(path: Path, backend: Backend) -> Path | Program:
         return file
     if saved is None and (path.is_dir() or not path.is_file()):
         raise InputError(
-            f"{path}: is no ONNX file, no saved program, and no folder with a model.onnx or a program; `vitgraph compile` writes one"
+            f"{path}: is no ONNX file such as model.onnx, no saved program, and no folder with either; `vitgraph compile` writes one"
         )
     return read_program(path)

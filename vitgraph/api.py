@@ -115,6 +115,7 @@ def _run_head(
     from vitgraph.compile.inputs import open_inputs, probe
     from vitgraph.compile.request import DataRequest
     from vitgraph.frontend.open_model import open_saved
+    from vitgraph.images.calibration_data import UnopenedImages
     from vitgraph.ir.tensor_names import restore_names, trained_names
     from vitgraph.pass_manager.continuation import remaining
     from vitgraph.pass_manager.instruments import Compare, Verify
@@ -124,9 +125,7 @@ def _run_head(
     saved = open_saved(request)
     steps = trainable_head(recipe.pipeline)
     steps = steps if saved is None else remaining(steps, saved.program)
-    steps.check(device)
-    if data is None and any(step.needs_images for step in steps.passes):
-        raise InputError(f"{recipe.name} looks at images: hand in `data`, such as a DataLoader or a folder's path")
+    steps.check(device, None if data is None else UnopenedImages())
     asked = None if batch is None else read_batch(batch)
     shape = None if example is None else tuple(example.shape[1:])
     inputs = open_inputs(request, DataRequest(data, read_count("images", images)), asked, saved, shape)

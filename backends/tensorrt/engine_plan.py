@@ -5,7 +5,7 @@ from __future__ import annotations
 from vitgraph.analysis.attention import find_attentions
 from vitgraph.backends.onnx.stored_weights import read_weights
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedAttention, PlannedLinear
-from vitgraph.ir.mask_patterns import declared, site_keys
+from vitgraph.ir.mask_patterns import site_keys
 from vitgraph.ir.program import Program
 from vitgraph.runtime.onnx_model import AttentionNode, OnnxModel
 from vitgraph.targets.target import Target
@@ -16,7 +16,7 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
 
     An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
     """
-    masks = declared(program)
+    masks = program.masks
     weights = read_weights(model.path, floats=bool(masks))
     linears = tuple(
         PlannedLinear(

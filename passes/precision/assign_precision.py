@@ -24,6 +24,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, fx
 
+from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.calls import CastCall, QuantizeCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import LINEARS, PAIRS
@@ -46,14 +48,15 @@ class AssignPrecision(Pass):
     floor_db: ClassVar[float] = 20.0
 
     to: Literal["f16", "bf16", "f32"] = "f16"
+    """The type that everything else is computed in."""
     linears: Literal["auto", "f32", "half"] = "auto"
     """What quantized products are dequantized to: FP32, or `to` itself; auto takes FP32 where the target multiplies it."""
 
-    def objection(self, target: Target | None) -> str | None:
+    def check(self, target: Target | None, images: Images | None) -> None:
         """A type that the target has no arithmetic for."""
-        if target is None or self.to == "f32" or target.supports_type(_TARGET_NAMES[self.to]):
-            return None
-        return f"{target.name} has no {self.to} arithmetic; write to=f16 or to=f32"
+        super().check(target, images)
+        if target is not None and self.to != "f32" and not target.supports_type(_TARGET_NAMES[self.to]):
+            raise InputError(f"{target.name} has no {self.to} arithmetic; write to=f16 or to=f32")
 
     def run(self, program: Program, context: Context) -> None:
         """Cast the weights and insert casts at the borders."""

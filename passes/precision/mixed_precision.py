@@ -11,7 +11,7 @@ Each switch (see `switches`) is measured twice against the same program in float
 floating point; and all but it, everything else in INT8. Then the search in `_placement` takes back what is worth most.
 No labels are needed: the drop is the one to expect if the floating-point program's confidence is right.
 
-A budget that can't be met is no error here: the best that was reached stays, and `found` says how close it is.
+A budget that can't be met is no error here: the best that was reached stays, and its findings say how close it is.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import PlacementFinding, SwitchFinding
+from vitgraph.pass_manager.options import Count, Natural, NonNegative, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.precision.fallback_search import FallbackBudget, FallbackSearch, sites_in
 from vitgraph.quantizing.sensitivity import Damage, Sensitivity
@@ -38,31 +40,26 @@ class MixedPrecision(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = -math.inf  # it moves numbers back towards floating point, however far off they were
 
-    max_drop: float | None = None
+    max_drop: NonNegative | None = None
     """How many points of top-1 INT8 may cost."""
-    max_float_layers: int | None = None
+    max_float_layers: Natural | None = None
     """How many sites may be taken back at most; without max_drop: take back so many, the worst ones."""
-    min_int8: int = 0
+    min_int8: Natural = 0
     """How many linears stay INT8 at least."""
-    images: int = 32
+    images: Count = 32
     """How many calibration images to measure on."""
-    only: tuple[str, ...] = ()
+    only: Selectors = ()
     """Take back only these; besides roles of linears there are `attention` and `output`."""
-    skip: tuple[str, ...] = ()
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
-    def __post_init__(self) -> None:
-        """`InputError` for a bound that nothing can keep to."""
-        for option in ("max_drop", "max_float_layers", "min_int8"):
-            value = getattr(self, option)
-            if value is not None and not value >= 0:
-                raise InputError(f"mixed-precision: {option}={value}: it can't be less than 0")
-        if self.images < 1:
-            raise InputError(f"mixed-precision: images={self.images}: at least one is needed to measure on")
+    @property
+    def needs_images(self) -> bool:
+        """What INT8 costs is measured on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Measure, search, rewrite. Raises `InputError` without images, and for more linears in INT8 than there are."""
-        if context.calibration is None:
-            raise InputError("mixed-precision: no calibration images; name some with --calibration-data (or `random`)")
+        """Measure, search, rewrite. Raises `InputError` for more linears in INT8 than there are."""
         switches = find_switches(program)
         if not switches.all:
             context.refuse("model", "nothing in it is quantized, so there is nothing to take back")
@@ -73,7 +70,7 @@ class MixedPrecision(Pass):
                 f"mixed-precision: min_int8={self.min_int8}: only {linears} linears are INT8 to begin with"
             )
         candidates = select(switches.all, self.only, self.skip)
-        measure = Sensitivity(program, context.calibration, self.images, context.progress)
+        measure = Sensitivity(program, context.images, self.images, context.progress)
         alone = measure.alone(switches.all)
         first, *without = measure.without([], [switches.off(switch) for switch in switches.all])
         gains = {
@@ -84,42 +81,42 @@ class MixedPrecision(Pass):
         budget = FallbackBudget(self.max_drop, self.max_float_layers, self.min_int8)
         search = FallbackSearch(measure, switches, candidates, budget, first, gains, harm)
         search.run()
-        context.found.append(self._verdict(search, first, len(measure)))
-        context.found += _table(search, alone, without)
+        context.findings.append(self._verdict(search, first, len(measure)))
+        context.findings += _table(search, alone, without)
         if not search.met:
             context.refuse(
                 "model", f"expected to lose {search.damage.drop:.3g} points, over max_drop={self.max_drop:g}"
             )
         take_back(program, [s for s in switches.all if s in search.off and context.take(self.name, s.path)])
 
-    def _verdict(self, search: FallbackSearch, first: Damage, images: int) -> dict[str, Any]:
+    def _verdict(self, search: FallbackSearch, first: Damage, images: int) -> PlacementFinding:
         """The placement as a whole: what was asked and what came of it."""
-        return {
-            "placement": "met" if search.met else "missed",
-            "max_drop": self.max_drop,
-            "expected_drop": round(search.damage.drop, 4),
-            "expected_drop_all_int8": round(first.drop, 4),
-            "agreement": round(search.damage.agreement, 3),
-            "kl": _short(search.damage.divergence),
-            "kl_all_int8": _short(first.divergence),
-            "max_float_layers": sites_in(search.off),
-            "int8_linears": sum(each.is_linear and each not in search.off for each in search.switches.all),
-            "images": images,
-        }
+        return PlacementFinding(
+            placement="met" if search.met else "missed",
+            max_drop=self.max_drop,
+            expected_drop=round(search.damage.drop, 4),
+            expected_drop_all_int8=round(first.drop, 4),
+            agreement=round(search.damage.agreement, 3),
+            kl=_short(search.damage.divergence),
+            kl_all_int8=_short(first.divergence),
+            max_float_layers=sites_in(search.off),
+            int8_linears=sum(each.is_linear and each not in search.off for each in search.switches.all),
+            images=images,
+        )
 
 
-def _table(search: FallbackSearch, alone: Sequence[Damage], without: Sequence[Damage]) -> list[dict[str, Any]]:
+def _table(search: FallbackSearch, alone: Sequence[Damage], without: Sequence[Damage]) -> list[SwitchFinding]:
     """One row for each switch: both measurements, the decision and its reason."""
     off = search.off
     return [
-        {
-            "site": switch.path,
-            "role": switch.role,
-            "kl_alone": _short(one.divergence),
-            "kl_all_but_one": _short(rest.divergence),
-            "decision": "float" if switch in off else "int8",
-            "why": _reason(switch, search),
-        }
+        SwitchFinding(
+            site=switch.path,
+            role=switch.role,
+            kl_alone=_short(one.divergence),
+            kl_all_but_one=_short(rest.divergence),
+            decision="float" if switch in off else "int8",
+            why=_reason(switch, search),
+        )
         for switch, one, rest in zip(search.switches.all, alone, without, strict=True)
     ]
 

@@ -22,6 +22,7 @@ from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.pruning.prunable_units import PrunableUnits
+from vitgraph.targets.target import Target
 
 Metric = Literal["flops", "latency", "energy"]
 Kind = Literal["fp16", "bf16", "int8", "fp8", "tf32"]
@@ -91,7 +92,7 @@ class Meter:
     def _value(self, estimate: Estimate) -> float:
         if self.metric == "latency":
             return estimate.ms
-        assert estimate.mj is not None, "`find_meter` refuses a target without a power"
+        assert estimate.mj is not None, "`estimator` refuses a target without a power"
         return estimate.mj
 
 
@@ -113,14 +114,24 @@ def find_meter(program: Program, context: Context, by: Metric, kind: Kind, batch
 _NONE = Kernel("", "", "fp32", None, 0.0)
 
 
-def _line(context: Context, by: Metric, kernels: list[Kernel]) -> Roofline:
-    assert context.target is not None, "BlockPrune.objection asks for one"
-    line = roofline(context.target)
-    why = line if isinstance(line, str) else refusal(kernels, line)
-    if why is None and by == "energy" and context.target.power_w is None:
-        why = "its power is not published"
-    if why is not None or isinstance(line, str):
-        raise InputError(
-            f"block-prune: metric={by}: no estimate for {context.target.name}: {why}; take another target, or metric=flops"
-        )
+def estimator(target: Target, by: Metric) -> Roofline:
+    """What estimates times or energies of a target; `InputError` where nothing does."""
+    line = roofline(target)
+    if isinstance(line, str):
+        raise _no_estimate(target, by, line)
+    if by == "energy" and target.power_w is None:
+        raise _no_estimate(target, by, "its power is not published")
     return line
+
+
+def _line(context: Context, by: Metric, kernels: list[Kernel]) -> Roofline:
+    assert context.target is not None, "BlockPrune.check asks for one"
+    line = estimator(context.target, by)
+    why = refusal(kernels, line)
+    if why is not None:
+        raise _no_estimate(context.target, by, why)
+    return line
+
+
+def _no_estimate(target: Target, by: Metric, why: str) -> InputError:
+    return InputError(f"metric={by}: no estimate for {target.name}: {why}; take another target, or metric=flops")

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, fx
 
@@ -26,12 +26,15 @@ from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
 from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
+from vitgraph.pass_manager.options import Count, NonNegative, Positive, ProperFraction, Selectors, Share
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.pruning.allocation import Part, allocate
-from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, find_meter
+from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, estimator, find_meter
 from vitgraph.passes.pruning.block_fit import fit_in_order
 from vitgraph.passes.pruning.prunable import Prunable, parts_of, tiles_of, units_of
 from vitgraph.passes.pruning.tiles import Curve, Score, kept_curves
@@ -56,46 +59,70 @@ class BlockPrune(Pass):
     name: ClassVar[str] = "block-prune"
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = -3.0
+    without_images: ClassVar[str] = "score=magnitude without refit takes none"
 
-    budget: float = 0.8
+    budget: Share = 0.8
     """The share of the dense program's cost, attention and head included, that is left."""
     metric: Metric = "flops"
+    """What the budget is of: multiply-accumulates, or estimated time or energy on the target."""
     kind: Kind = "fp16"
     """In which type the products are estimated, for a budget by latency or energy."""
-    batch: int = 1
+    batch: Count = 1
     """For how many images, for such a budget."""
     granularity: Literal["tiles", "units"] = "tiles"
-    rows: int = 32
-    cols: int = 32
-    multiple: int = 16
+    """tiles of weights; or units: hidden units and heads."""
+    rows: Count = 32
+    """Of a tile."""
+    cols: Count = 32
+    """Of a tile."""
+    multiple: Count = 16
     """Of hidden units a multiple of this stays."""
     score: Score = "fisher"
+    """What ranks tiles or units; magnitude needs no images."""
     uniform: bool = False
     """The same share of every linear, whatever the curves say."""
-    power: float = 0.0
+    power: NonNegative = 0.0
     """How much of LPViT's power term is added to the curves; 1 weighs it like the loss."""
-    min_keep: float = 0.05
+    min_keep: ProperFraction = 0.05
     """Of every linear at least this share stays."""
     refit: bool = False
     """Fit what stays, by least squares, to what the dense linear puts out."""
-    percdamp: float = 0.1
-    images: int = 256
+    percdamp: Positive = 0.1
+    """Share of the mean diagonal that `refit` adds to second moments."""
+    images: Count = 256
     """Of so many images gradients are taken; `refit` looks at all."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks, or those that read units, where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
     @property
     def needs_images(self) -> bool:
         """Gradients and inputs are seen on images."""
         return self.score != "magnitude" or self.refit
 
+    def check(self, target: Target | None, images: Images | None) -> None:
+        """Options that contradict each other, and estimates that nobody can make."""
+        super().check(target, images)
+        if self.uniform and self.power:
+            raise InputError("uniform=true looks at no curve that power could be added to; leave one of them out")
+        if self.metric != "flops" and target is None:
+            raise InputError(
+                f"metric={self.metric} asks what a target would take: name one with --target, or take metric=flops"
+            )
+        if self.metric != "flops" and target is not None:
+            estimator(target, self.metric)
+
     def run(self, program: Program, context: Context) -> None:
-        """Prune the chosen sites. Raises `InputError` for options out of range, and for a budget that is out of reach."""
+        """Prune the chosen sites. Raises `InputError` for a budget that is out of reach."""
         self.prune(program, self.curves(program, context), context)
 
     def curves(self, program: Program, context: Context) -> list[Curve]:
         """What each site that can be pruned costs the model as it loses more: the same curves for every budget."""
-        self._check(program, context)
+        if self.needs_images and len(program.inputs) != 1:
+            raise InputError(
+                f"block-prune: {program.name} has several inputs, and images run along one; take score=magnitude"
+            )
         tiled = [(each.site, each.tiling) for _, each in self._prunable(program) if isinstance(each, Prunable)]
         options = ("score", "images", "granularity", "rows", "cols", "only", "skip")
         key = f"{self.name} curves {[getattr(self, option) for option in options]}"
@@ -121,38 +148,7 @@ class BlockPrune(Pass):
             fitted = self._fit(program, keeps, context)
         for linear, keep in keeps.items():
             insert_mask(program, linear, keep, fitted[linear].weight if linear in fitted else None)
-        context.found += [cut.entry(fitted.get(cut.pruned.site.node)) for cut in cuts]
-
-    def objection(self, target: Target | None) -> str | None:
-        """Estimates are asked of a target."""
-        if self.metric != "flops" and target is None:
-            return f"metric={self.metric} asks what a target would take: name one with --target, or take metric=flops"
-        return None
-
-    def _check(self, program: Program, context: Context) -> None:
-        """Raise `InputError` for what is out of range or absent."""
-        if not 0 < self.budget <= 1 or not 0 <= self.min_keep < 1:
-            raise InputError(
-                f"block-prune: budget={self.budget} min_keep={self.min_keep}: shares, such as budget=0.8 min_keep=0.05"
-            )
-        names = ("rows", "cols", "multiple", "batch", "images")
-        small = [f"{name}={getattr(self, name)}" for name in names if getattr(self, name) < 1]
-        if small or self.percdamp <= 0 or self.power < 0:
-            faults = " ".join([*small, f"percdamp={self.percdamp} power={self.power}"])
-            raise InputError(f"block-prune: {faults}: sizes are 1 or more, percdamp is over 0 and power 0 or more")
-        if self.uniform and self.power:
-            raise InputError(
-                "block-prune: uniform=true looks at no curve that power could be added to; leave one of them out"
-            )
-        if self.needs_images and context.calibration is None:
-            raise InputError(
-                "block-prune: no calibration images, and only score=magnitude without refit does without;"
-                " name some with --calibration-data (or `random`)"
-            )
-        if self.needs_images and len(program.inputs) != 1:
-            raise InputError(
-                f"block-prune: {program.name} has several inputs, and images run along one; take score=magnitude"
-            )
+        context.findings += [cut.finding(fitted.get(cut.pruned.site.node)) for cut in cuts]
 
     def _prunable(self, program: Program) -> list[tuple[str, Prunable | str]]:
         """The chosen sites in graph order, each by its path: what can be pruned of it, or why nothing can."""
@@ -177,9 +173,7 @@ class BlockPrune(Pass):
             context.refuse(
                 "model", f"{self.granularity} are too coarse for a budget of {self.budget}; {left:.4f} is what is left"
             )
-        context.found.append(
-            {"budget": self.metric, "asked": self.budget, "left": round(left, 6), "runs": _RUNS[self.granularity]}
-        )
+        context.findings.append(BudgetFinding(self.metric, self.budget, round(left, 6), _RUNS[self.granularity]))
         return lost
 
     def _fit(self, program: Program, keeps: dict[fx.Node, Tensor], context: Context) -> dict[fx.Node, Choice]:
@@ -211,12 +205,18 @@ class _Cut:
     def keeps(self, program: Program) -> dict[fx.Node, Tensor]:
         return self.pruned.keeps(program, self.curve.keep(self.lost))
 
-    def entry(self, choice: Choice | None) -> dict[str, Any]:
+    def finding(self, choice: Choice | None) -> PrunedFinding:
         """The site's line in the ledger."""
         tiling, units = self.pruned.tiling, self.pruned.units
         share = float(self.curve.shares(tiling)[self.lost])
         loss = float(self.curve.loss[self.lost] / self.curve.loss.max().clamp(min=1e-300))
-        entry = {"pruned": self.path, "of": "tiles" if units is None else units.kind, "count": tiling.count}
-        entry |= {"left": tiling.count - self.lost, "kept": round(share, 6), "saliency_lost": float(f"{loss:.6g}")}
-        entry["cost_left"] = round(self.part.cost(self.lost) / self.part.cost(0), 6)
-        return entry if choice is None else {**entry, "output_lost": round(float(choice.lost), 6)}
+        return PrunedFinding(
+            pruned=self.path,
+            of="tiles" if units is None else units.kind,
+            count=tiling.count,
+            left=tiling.count - self.lost,
+            kept=round(share, 6),
+            saliency_lost=float(f"{loss:.6g}"),
+            cost_left=round(self.part.cost(self.lost) / self.part.cost(0), 6),
+            output_lost=None if choice is None else round(float(choice.lost), 6),
+        )

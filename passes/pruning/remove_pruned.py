@@ -28,12 +28,13 @@ from torch import Tensor, fx
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir.calls import LinearCall
-from vitgraph.ir.mask_patterns import declared, linears
+from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import RemovedFinding
+from vitgraph.pass_manager.options import Count, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.prunable_units import PrunableUnits, constants, find_units
@@ -47,18 +48,17 @@ class RemovePruned(Pass):
     name: ClassVar[str] = "remove-pruned"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    multiple: int = 1
+    multiple: Count = 1
     """Hidden units stay so many at a time, empty ones among them: sizes that kernels like."""
-    only: tuple[str, ...] = ()
+    only: Selectors = ()
     """Linears that read the units: fc2 and proj."""
-    skip: tuple[str, ...] = ()
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
     def run(self, program: Program, context: Context) -> None:
-        """Shrink every chosen site that reads empty units. Raises `InputError` for a multiple under 1."""
-        if self.multiple < 1:
-            raise InputError(f"remove-pruned: multiple={self.multiple}: at least 1, such as 16")
-        known = declared(program)
-        patterns = {node: known[place] for node, place in linears(program).items() if place in known}
+        """Shrink every chosen site that reads empty units."""
+        masks = program.masks
+        patterns = {node: masks[place] for node, place in linears(program).items() if place in masks}
         for site in select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES):
             units = find_units(program, site.node)
             if isinstance(units, str):
@@ -76,8 +76,8 @@ class RemovePruned(Pass):
                 before = _parameters(program, units)
                 _move_into_bias(program, units, constant & ~stays)
                 let_leave(program, units, stays, edits)
-                entry = {"removed": site.path, "units": units.kind, "before": units.count, "after": int(stays.sum())}
-                context.found.append({**entry, "parameters": before - _parameters(program, units)})
+                gone = before - _parameters(program, units)
+                context.findings.append(RemovedFinding(site.path, units.kind, units.count, int(stays.sum()), gone))
 
     def _rounded(self, units: PrunableUnits, stays: Tensor) -> Tensor:
         """With the first empty ones added where nothing would stay, or no multiple of hidden units."""

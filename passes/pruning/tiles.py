@@ -97,12 +97,12 @@ class Curve:
 
 def kept_curves(program: Program, tiled: Tiled, score: Score, count: int, key: str, context: Context) -> list[Curve]:
     """`find_curves` on the context's images, once: in its scratch folder the curves are kept under `key`."""
-    folder = None if score == "magnitude" else context.scratch
-    checkpoint = Checkpoint.of(folder, program, key, context.calibration)
+    images = None if score == "magnitude" else context.images
+    checkpoint = Checkpoint.of(None if images is None else context.scratch, program, key, images)
     kept = checkpoint.read(0)
     if kept is not None:
         return [Curve(kept[f"order {place}"], kept[f"loss {place}"]) for place in range(len(tiled))]
-    curves = find_curves(program, tiled, score, context.calibration, count, context.progress)
+    curves = find_curves(program, tiled, score, images, count, context.progress)
     orders = {f"order {place}": curve.order for place, curve in enumerate(curves)}
     losses = {f"loss {place}": curve.loss for place, curve in enumerate(curves)}
     checkpoint.write(0, {**orders, **losses})

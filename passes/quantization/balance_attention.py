@@ -32,9 +32,9 @@ from torch import Tensor, fx
 from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves, moved
 from vitgraph.analysis.sites import find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Fraction
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
@@ -51,17 +51,16 @@ class BalanceAttention(Pass):
     name: ClassVar[str] = "balance-attention"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    alpha: float = 0.8
+    alpha: Fraction = 0.8
     """How much of v's range moves into proj's weight, from 0 to 1."""
 
+    @property
+    def needs_images(self) -> bool:
+        """Ranges and means of q, k and v are seen on images."""
+        return True
+
     def run(self, program: Program, context: Context) -> None:
-        """Observe q, k and v, then rewrite. Raises `InputError` for alpha outside 0…1 or without images."""
-        if not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"balance-attention: alpha={self.alpha}: it is a share, from 0 to 1")
-        if context.calibration is None:
-            raise InputError(
-                "balance-attention: no calibration images; name some with --calibration-data (or `random`)"
-            )
+        """Observe q, k and v, then rewrite."""
         found = list[_Attention]()
         for site in find_sites(program).fused_attentions:
             attention = _Attention(program, site)
@@ -71,7 +70,7 @@ class BalanceAttention(Pass):
                 found.append(attention)
         nodes = list(dict.fromkeys(source for attention in found for source in attention.sources))
         with context.timed("calibration"):
-            seen = observe_channels(program, nodes, context.calibration, context.progress) if nodes else []
+            seen = observe_channels(program, nodes, context.images, context.progress) if nodes else []
         channels = dict(zip(nodes, seen, strict=True))
         for attention in found:
             attention.balance(channels, self.alpha)

@@ -26,12 +26,12 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir.call_arguments import argument, set_argument
 from vitgraph.ir.calls import BinaryCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import OneOrMore, Selectors, Share
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.quantizing.calibration import Point, observe, observe_channels
 from vitgraph.quantizing.scales import threshold
@@ -49,21 +49,24 @@ class ChannelMigrate(Pass):
     name: ClassVar[str] = "channel-migrate"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    least: float = 2.0**-12
+    least: Share = 2.0**-12
     """The smallest factor; 0.1 in the paper."""
-    most: float = 2.0**12
+    most: OneOrMore = 2.0**12
     """The largest factor; 64 in the paper."""
     range: Literal["typical", "max"] = "typical"
     """A channel's range: what an image reaches in the mean, or the largest value of all images (the paper's)."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all depthwise convolutions where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Channels are seen on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Observe the channels, then rewrite. Raises `InputError` for limits that leave no room, or without images."""
-        if not 0.0 < self.least <= 1.0 <= self.most:
-            raise InputError(f"channel-migrate: least={self.least} most={self.most}: write 0 < least <= 1 <= most")
-        if context.calibration is None:
-            raise InputError("channel-migrate: no calibration images; name some with --calibration-data (or `random`)")
+        """Observe the channels, then rewrite."""
         chosen = select(find_sites(program).linears, self.only, self.skip, ("depthwise",))
         sites = [site for site in chosen if _takes(site, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
@@ -78,9 +81,8 @@ class ChannelMigrate(Pass):
 
     def _observe(self, program: Program, nodes: list[fx.Node], context: Context) -> list[tuple[Tensor, float]]:
         """Of each value: the range of each channel `[C]`, and the magnitude that 99 % of all values stay under."""
-        assert context.calibration is not None
-        channels = observe_channels(program, nodes, context.calibration, context.progress, axis=1)
-        whole = observe(program, [Point(node) for node in nodes], context.calibration, progress=context.progress)
+        channels = observe_channels(program, nodes, context.images, context.progress, axis=1)
+        whole = observe(program, [Point(node) for node in nodes], context.images, progress=context.progress)
         tops = [each.typical if self.range == "typical" else each.largest for each in channels]
         return list(zip(tops, [threshold(each, "percentile", 99.0) for each in whole], strict=True))
 

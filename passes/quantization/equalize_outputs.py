@@ -26,10 +26,10 @@ from torch import Tensor, fx
 from vitgraph.analysis.roles import BRANCH_ENDS
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
@@ -45,13 +45,18 @@ class EqualizeOutputs(Pass):
     name: ClassVar[str] = "equalize-outputs"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all ends of residual branches where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Ranges of outputs are seen on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Observe the outputs, then rewrite. Raises `InputError` without images."""
-        if context.calibration is None:
-            raise InputError("equalize-outputs: no calibration images; name some with --calibration-data (or `random`)")
+        """Observe the outputs, then rewrite."""
         linears = list[fx.Node]()
         for site in select(find_sites(program).linears, self.only, self.skip, BRANCH_ENDS):
             if not affine.has_constant_weight(site.node):
@@ -59,7 +64,7 @@ class EqualizeOutputs(Pass):
             elif context.take(self.name, site.path):
                 linears.append(site.node)
         with context.timed("calibration"):
-            seen = observe_channels(program, linears, context.calibration, context.progress) if linears else []
+            seen = observe_channels(program, linears, context.images, context.progress) if linears else []
         for linear, channels in zip(linears, seen, strict=True):
             top = channels.largest.amax().clamp(min=_SMALLEST)
             _spread(program, linear, (channels.largest / top).clamp(min=_SMALLEST))

@@ -22,12 +22,12 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir.calls import WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
@@ -40,13 +40,18 @@ class FilterShift(Pass):
     name: ClassVar[str] = "filter-shift"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all second pointwise convolutions where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Channels are seen on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Observe the channels, then rewrite. Raises `InputError` without images."""
-        if context.calibration is None:
-            raise InputError("filter-shift: no calibration images; name some with --calibration-data (or `random`)")
+        """Observe the channels, then rewrite."""
         linears = find_sites(program).linears
         depthwise = {site.node for site in linears if site.role == "depthwise"}
         chosen = select(linears, self.only, self.skip, ("pointwise",))
@@ -54,7 +59,7 @@ class FilterShift(Pass):
         sites = [site for site in seconds if _takes(program, site, depthwise, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
         with context.timed("calibration"):
-            seen = observe_channels(program, inputs, context.calibration, context.progress, axis=1) if sites else []
+            seen = observe_channels(program, inputs, context.images, context.progress, axis=1) if sites else []
         for site, channels in zip(sites, seen, strict=True):
             if context.take(self.name, site.path):
                 _shift(program, site, (channels.most + channels.least) / 2)

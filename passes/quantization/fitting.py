@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from vitgraph.analysis.segments import Overrides, Segment
-from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.call_arguments import argument, set_argument
 from vitgraph.ir.calls import AttentionCall, MaskCall, QuantizeCall, WeightedCall
@@ -142,8 +141,6 @@ class Fit:
         return lambda: on_grid(free, grid), lambda: grid.nearest(free.detach())
 
     def _rounding(self, steps: Tensor, grid: Format) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
-        if grid.dtype.is_floating_point:
-            raise InputError(f"reconstruct: weights=round: {grid.name} has no equal steps; take tune")
         floor, low, high = steps.floor(), grid.low, grid.high
         share = ((steps - floor).clamp(1e-4, 1 - 1e-4) - _OFFSET) / _STRETCH
         v = nn.Parameter(torch.logit(share))

@@ -44,6 +44,7 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.formats import FORMATS, Format, FormatName
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Count, Percent, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import take_in
 from vitgraph.passes.quantization.observed_values import Points
@@ -67,17 +68,21 @@ class Quantize(Pass):
     name: ClassVar[str] = "quantize"
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = 3.0
+    without_images: ClassVar[str] = "activation_format=float takes none, without weights=hessian"
 
     method: Method = "mse"
     """How an activation's threshold is picked: minmax, percentile, entropy, mse or hessian."""
-    percentile: float = 99.99
+    percentile: Percent = 99.99
+    """Of magnitudes, in percent, for `method=percentile`."""
     weights: WeightMethod = "minmax"
+    """How a weight's scale is picked: by its largest value, or by the error of the weights or of what they put out."""
     per_tensor: bool = False
     """One scale a weight, in place of one an output channel."""
     weight_format: FormatName = "int8"
+    """The number format of weights."""
     activation_format: FormatName | Literal["float"] = "int8"
     """float: weights alone are quantized."""
-    group: int | None = None
+    group: Count | None = None
     """Give each so many weights along a linear's input a scale of their own; None: one scale an output channel."""
     attention: bool = True
     """INT8 attention where the target has a kernel for it."""
@@ -85,30 +90,40 @@ class Quantize(Pass):
     """Also quantize the outputs of proj and fc2, as sparse INT8 kernels need."""
     dense: bool = False
     """Leave grouped convolutions, depthwise ones among them, in floating point."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
     @property
     def needs_images(self) -> bool:
         """Activations have scales; weights alone need no image, unless what they multiply weighs their errors."""
         return self.activation_format != "float" or self.weights == "hessian"
 
-    def objection(self, target: Target | None) -> str | None:
+    def check(self, target: Target | None, images: Images | None) -> None:
         """Options that contradict each other, or formats that the target has no product for."""
+        super().check(target, images)
+        why = self._contradiction()
+        if why is None and target is not None:
+            why = target.product_refusal(self.weight_format, self.activation_format, grouped=self.group is not None)
+        if why is not None:
+            raise InputError(why)
+
+    def _contradiction(self) -> str | None:
         if self.per_tensor and self.group is not None:
             return f"per_tensor=true group={self.group}: a weight has one scale or one a group; leave one of them out"
-        if self.group is not None and self.group < 1:
-            return f"group={self.group}: a group is at least one weight"
         pair = (self.weight_format, self.activation_format)
         if self.activation_format != "float" and pair not in _PRODUCTS:
             known = ", ".join(f"{weight} with {activation}" for weight, activation in _PRODUCTS)
             return (
                 f"no kernel multiplies {pair[0]} weights with {pair[1]} activations; take {known}, or float activations"
             )
-        return None if target is None else target.product_refusal(*pair, grouped=self.group is not None)
+        if self.method == "entropy" and self.activation_format == "fp8":
+            return "method=entropy counts equal steps, which fp8 does not have; take mse or minmax"
+        return None
 
     def run(self, program: Program, context: Context) -> None:
-        """Calibrate, then insert. Raises `InputError` without calibration images where activations are quantized."""
+        """Calibrate, then insert."""
         sites = find_sites(program)
         linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
         plan = Points(linears)
@@ -125,21 +140,15 @@ class Quantize(Pass):
             return {}
         sources: list[Any] = list(dict.fromkeys(node.args[0] for node in plain))
         with context.timed("calibration"):
-            seen = mean_squares(program, sources, self._images(context), context.progress)
+            seen = mean_squares(program, sources, context.images, context.progress)
         known = dict(zip(sources, seen, strict=True))
         return {node: known[node.args[0]] for node in plain}
-
-    @staticmethod
-    def _images(context: Context) -> Images:
-        if context.calibration is None:
-            raise InputError("quantize: no calibration images; name some with --calibration-data (or `random`)")
-        return context.calibration
 
     def _quantize_activations(
         self, program: Program, plan: Points, attentions: Sequence[AttentionSite], context: Context
     ) -> None:
         """What the linears read, and the attentions; each in its format."""
-        images = self._images(context)
+        images = context.images
         for attention in attentions:
             why = self._attention_refusal(attention, plan, context)
             if why is not None:
@@ -222,7 +231,7 @@ class Quantize(Pass):
         nodes, largest = [site.node for site in sites], [each.largest for each in seen]
         if not nodes:
             return []
-        return softmax_thresholds(program, nodes, largest, self._images(context), context.progress, grid)
+        return softmax_thresholds(program, nodes, largest, context.images, context.progress, grid)
 
     def _quantize_value(
         self, program: Program, point: fx.Node, readers: list[fx.Node] | None, top: float, grid: Format

@@ -30,12 +30,12 @@ import torch
 from torch import fx
 
 from vitgraph.analysis.linear_attention import LinearAttention, find_linear_attentions
-from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import operands_of
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import LAYOUT, ROUNDS
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Exponent, Percent
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.qdq_pair import insert_pair
 from vitgraph.quantizing.calibration import Point, observe
@@ -63,33 +63,39 @@ class QuantizeLinearAttention(Pass):
 
     method: Method = "mse"
     """How a threshold is picked: minmax, percentile, entropy or mse. A divisor's is always its largest value."""
-    percentile: float = 99.99
+    percentile: Percent = 99.99
+    """Of magnitudes, in percent, for `method=percentile`."""
     operands: bool = True
     """Quantize q, k and v."""
     inner: bool = True
     """Quantize Kᵀ V and ΣK."""
     dividend: bool = True
+    """Quantize what is divided."""
     output: bool = True
     """Quantize the quotient, unless all that read it do so."""
     divisor: Literal["log2", "uniform", "float"] = "log2"
+    """Round the divisor to powers of two, to 8 bits, or not at all."""
     codes: bool = True
     """Round the divisor to 8-bit codes before its logarithm is rounded."""
     rule: Literal["nearest", "bit"] = "nearest"
     """nearest in log2, as the paper's code rounds; or up where the bit below the leading one is set, as its hardware does."""
-    highest: int | None = None
+    highest: Exponent | None = None
     """The largest of the 16 exponents; None for that of the largest divisor seen."""
 
+    @property
+    def needs_images(self) -> bool:
+        """Every quantizer has a scale."""
+        return True
+
     def run(self, program: Program, context: Context) -> None:
-        """Calibrate, then insert. Raises `InputError` without calibration images."""
-        if context.calibration is None:
-            raise InputError(f"{self.name}: no calibration images; name some with --calibration-data (or `random`)")
+        """Calibrate, then insert."""
         sites = [site for site in find_linear_attentions(program) if self._takes(site, context)]
         planned = {site: self._plan(program, site) for site in sites}
         points = list(dict.fromkeys(place.node for places in planned.values() for place in places))
         if not points:
             return
         with context.timed("calibration"):
-            seen = observe(program, [Point(node) for node in points], context.calibration, progress=context.progress)
+            seen = observe(program, [Point(node) for node in points], context.images, progress=context.progress)
         statistics = dict(zip(points, seen, strict=True))
         for site in sites:
             for place in planned[site]:

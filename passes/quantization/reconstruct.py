@@ -31,7 +31,10 @@ from torch import Tensor, fx
 from vitgraph.analysis.segments import Overrides, Segment, advance, find_segments, run_segment
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
+from vitgraph.ir.calls import QuantizeCall
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import SegmentFinding
+from vitgraph.pass_manager.options import Count, Positive, Seed
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
 from vitgraph.quantizing.calibration import all_units
@@ -57,20 +60,22 @@ class Reconstruct(Pass):
 
     weights: Literal["tune", "round", "keep"] = "tune"
     """tune: move the weights; round: choose up or down only; keep: leave them, fit the biases alone."""
-    iterations: int = 100
+    iterations: Count = 100
     """Steps of Adam for each segment; 200 fit ViT-Tiny to 256 images no better, and images not seen worse (measured)."""
-    batch: int = 8
+    batch: Count = 8
     """Images a step."""
-    rate: float = 1.0
+    rate: Positive = 1.0
     """Factor on the learning rates: 0.03 steps of its scale for a weight, 0.0015 of its row's range for a bias."""
-    seed: int = 0
+    seed: Seed = 0
+    """Of the order in which images are taken."""
+
+    @property
+    def needs_images(self) -> bool:
+        """What is fitted is what comes out on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Fit each segment in order. Raises `InputError` for options out of range, without images or without pairs."""
-        if self.iterations < 1 or self.batch < 1 or self.rate <= 0:
-            raise InputError("reconstruct: iterations and batch are at least 1, and rate is over 0")
-        if context.calibration is None:
-            raise InputError("reconstruct: no calibration images; name some with --calibration-data (or `random`)")
+        """Fit each segment in order. Raises `InputError` for `weights=round` in a format without equal steps."""
         if len(program.inputs) != 1:
             context.refuse("model", "it has several inputs, and segments are cut along one")
             return
@@ -78,15 +83,23 @@ class Reconstruct(Pass):
         if not segments:
             context.refuse("model", "it has no quantized weight; run the pass quantize first")
             return
+        self._check_formats(program)
         with context.timed("calibration"):
             self._fit_all(program, segments, context)
 
+    def _check_formats(self, program: Program) -> None:
+        """Raise `InputError` where weights are to go up or down to codes that are no equal steps."""
+        pairs = [node for node in program.calls(dialect.fake_quantize) if _is_weight_pair(program, node)]
+        grids = [QuantizeCall(pair).format for pair in pairs]
+        uneven = [grid.name for grid in grids if grid.dtype.is_floating_point]
+        if self.weights == "round" and uneven:
+            raise InputError(f"reconstruct: weights=round: {uneven[0]} has no equal steps; take tune")
+
     def _fit_all(self, program: Program, segments: list[Segment], context: Context) -> None:
-        assert context.calibration is not None
         fisher, teacher = _importance(program, segments, context), in_floating_point(program)
         trim_memory(cycles=True)  # the copy without pairs
-        checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
-        noisy = exact = all_units(program, context.calibration)
+        checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.images)
+        noisy = exact = all_units(program, context.images)
         for position, (segment, importance) in enumerate(zip(segments, fisher, strict=True)):
             context.progress("reconstruct", position, len(segments))
             if not context.take(self.name, _where(segment)):
@@ -105,9 +118,7 @@ class Reconstruct(Pass):
             trim_memory()
             noisy = advance(program, segment, noisy, quantized)
             after = _error(noisy.chunks(_CHUNK), exact, importance)
-            context.found.append(
-                {"segment": _where(segment), "error_before": round(before, 9), "error": round(after, 9)}
-            )
+            context.findings.append(SegmentFinding(_where(segment), round(before, 9), round(after, 9)))
         context.progress("reconstruct", len(segments), len(segments))
 
     def _fit(
@@ -146,10 +157,9 @@ class Reconstruct(Pass):
 
 def _importance(program: Program, segments: list[Segment], context: Context) -> list[Tensor]:
     """What an error at each segment's end costs at the output, by the program without its pairs."""
-    assert context.calibration is not None
     clean = without_pairs(program)
     ends = [node for node in clean.graph.nodes if node.name in {s.end.name for s in segments}]
-    return weights_at(clean, ends, context.calibration, len(context.calibration), context.progress)
+    return weights_at(clean, ends, context.images, len(context.images), context.progress)
 
 
 def _is_weight_pair(program: Program, node: fx.Node) -> bool:

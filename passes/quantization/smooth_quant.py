@@ -30,12 +30,12 @@ from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import LayerNormCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import before_layout, path_of
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.options import Fraction, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.quantization.migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
@@ -51,23 +51,26 @@ class SmoothQuant(Pass):
     name: ClassVar[str] = "smooth-quant"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    alpha: float | Literal["auto"] = "auto"
+    alpha: Fraction | Literal["auto"] = "auto"
     """How much of the range moves: 0 leaves the inputs, 1 evens them out wholly; `auto` tries some for each value."""
     shift: bool | Literal["auto"] = "auto"
     """Also centre each channel, where the linears have a bias to make up for it; `auto` tries both for each value."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Channels are seen on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Observe the channels, then rewrite. Raises `InputError` for alpha outside 0…1 or without images."""
-        if self.alpha != "auto" and not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"smooth-quant: alpha={self.alpha}: it is a share, from 0 to 1, or auto")
-        if context.calibration is None:
-            raise InputError("smooth-quant: no calibration images; name some with --calibration-data (or `random`)")
+        """Observe the channels, then rewrite."""
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         groups = _group(program, [site for site in chosen if self._takes(site, context)], context)
         with context.timed("calibration"):
-            seen = observe_channels(program, list(groups), context.calibration, context.progress) if groups else []
+            seen = observe_channels(program, list(groups), context.images, context.progress) if groups else []
             rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
         for (value, linears), channels in zip(groups.items(), seen, strict=True):
             if context.take(self.name, path_of(linears[0])):
@@ -76,8 +79,7 @@ class SmoothQuant(Pass):
     def _sample(self, program: Program, linears: list[fx.Node], context: Context) -> dict[fx.Node, Rows]:
         if not linears or "auto" not in (self.alpha, self.shift):
             return {}
-        assert context.calibration is not None
-        return sample_rows(program, linears, context.calibration, context.progress)
+        return sample_rows(program, linears, context.images, context.progress)
 
     def _takes(self, site: LinearSite, context: Context) -> bool:
         source: Any = site.node.args[0]

@@ -27,10 +27,11 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
-from vitgraph.errors import InputError
 from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import SplitFinding
+from vitgraph.pass_manager.options import Count, OverOne, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
@@ -43,24 +44,27 @@ class SplitOutliers(Pass):
     name: ClassVar[str] = "split-outliers"
     effect: ClassVar[Effect] = Effect.REORDERS
 
-    ratio: float = 8.0
+    ratio: OverOne = 8.0
     """A channel stands out if it reaches this many times further than 99 % of the channels do."""
-    extra: int = 16
+    extra: Count = 16
     """How many channels a split site gets more."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); every fc2 where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
+
+    @property
+    def needs_images(self) -> bool:
+        """Channels are seen on images."""
+        return True
 
     def run(self, program: Program, context: Context) -> None:
-        """Observe what the fc2s read, then widen. Raises `InputError` for options out of range or without images."""
-        if self.ratio <= 1 or self.extra < 1:
-            raise InputError("split-outliers: ratio is over 1 and extra at least 1")
-        if context.calibration is None:
-            raise InputError("split-outliers: no calibration images; name some with --calibration-data (or `random`)")
+        """Observe what the fc2s read, then widen."""
         chosen = select(find_sites(program).linears, self.only, self.skip, ("fc2",))
         sites = [(site.path, site.node, fc1) for site in chosen for fc1 in _source(site.node)]
         with context.timed("calibration"):
             inputs: list[Any] = [fc2.args[0] for _, fc2, _ in sites]
-            seen = observe_channels(program, inputs, context.calibration, context.progress) if sites else []
+            seen = observe_channels(program, inputs, context.images, context.progress) if sites else []
         for (path, fc2, fc1), channels in zip(sites, seen, strict=True):
             tops = channels.largest
             if not self._stands_out(tops) or not context.take(self.name, path):
@@ -68,7 +72,7 @@ class SplitOutliers(Pass):
             index, share = _share_out(tops, self.extra)
             _widen(program, fc1, fc2, index, share)
             added = int((share < 1).sum())
-            context.found.append({"site": path, "split": f"{added - self.extra} channel(s) into {added} copies"})
+            context.findings.append(SplitFinding(path, f"{added - self.extra} channel(s) into {added} copies"))
 
     def _stands_out(self, tops: Tensor) -> bool:
         usual = tops.sort(descending=True).values[-(-len(tops) // 100)]

@@ -53,11 +53,10 @@ def change_in_order(
 
     A linear that lies in no part (see `find_segments`) is not in the result.
     """
-    assert context.calibration is not None
     wanted, found = set(linears), dict[fx.Node, Choice]()
     segments = find_segments(program, wanted.__contains__)
-    checkpoint = Checkpoint.of(context.scratch, program, options, context.calibration)
-    stream = _Stream(program, context.calibration)
+    checkpoint = Checkpoint.of(context.scratch, program, options, context.images)
+    stream = _Stream(program, context.images)
     for position, segment in enumerate(segments):
         context.progress("calibration: layers", position, len(segments))
         inside = [node for node in segment.nodes if node in wanted]

@@ -22,21 +22,25 @@ then moves the kept weights to the exact least squares: the dense linear's outpu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import MaskFinding
+from vitgraph.pass_manager.options import Count, Positive, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, change_in_order
 from vitgraph.passes.sparsity.mask_insertion import insert_mask, is_masked, mask_refusal
 from vitgraph.passes.sparsity.nm_scores import chooser
 from vitgraph.passes.sparsity.nm_selection import nm_keep
+from vitgraph.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -46,29 +50,45 @@ class NmMask(Pass):
     name: ClassVar[str] = "nm-mask"
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = 0.5
+    without_images: ClassVar[str] = "score=magnitude without refit takes none"
 
-    n: int = 2
-    m: int = 4
-    group_size: int = 1
+    n: Count = 2
+    """How many weights of each `m` stay."""
+    m: Count = 4
+    """How many neighbours along K are one group."""
+    group_size: Count = 1
     """So many neighbours count as one of the m: 2 is 4:8 in pairs, which sparse INT4 products read."""
-    v: int = 1
+    v: Count = 1
     """So many rows keep weights in the same four columns of each m (V:N:M): `v=64 n=2 m=8` is 2:4 on half of the columns."""
     score: Literal["magnitude", "wanda", "sparsegpt", "cap"] = "magnitude"
+    """Which weights stay; magnitude needs no images."""
     refit: bool = False
     """Fit what is kept, by least squares, to what the dense linear puts out."""
-    percdamp: float = 0.1
+    percdamp: Positive = 0.1
     """Share of the mean diagonal that is added to second moments: how far kept weights are held to what they were."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
     @property
     def needs_images(self) -> bool:
         """Every score but magnitude asks what the linears read."""
         return self.score != "magnitude" or self.refit
 
+    def check(self, target: Target | None, images: Images | None) -> None:
+        """A pattern that is none."""
+        super().check(target, images)
+        if self.n >= self.m:
+            raise InputError(f"n={self.n} m={self.m}: a pattern keeps n of m weights, with 0 < n < m; write n=2 m=4")
+        if self.v > 1 and not self.n < GATHERED < self.m:
+            raise InputError(
+                f"v={self.v} n={self.n} m={self.m}: v rows share four columns of each m, of which n stay: with v over 1,"
+                " n is under 4 and m over 4; write v=64 n=2 m=8"
+            )
+
     def run(self, program: Program, context: Context) -> None:
-        """Mask every chosen site that can take the pattern; `InputError` where none can, or where images lack."""
-        self._check(context)
+        """Mask every chosen site that can take the pattern; `InputError` where none can."""
         sites = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         refusals = {site.node: self._refusal(site, program, context) for site in sites}
         done = any(is_masked(site.node) for site in sites)
@@ -89,25 +109,6 @@ class NmMask(Pass):
     @property
     def _pattern(self) -> Packing:
         return Packing(self.n, self.m, self.group_size, self.v)
-
-    def _check(self, context: Context) -> None:
-        if not 0 < self.n < self.m or self.group_size < 1:
-            raise InputError(
-                f"nm-mask: n={self.n} m={self.m} group_size={self.group_size}: a pattern keeps n of m weights, with 0 < n < m"
-                " and group_size at least 1; write n=2 m=4"
-            )
-        if self.v < 1 or (self.v > 1 and not self.n < GATHERED < self.m):
-            raise InputError(
-                f"nm-mask: v={self.v} n={self.n} m={self.m}: v rows share four columns of each m, of which n stay: with v"
-                " over 1, n is under 4 and m over 4; write v=64 n=2 m=8"
-            )
-        if self.percdamp <= 0:
-            raise InputError(f"nm-mask: percdamp={self.percdamp}: a share over 0, such as 0.1")
-        if self.needs_images and context.calibration is None:
-            raise InputError(
-                "nm-mask: no calibration images, and only score=magnitude without refit does without;"
-                " name some with --calibration-data (or `random`)"
-            )
 
     def _refusal(self, site: LinearSite, program: Program, context: Context) -> str | None:
         """Why this site cannot take the pattern, or None."""
@@ -135,7 +136,7 @@ class NmMask(Pass):
                 keep = nm_keep(weight.abs(), self._pattern)
                 insert_mask(program, site.node, keep)
                 lost = (weight * ~keep).double().square().sum() / weight.double().square().sum().clamp(min=1e-30)
-                context.found.append({**self._entry(program, site), "weights_lost": round(float(lost), 6)})
+                self._record(program, site, context, weights_lost=round(float(lost), 6))
             return
         with context.timed("calibration"):
             choose = chooser(program, sites, self._pattern, self.score, self.refit, self.percdamp, context)
@@ -147,11 +148,10 @@ class NmMask(Pass):
                 continue
             moved = self.refit or self.score in ("sparsegpt", "cap")
             insert_mask(program, site.node, choice.keep, choice.weight if moved else None)
-            context.found.append({**self._entry(program, site), "output_lost": round(float(choice.lost), 6)})
+            self._record(program, site, context, output_lost=round(float(choice.lost), 6))
 
-    def _entry(self, program: Program, site: LinearSite) -> dict[str, Any]:
-        """What the ledger says of a mask: all that `vitgraph.ir.mask_patterns` needs to hold the weight to it."""
-        path, place = linears(program)[site.node]
-        rest = {"place": place} if place else {}
-        rest |= {name: each for name, each in (("group_size", self.group_size), ("v", self.v)) if each > 1}
-        return {"masked": path, "n": self.n, "m": self.m, **rest}
+    def _record(self, program: Program, site: LinearSite, context: Context, **lost: float) -> None:
+        """Declare the pattern on the program, which holds the weight to it from here on, and say what it cost."""
+        place = linears(program)[site.node]
+        program.masks[place] = self._pattern
+        context.findings.append(MaskFinding.of(place, self._pattern, **lost))

@@ -52,8 +52,7 @@ def _by_loss(
     program: Program, sites: Sequence[LinearSite], pattern: Packing, percdamp: float, context: Context
 ) -> dict[fx.Node, tuple[Tensor, Tensor]]:
     """New weights and which stay, by the Fisher information of the dense model's loss: a sweep in every block."""
-    assert context.calibration is not None
-    checkpoint = Checkpoint.of(context.scratch, program, f"cap {pattern} {percdamp}", context.calibration)
+    checkpoint = Checkpoint.of(context.scratch, program, f"cap {pattern} {percdamp}", context.images)
     numbers = {node: number for number, node in enumerate(program.calls())}
     found = dict[fx.Node, tuple[Tensor, Tensor]]()
     for site in sites:
@@ -61,7 +60,7 @@ def _by_loss(
         if part is not None:
             found[site.node] = part["values"], part["keep"]
     missing = [site for site in sites if site.node not in found]
-    for site, blocks in weight_fisher(program, missing, pattern.width, context.calibration, context.progress):
+    for site, blocks in weight_fisher(program, missing, pattern.width, context.images, context.progress):
         weight = program.tensor(str(weight_of(site.node).target)).detach()
         values, keep = found[site.node] = _sweep_blocks(weight, blocks, pattern, percdamp)
         checkpoint.write(numbers[site.node], {"values": values, "keep": keep})

@@ -28,13 +28,17 @@ from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError, PassError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import PermutedFinding
+from vitgraph.pass_manager.options import Count, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.sparsity.mask_insertion import is_masked
 from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, find_order, kept_share
 from vitgraph.quantizing.calibration import Point, runs
 from vitgraph.runtime.checkpoint import Checkpoint
+from vitgraph.targets.target import Target
 
 _SUFFIX = "permuted"
 
@@ -45,33 +49,34 @@ class PermuteChannels(Pass):
 
     name: ClassVar[str] = "permute-channels"
     effect: ClassVar[Effect] = Effect.REORDERS
+    without_images: ClassVar[str] = "score=magnitude takes none"
 
-    n: int = 2
-    m: int = 4
+    n: Count = 2
+    """How many weights of each `m` the mask to come keeps."""
+    m: Count = 4
+    """How many neighbours along K are one group."""
     score: Literal["magnitude", "wanda"] = "magnitude"
     """What is to be kept: the weights' magnitude; times the norm of the input, which takes images."""
-    rounds: int = 100
+    rounds: Count = 100
     """How often columns are exchanged between groups."""
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
+    only: Selectors = ()
+    """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks where none are named."""
+    skip: Selectors = ()
+    """Leave these sites alone."""
 
     @property
     def needs_images(self) -> bool:
         """The norms of inputs are seen on images."""
         return self.score == "wanda"
 
+    def check(self, target: Target | None, images: Images | None) -> None:
+        """A pattern that is none."""
+        super().check(target, images)
+        if self.n >= self.m:
+            raise InputError(f"n={self.n} m={self.m}: n of m weights stay, with 0 < n < m; write n=2 m=4")
+
     def run(self, program: Program, context: Context) -> None:
-        """Reorder what the chosen linears read. Raises `InputError` for a pattern that is none, and where images lack."""
-        if not 0 < self.n < self.m or self.rounds < 1:
-            raise InputError(
-                f"permute-channels: n={self.n} m={self.m} rounds={self.rounds}: n of m weights stay, with 0 < n < m,"
-                " and there is at least one round; write n=2 m=4"
-            )
-        if self.needs_images and context.calibration is None:
-            raise InputError(
-                "permute-channels: no calibration images, and only score=magnitude does without;"
-                " name some with --calibration-data (or `random`)"
-            )
+        """Reorder what the chosen linears read."""
         found = dict[LinearSite, ChannelGroup]()
         for site in select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES):
             channels = self._channels(program, site)
@@ -79,7 +84,7 @@ class PermuteChannels(Pass):
                 context.refuse(site.path, channels)
             elif context.take(self.name, site.path):
                 found[site] = channels
-        checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.calibration)
+        checkpoint = Checkpoint.of(context.scratch, program, repr(self), context.images if self.needs_images else None)
         known = {site: part for number, site in enumerate(found) if (part := checkpoint.read(number)) is not None}
         norms = self._norms(program, [site for site in found if site not in known], context)
         for done, (site, channels) in enumerate(found.items()):
@@ -88,7 +93,7 @@ class PermuteChannels(Pass):
             checkpoint.write(done, part)
             permute(program, site.node, channels, part["order"])
             before, after = (round(float(share), 6) for share in part["kept"])
-            context.found.append({"permuted": site.path, "kept_before": before, "kept": after})
+            context.findings.append(PermutedFinding(site.path, before, after))
         context.progress("permutation", len(found), len(found))
 
     def _channels(self, program: Program, site: LinearSite) -> ChannelGroup | str:
@@ -115,12 +120,12 @@ class PermuteChannels(Pass):
 
     def _norms(self, program: Program, sites: list[LinearSite], context: Context) -> Mapping[fx.Node, Tensor]:
         """Root mean squares of the inputs of these sites, `[K]` each; none where they are not asked for."""
-        if not self.needs_images or not sites or context.calibration is None:
+        if not self.needs_images or not sites:
             return {}
         points = [Point(node) for site in sites for node in site.node.all_input_nodes[:1]]
         totals = [torch.zeros(site.k, dtype=torch.float64) for site in sites]
         with context.timed("calibration"):
-            for values in runs(program, points, context.calibration, context.progress, "calibration: norms"):
+            for values in runs(program, points, context.images, context.progress, "calibration: norms"):
                 for total, value in zip(totals, values, strict=True):
                     total += value.double().square().flatten(0, -2).sum(0)
         return {site.node: total.sqrt().float() for site, total in zip(sites, totals, strict=True)}

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.assets import train_efficientvit as subject
+from tests.harness import ledger_findings
 from vitgraph.errors import InputError
 from vitgraph.frontend.models import LoadedModel, load_model
 from vitgraph.images.image_set import open_images
@@ -122,7 +123,7 @@ def test_the_kept_model_is_free_of_softmax(trained: LoadedModel) -> None:
     context = Context()
     steps = "canonicalize,fuse-attention,softmax-check{require=softmax-free}"
     pipeline(steps).run(capture(trained.module, torch.zeros(1, *trained.input_shape)), context)
-    assert [each["kind"] for each in context.found] == ["linear"] * 3
+    assert [each["kind"] for each in ledger_findings(context)] == ["linear"] * 3
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.harness import check, hold_to_effect, run
+from tests.harness import check, hold_to_effect, ledger_findings, run
 from vitgraph.cost import counts
 from vitgraph.errors import InputError
 from vitgraph.ir.parser import parse
@@ -70,7 +70,7 @@ def test_an_order_may_be_asked_for() -> None:
 def test_records_what_each_order_costs() -> None:
     context = Context()
     run(ReassociateLinearAttention(), parse(LEFT.format(**MANY_TOKENS)), context)
-    assert context.found == [{"attention": "attn", "order": "right", "macs_left": 5400, "macs_right": 1000}]
+    assert ledger_findings(context) == [{"attention": "attn", "order": "right", "macs_left": 5400, "macs_right": 1000}]
 
 
 def test_scales_between_the_products_go_along() -> None:
@@ -223,7 +223,7 @@ def test_efficientvit_b0_keeps_its_outputs(order: Literal["cheaper", "left", "ri
     context = Context()
     after = run(ReassociateLinearAttention(order=order), before, context)
     hold_to_effect(ReassociateLinearAttention(), before, after)
-    assert len(context.found) == 4
+    assert len(ledger_findings(context)) == 4
     assert context.refusals == []
     assert ReassociateLinearAttention().declares() is Effect.REORDERS
     assert (str(after) != str(before)) is (order == "left")  # 196 and 49 tokens against 16 channels

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.harness import check, run
+from tests.harness import check, ledger_findings, run
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context, Effect
@@ -80,7 +80,7 @@ return_(y)
 def found(text: str) -> list[dict[str, Any]]:
     context = Context()
     run(SoftmaxCheck(), parse(text), context)
-    return context.found
+    return ledger_findings(context)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_points_to_the_recipe_for_models_without_softmax() -> None:
         assert not [entry for entry in found(text) if "recipe" in entry]
     context = Context()
     run(SoftmaxCheck(require="softmax-free"), parse(LINEAR), context)
-    assert not [entry for entry in context.found if "recipe" in entry]
+    assert not [entry for entry in ledger_findings(context) if "recipe" in entry]
 
 
 @pytest.mark.parametrize(("text", "path"), [(HIDDEN, "hidden"), (BY_RECIPROCAL, "hidden"), (IN_LINEAR, "context")])
@@ -255,5 +255,5 @@ def test_deit_lists_twelve() -> None:
     program = capture(model.module, torch.zeros(1, *model.input_shape))
     context = Context()
     pipeline("canonicalize,fold-constants,fuse-attention,softmax-check").run(program, context)
-    assert sum("softmax" in entry for entry in context.found) == 12
-    assert [entry["kind"] for entry in context.found if "kind" in entry] == ["softmax"] * 12
+    assert sum("softmax" in entry for entry in ledger_findings(context)) == 12
+    assert [entry["kind"] for entry in ledger_findings(context) if "kind" in entry] == ["softmax"] * 12

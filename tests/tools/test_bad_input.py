@@ -100,6 +100,39 @@ def test_is_told_and_leaves_nothing(case: str, spoiled: Path, cli: Cli) -> None:
     assert {file: file.read_bytes() for file in spoiled.rglob("*") if file.is_file()} == before
 
 
+LAST = {
+    "an option out of its domain": ("reconstruct{iterations=0}", "option 'iterations'"),
+    "options that contradict each other": ("nm-mask{n=4 m=4}", "0 < n < m"),
+    "images that are not there": ("nm-mask{score=wanda}", "no calibration images"),
+    "a type that the target lacks": ("assign-precision{to=bf16}", "rtx-turing has no bf16"),
+}
+"""What the last pass of a pipeline asks for, and what is said of it."""
+
+
+@pytest.mark.parametrize("command", ["opt", "bisect", "compile"])
+@pytest.mark.parametrize("fault", LAST)
+def test_a_fault_of_the_last_pass_is_told_before_the_first_has_run(fault: str, command: str, cli: Cli) -> None:
+    step, said = LAST[fault]
+    model = ("digits-vit", "--weights", "random", "--target", "rtx-turing")
+    more = {
+        "opt": ("--print-ir-before-all", "--time-passes"),
+        "bisect": ("--check", "verify"),
+        "compile": ("--recipe", "fp16", "-o", "out"),
+    }
+    ran = cli(command, *model, "--pipeline", f"canonicalize,fuse-attention,{step}", *more[command])
+    assert ran.status == 2
+    assert said in ran.err
+    assert "# program:" not in ran.err
+    assert "canonicalize" not in ran.err
+    assert list(Path.cwd().rglob("*")) == []
+
+
+def test_the_log_of_a_pipeline_without_a_fault_shows_its_passes(cli: Cli) -> None:
+    ran = cli(*OPT, "canonicalize,nm-mask{only=[fc1]}", "--print-ir-before-all")
+    assert ran.status == 0
+    assert ran.err.count("# program:") == 2
+
+
 def test_the_same_commands_work_when_nothing_is_wrong(cli: Cli) -> None:
     """The table's commands fail for the reason they are there for."""
     assert cli(*OPT, "canonicalize,nm-mask{n=2 m=4 only=[fc1]}").status == 0

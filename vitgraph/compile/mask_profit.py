@@ -7,7 +7,7 @@ has not. The saliency lost is what the mask's own score says of what was dropped
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ from vitgraph.cost.kernel import Kernel
 from vitgraph.cost.roofline import Roofline, roofline
 from vitgraph.cost.workload import DENSE
 from vitgraph.errors import InputError
-from vitgraph.ir.mask_patterns import pattern_of, site_keys
+from vitgraph.ir.mask_patterns import site_keys
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import MaskFinding, findings_of
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.targets.target import Target
 
@@ -84,26 +85,26 @@ def judge_masks(
 
     Raises `InputError` where measured speaks of none of these sites.
     """
-    masked = list(_masked(program.ledger))
-    if measured is not None and masked and not any(entry["masked"] in measured for entry in masked):
+    masked = findings_of(program.ledger, MaskFinding)
+    if measured is not None and masked and not any(mask.masked in measured for mask in masked):
         raise InputError(
-            f"--measured-layers: its layers name none of the {len(masked)} masked sites, {masked[0]['masked']} the first;"
+            f"--measured-layers: its layers name none of the {len(masked)} masked sites, {masked[0].masked} the first;"
             " give the layers of this model's engine"
         )
     weighted = [kernel for kernel in find_kernels(program) if kernel.weights]
     kernels = dict(zip(site_keys(kernel.path for kernel in weighted), weighted, strict=True))
     line = roofline(target)
     found = list[MaskVerdict]()
-    for entry in masked:
-        site = str(entry["masked"])
+    for mask in masked:
+        site = mask.masked
         if measured is not None and site in measured:
             taken = measured[site]
             why = f"the builder took {taken}" if taken else "the builder took a dense kernel"
-            found.append(_verdict(entry, None, None, taken is not None, why))
+            found.append(_verdict(mask, None, None, taken is not None, why))
         elif isinstance(line, Roofline):
-            found.append(_estimated(entry, kernels[site, entry.get("place", 0)], line, batch))
+            found.append(_estimated(mask, kernels[site, mask.place], line, batch))
         else:
-            found.append(_verdict(entry, None, None, False, f"the measured does not name it, and {line}"))
+            found.append(_verdict(mask, None, None, False, f"the measured does not name it, and {line}"))
     kept = {
         verdict.site for verdict in found if verdict.pays
     }  # a module's linears are skipped together, or none of them
@@ -115,25 +116,19 @@ def judge_masks(
     ]
 
 
-def _masked(ledger: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    for step in ledger:
-        if step["name"] == "nm-mask":
-            yield from (entry for entry in step.get("found", ()) if "masked" in entry)
-
-
-def _estimated(entry: Mapping[str, Any], kernel: Kernel, line: Roofline, batch: int) -> MaskVerdict:
-    masked, dense = kernel.estimate(line, batch), kernel.estimate(line, batch, DENSE)
+def _estimated(mask: MaskFinding, kernel: Kernel, line: Roofline, batch: int) -> MaskVerdict:
+    as_masked, dense = kernel.estimate(line, batch), kernel.estimate(line, batch, DENSE)
     where = f"on {line.target.name} at batch {batch}"
     if line.usable(kernel.kind, kernel.zeros) == DENSE:
-        why = f"no product in {kernel.kind} {where} skips {pattern_of(entry)}"
+        why = f"no product in {kernel.kind} {where} skips {mask.pattern}"
     else:
-        why = f"estimated {where}, bound by {masked.bound}"
-    return _verdict(entry, 1e3 * dense.ms, 1e3 * masked.ms, masked.ms < dense.ms, why)
+        why = f"estimated {where}, bound by {as_masked.bound}"
+    return _verdict(mask, 1e3 * dense.ms, 1e3 * as_masked.ms, as_masked.ms < dense.ms, why)
 
 
-def _verdict(entry: Mapping[str, Any], dense: float | None, masked: float | None, pays: bool, why: str) -> MaskVerdict:
-    lost = entry.get("output_lost", entry.get("weights_lost"))
-    return MaskVerdict(str(entry["masked"]), str(pattern_of(entry)), lost, _rounded(dense), _rounded(masked), pays, why)
+def _verdict(mask: MaskFinding, dense: float | None, masked: float | None, pays: bool, why: str) -> MaskVerdict:
+    lost, us = mask.saliency_lost, (_rounded(dense), _rounded(masked))
+    return MaskVerdict(mask.masked, str(mask.pattern), lost, *us, pays, why)
 
 
 def _rounded(us: float | None) -> float | None:

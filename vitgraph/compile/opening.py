@@ -66,6 +66,7 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
     from vitgraph.compile.mask_profit import check_mask_profit
     from vitgraph.frontend.open_model import Handover, open_saved
     from vitgraph.frontend.saved_programs import QUANTIZED, lowered
+    from vitgraph.images.calibration_data import UnopenedImages
     from vitgraph.pass_manager.continuation import remaining
 
     check_output(request.output.out, request.output.force)
@@ -75,17 +76,11 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
     state = None if saved is None else lowered(saved.program)
     if saved is not None and request.pipeline is None and state in (None, QUANTIZED):
         steps = remaining(steps, saved.program)
-    steps.check(target)
+    steps.check(target, None if data.calibration is None else UnopenedImages())
     runner, builder, unbuilt_why = _backends(request.backend, target)
     layers = None if masks.measured_layers is None else read_measured_layers(masks.measured_layers)
     if masks.judged:
         check_mask_profit(steps, target, layers)
-    needs_images = any(step.needs_images for step in steps.passes)
-    if needs_images and data.calibration is None:
-        raise InputError(
-            f"recipe {recipe.name} quantizes, which needs calibration images: give --calibration-data a folder, "
-            "a .zip, or `random` for noise"
-        )
     opened = open_inputs(request.model, data, request.batch, saved)
     again = [step.name for step in steps.passes if step.name in (QUANTIZING if state == QUANTIZED else FROM_FP32)]
     if again:

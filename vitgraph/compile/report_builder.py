@@ -12,6 +12,7 @@ from vitgraph.analysis.attention import find_attentions
 from vitgraph.analysis.sites import find_sites
 from vitgraph.compile.report import ModelPart, Report
 from vitgraph.cost.cost_report import describe_cost
+from vitgraph.pass_manager.findings import PlacementFinding, findings_of
 from vitgraph.targets.target import all_targets
 
 if TYPE_CHECKING:
@@ -66,21 +67,22 @@ def judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
     bound: float | None = next(
         (getattr(step, "max_drop", None) for step in steps.passes if step.name == "mixed-precision"), None
     )
-    entries = [each for entry in report.passes for each in entry.get("found", []) if "placement" in each]
-    if bound is None or not entries:
+    placements = findings_of(report.passes, PlacementFinding)
+    if bound is None or not placements:
         return []
-    expected, accuracy = entries[-1]["expected_drop"], report.accuracy
+    placement, accuracy = placements[-1], report.accuracy
+    expected = placement.expected_drop
     if accuracy is None or accuracy.top1 is None or accuracy.top1_reference is None:
         drop, why = (
             expected,
-            f"expected from {entries[-1]['images']} calibration images; no labelled images measured it",
+            f"expected from {placement.images} calibration images; no labelled images measured it",
         )
     else:
         drop = round(accuracy.top1_reference - accuracy.top1, 3)
         why = f"measured on {accuracy.images} images; {expected:g} were expected from calibration images"
     if drop <= bound:
         return []
-    found = f"{drop:g} points with {entries[-1]['int8_linears']} linears in INT8"
+    found = f"{drop:g} points with {placement.int8_linears} linears in INT8"
     return [
         {"site": report.model.name, "planned": f"at most {bound:g} points of top-1 lost", "found": found, "why": why}
     ]

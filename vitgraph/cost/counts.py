@@ -17,6 +17,7 @@ from vitgraph.cost.products import Product, find_products
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import DequantizeCall
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import RemovedFinding, findings_of
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,7 @@ def count_parameters(program: Program, products: Sequence[Product] = ()) -> int:
 
 def removed_parameters(program: Program) -> int:
     """How many trained numbers left with hidden units and heads that were empty: what `remove-pruned` says of itself."""
-    found = [found for entry in program.ledger for found in entry.get("found", []) if "removed" in found]
-    return sum(int(each["parameters"]) for each in found)
+    return sum(each.parameters for each in findings_of(program.ledger, RemovedFinding))
 
 
 def _zeros(program: Program, product: Product) -> int:

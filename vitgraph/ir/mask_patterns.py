@@ -1,10 +1,9 @@
-"""Which N:M pattern each masked linear was given, as the ledger has it, and whether its weight still has it."""
+"""Which linear each of a program's N:M masks is of, and whether its weight still has the pattern."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, fx
@@ -14,10 +13,7 @@ from vitgraph.ir.dialect import mask
 from vitgraph.ir.navigate import path_of, weight_of
 from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.packing import Packing
-from vitgraph.ir.program import Program
-
-SiteKey = tuple[str, int]
-"""A module path, and how many linears and convolutions of this path come before: a module may run several."""
+from vitgraph.ir.program import Program, SiteKey
 
 
 def site_keys(paths: Iterable[str]) -> Iterator[SiteKey]:
@@ -34,36 +30,49 @@ def linears(program: Program) -> dict[fx.Node, SiteKey]:
     return dict(zip(nodes, site_keys(path_of(node) for node in nodes), strict=True))
 
 
-def declared(program: Program) -> dict[SiteKey, Packing]:
-    """The pattern of every linear that `nm-mask` masked; a later mask counts for more than one before."""
-    entries: list[dict[str, Any]] = [each for step in program.ledger for each in step.get("found", [])]
-    masks = [each for each in entries if "masked" in each and "m" in each]
-    return {(each["masked"], each.get("place", 0)): pattern_of(each) for each in masks}
-
-
-def pattern_of(entry: Mapping[str, Any]) -> Packing:
-    """What `nm-mask` wrote into the ledger of one linear."""
-    return Packing(*(int(entry.get(name, 1)) for name in ("n", "m", "group_size", "v")))
-
-
 def lost(program: Program) -> Iterator[tuple[fx.Node, Packing]]:
     """The linears and convolutions whose weight is denser than the mask that they were given.
 
     What is not known (no values, a computed weight) is not told.
     """
-    patterns = declared(program)
-    for node, place in linears(program).items() if patterns else ():
-        pattern, weight = patterns.get(place), weight_of(node)
-        keep = kept(program, weight) if pattern is not None and weight.op == "get_attr" else None
-        if pattern is not None and keep is not None and not pattern.holds(keep):
+    for node, weight, pattern in _masked(program):
+        keep = kept(program, weight)
+        if keep is not None and not pattern.holds(keep):
             yield node, pattern
+
+
+def homeless(program: Program) -> list[SiteKey]:
+    """Places of masks where the graph has no linear or convolution: what took it out is to take out the mask."""
+    places = set(linears(program).values()) if program.masks else set[SiteKey]()
+    return [place for place in program.masks if place not in places]
+
+
+def thin(program: Program) -> None:
+    """Give weights that were drawn at random the patterns of their masks: the first n of each m stay. Done in place."""
+    for _, weight, pattern in _masked(program):
+        tensor = program.tensor(str(_held(weight).target))
+        stays = torch.arange(tensor.shape[1]) // pattern.group_size % pattern.m < pattern.n
+        columns = stays.reshape(1, -1, *(1 for _ in tensor.shape[2:]))
+        tensor.detach().copy_(tensor.detach().float() * columns)
+
+
+def _masked(program: Program) -> Iterator[tuple[fx.Node, fx.Node, Packing]]:
+    """Each masked linear that is there, the `get_attr` of its weight, and its pattern."""
+    for node, place in linears(program).items() if program.masks else ():
+        pattern, weight = program.masks.get(place), weight_of(node)
+        if pattern is not None and weight.op == "get_attr":
+            yield node, weight, pattern
+
+
+def _held(weight: fx.Node) -> fx.Node:
+    """What says which elements stay: the mask on a weight, or the weight itself."""
+    masks = [user for user in weight.users if user.target is mask]
+    return MaskCall(masks[0]).keep if masks else weight
 
 
 def kept(program: Program, weight: fx.Node) -> Tensor | None:
     """Which elements of a weight are not zero; None where that is not known, as of a weight without values."""
-    masks = [user for user in weight.users if user.target is mask]
-    held = MaskCall(masks[0]).keep if masks else weight
-    tensor = program.tensor(str(held.target))
+    tensor = program.tensor(str(_held(weight).target))
     if tensor.is_meta:
         return None
     if tensor.dtype == torch.float8_e4m3fn:  # has no comparison, and two zeros

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.ir.dialect import OWN
-from vitgraph.ir.program import Form, Program
+from vitgraph.ir.mask_patterns import thin
+from vitgraph.ir.packing import Packing
+from vitgraph.ir.program import Form, Program, SiteKey
 from vitgraph.ir.tensor_type import DTYPES, TensorType, parse_type
 
 _NAMESPACES = ("aten", "vitgraph", "prims", "torchvision")
@@ -34,14 +36,19 @@ def parse(text: str, tensors: Mapping[str, Tensor] | None = None, seed: int = 0)
     generator = torch.Generator().manual_seed(seed)
     for number, line in enumerate(text.splitlines(), start=1):
         code, path = _split_comment(line)
-        if not code.strip():
+        if not code.strip() and not path.startswith("mask:"):
             continue
         try:
+            if not code.strip():
+                program.masks.update([_mask(path)])
+                continue
             _read(program, code, path, known, tensors, generator)
         except (SyntaxError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise TextError(f"line {number}: {line.strip()}\n  {error}") from error
     if not any(node.op == "output" for node in program.graph.nodes):
         raise TextError("the text has no return_(…) line")
+    if tensors is None:
+        thin(program)
     module.recompile()
     return program
 
@@ -49,6 +56,22 @@ def parse(text: str, tensors: Mapping[str, Tensor] | None = None, seed: int = 0)
 def _headers(text: str) -> tuple[str, Form]:
     found = dict(re.findall(r"^# (program|form): (.*)$", text, re.MULTILINE))
     return found.get("program", "unnamed"), "captured" if found.get("form") == "captured" else "canonical"
+
+
+_MASK = re.compile(r"mask: (.+) (\d+):(\d+)((?: (?:group_size|v|occurrence)=\d+)*)")
+
+
+def _mask(comment: str) -> tuple[SiteKey, Packing]:
+    """The place and the pattern of a mask in the header."""
+    found = _MASK.fullmatch(comment)
+    if found is None:
+        raise ValueError("a mask is `# mask: path n:m`, with group_size=, v= or occurrence= after it")
+    rest = {name: int(value) for name, value in re.findall(r" (\w+)=(\d+)", found[4])}
+    place = (found[1], rest.pop("occurrence", 0))
+    pattern = Packing(int(found[2]), int(found[3]), **rest)
+    if not 0 < pattern.n < pattern.m or min(pattern.group_size, pattern.v) < 1:
+        raise ValueError("of a mask n:m, 0 < n < m, and group_size and v are at least 1")
+    return place, pattern
 
 
 def _split_comment(line: str) -> tuple[str, str]:

@@ -7,6 +7,8 @@
     linear: f32[1, 4, 8] = aten.linear.default(x, fc_weight)  # fc
     return_(linear)
 
+An N:M mask that a linear was given stands in the header, as `# mask: fc 2:4`, with `group_size=2`, `v=64` or `occurrence=1`
+(the second linear of this path) where these are not the usual ones: the verifier holds the weight to it.
 `weight` is trained, `constant` is not. What follows `#` on a line is the path of the module the node came from.
 Names are dealt afresh in order of appearance, so equal texts mean equal graphs.
 `vitgraph.ir.parser` reads it back.
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.ir.operator_schema import opname, overload_name, schema_of
+from vitgraph.ir.packing import Packing
 from vitgraph.ir.tensor_type import DTYPE_NAMES
 
 
@@ -35,16 +38,26 @@ class Printable(Protocol):
     def form(self) -> str: ...  # noqa: D102
     @property
     def graph(self) -> fx.Graph: ...  # noqa: D102
+    @property
+    def masks(self) -> Mapping[tuple[str, int], Packing]: ...  # noqa: D102
     def tensor(self, name: str) -> Tensor: ...  # noqa: D102
 
 
 def show(program: Printable, violations: Mapping[fx.Node, list[str]] | None = None) -> str:
     """The program's text; violations, if any, each under the line of its node."""
-    lines = [f"# program: {program.name}", f"# form: {program.form}"]
+    masks = (_mask_line(place, program.masks[place]) for place in sorted(program.masks))
+    lines = [f"# program: {program.name}", f"# form: {program.form}", *masks]
     for node, line in node_lines(program):
         lines.append(line)
         lines += [f"#   ^ {violation}" for violation in (violations or {}).get(node, [])]
     return "\n".join(lines) + "\n"
+
+
+def _mask_line(place: tuple[str, int], pattern: Packing) -> str:
+    """One mask of the header."""
+    more = {"group_size": (pattern.group_size, 1), "v": (pattern.v, 1), "occurrence": (place[1], 0)}
+    rest = "".join(f" {name}={value}" for name, (value, usual) in more.items() if value != usual)
+    return f"# mask: {place[0]} {pattern.n}:{pattern.m}{rest}"
 
 
 def node_lines(program: Printable) -> Iterator[tuple[fx.Node, str]]:

@@ -14,9 +14,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.packing import Packing
 from vitgraph.ir.printer import show
 from vitgraph.ir.tensor_type import TensorType, Type, infer
 
+SiteKey = tuple[str, int]
+"""A module path, and how many linears and convolutions of this path come before: a module may run several."""
 Form = Literal["captured", "canonical"]
 """`captured`: any ATen operator, as torch.export left it. `canonical`: only operators of the dialect."""
 
@@ -37,6 +40,8 @@ class Program:
     """Where model, weights and pre-processing came from: plain JSON."""
     ledger: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     """One entry for each pass that ran (report key `passes`): plain JSON."""
+    masks: dict[SiteKey, Packing] = field(default_factory=dict[SiteKey, Packing])
+    """The N:M pattern of each linear that was masked; the verifier holds its weight to it. A later mask counts."""
 
     @property
     def graph(self) -> fx.Graph:
@@ -131,7 +136,8 @@ class Program:
     def copy(self) -> Program:
         """The same program again: its own graph, the same tensors."""
         module = fx.GraphModule(self.module, _clone_graph(self.graph))  # takes over what the graph reads
-        return Program(module, self.name, self.form, json.loads(json.dumps(self.provenance)), list(self.ledger))
+        provenance = json.loads(json.dumps(self.provenance))
+        return Program(module, self.name, self.form, provenance, list(self.ledger), dict(self.masks))
 
     def own_tensors(self) -> None:
         """Put a copy in the place of each tensor, so that training this program changes nobody else's."""

@@ -14,7 +14,7 @@ from vitgraph.errors import PassError
 from vitgraph.ir.call_arguments import argument
 from vitgraph.ir.calls import DequantizeCall
 from vitgraph.ir.dialect import ATEN, INTEGER, OWN
-from vitgraph.ir.mask_patterns import lost
+from vitgraph.ir.mask_patterns import homeless, lost
 from vitgraph.ir.operator_classes import PAIRS, ROUNDS
 from vitgraph.ir.operator_schema import schema_of, writes
 from vitgraph.ir.printer import show
@@ -37,6 +37,9 @@ def verify(program: Program) -> Violations:
         found[node] = [f"its weight was masked {pattern} and is denser now"]
     nodes = list(program.graph.nodes)
     outputs = [node for node in nodes if node.op == "output"]
+    for path, occurrence in homeless(program) if nodes else ():
+        said = f"the mask of {path!r} ({occurrence}) is of no linear or convolution here"
+        found.setdefault(nodes[-1], []).append(f"{said}; what took it out has to take out the mask")
     if len(outputs) != 1 and nodes:
         found.setdefault(nodes[-1], []).append(f"a graph has one output; this one has {len(outputs)}")
     return found

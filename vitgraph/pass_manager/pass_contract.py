@@ -8,13 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
+from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import Finding
+from vitgraph.pass_manager.options import check_options
 from vitgraph.targets.target import Target
+
+NO_IMAGES = (
+    "no calibration images; name some with --calibration-data: a folder, a .zip, or `random` for noise;"
+    " in Python hand in `data` or `calibration_data`"
+)
 
 
 class Effect(Enum):
@@ -55,10 +63,17 @@ class Context:
     spent: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """The rewrites that were allowed: (pass, where)."""
     refusals: list[Refusal] = field(default_factory=list[Refusal])
-    found: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What an analysis found, as plain JSON; goes into the ledger entry of the pass (key `found`)."""
+    findings: list[Finding] = field(default_factory=list[Finding])
+    """What passes found; goes into the ledger entry of the pass as plain JSON (key `found`)."""
     timings: dict[str, float] = field(default_factory=dict[str, float])
     """Seconds of work that the report shows by itself, such as `calibration`."""
+
+    @property
+    def images(self) -> Images:
+        """The calibration images, for a pass that declares `needs_images`; `InputError` where there are none."""
+        if self.calibration is None:
+            raise InputError(NO_IMAGES)
+        return self.calibration
 
     @contextmanager
     def timed(self, what: str) -> Generator[None]:
@@ -91,6 +106,8 @@ class Pass:
     effect: ClassVar[Effect]
     floor_db: ClassVar[float] = 3.0
     """For `LOSSY`: the least signal-to-noise ratio, in decibels, that a site may have when its input is clean."""
+    without_images: ClassVar[str] = ""
+    """With which options the pass takes no images, where there are such: one clause."""
 
     for_engine: ClassVar[bool] = False
     """Whether it turns the program into what an engine takes: a program that is to be trained stops short of it."""
@@ -101,13 +118,19 @@ class Pass:
 
     @property
     def needs_images(self) -> bool:
-        """Whether there is nothing to quantize by without calibration images."""
+        """Whether these options take calibration images; a pass that says no is not to look at any."""
         return False
 
-    def objection(self, target: Target | None) -> str | None:
-        """Why these options can't be had, on this target or at all; None where they can. Asked before any work."""
-        return None
+    def check(self, target: Target | None, images: Images | None) -> None:
+        """Raise `InputError` for options that can't be had, on this target, with these images, or at all.
+
+        Asked of every pass of a pipeline before the first one runs; what the sizes of a program decide is left to `run`.
+        Passes whose options depend on each other add their rules to these.
+        """
+        check_options(self)
+        if self.needs_images and images is None:
+            raise InputError(f"{NO_IMAGES}{self.without_images and f' ({self.without_images})'}")
 
     def run(self, program: Program, context: Context) -> None:
-        """Rewrite the program. Raises `PassError` or `InputError` where an option asks for what can't be."""
+        """Rewrite the program. Raises `InputError` where its sizes do not allow what an option asks for."""
         raise NotImplementedError(type(self).__name__)

@@ -16,13 +16,13 @@ from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from pydantic import TypeAdapter, ValidationError
-
 from vitgraph.errors import InputError, PassError, VitgraphError
+from vitgraph.images.calibration_data import Images
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.verify import check
 from vitgraph.pass_manager.former_names import PASS_OPTIONS
+from vitgraph.pass_manager.options import read_options
 from vitgraph.pass_manager.pass_contract import Context, Pass
 from vitgraph.runtime.memory import trim_memory
 from vitgraph.targets.target import Target
@@ -57,25 +57,28 @@ class Pipeline:
     def run(self, program: Program, context: Context | None = None, instruments: Sequence[Instrument] = ()) -> Program:
         """Run every pass on a copy of the program and give back the copy; the ledger has one entry a pass."""
         context = context or Context()
-        self.check(context.target)
+        self.check(context.target, context.calibration)
         work = program.copy()
         text = show(work)
         for position, step in enumerate(self.passes, start=1):
             context.progress("passes", position - 1, len(self.passes))
             if not context.take(step.name, ""):
                 break
-            where = f"pass {step.name!r} ({position} of {len(self.passes)})"
-            text = _run_step(step, where, work, text, context, instruments)
+            text = _run_step(step, self._where(position), work, text, context, instruments)
             trim_memory()
         context.progress("passes", len(self.passes), len(self.passes))
         return work
 
-    def check(self, target: Target | None) -> None:
-        """Raise `InputError` where a pass is asked for what can't be had, on this target or at all."""
-        for step in self.passes:
-            why = step.objection(target)
-            if why is not None:
-                raise InputError(f"{step.name}: {why}")
+    def check(self, target: Target | None, images: Images | None) -> None:
+        """Raise `InputError` naming the first pass that is asked for what can't be had; nothing has run then."""
+        for position, step in enumerate(self.passes, start=1):
+            try:
+                step.check(target, images)
+            except InputError as error:
+                raise InputError(f"{self._where(position)}: {error}") from error
+
+    def _where(self, position: int) -> str:
+        return f"pass {self.passes[position - 1].name!r} ({position} of {len(self.passes)})"
 
     def __str__(self) -> str:
         return ",".join(show_pass(step) for step in self.passes)
@@ -89,7 +92,7 @@ def _run_step(
     step: Pass, where: str, work: Program, old: str, context: Context, instruments: Sequence[Instrument]
 ) -> str:
     """Run one pass on a graph whose text is `old`; the text that it leaves."""
-    refused, found = len(context.refusals), len(context.found)
+    refused, found = len(context.refusals), len(context.findings)
     nodes = len(work.calls())
     entry: dict[str, Any] = {"name": step.name, "options": options_of(step), "effect": step.declares().value}
     try:
@@ -104,8 +107,8 @@ def _run_step(
         entry["nodes"] = [nodes, len(work.calls())]
         entry["drift"] = None
         entry["refused"] = [{"site": r.site, "why": r.why} for r in context.refusals[refused:]]
-        if context.found[found:]:
-            entry["found"] = context.found[found:]
+        if context.findings[found:]:
+            entry["found"] = [finding.to_json() for finding in context.findings[found:]]
         for instrument in instruments:
             instrument.after(step, work, context, entry)
     except Exception as error:
@@ -201,11 +204,9 @@ def build_pass(name: str, options: dict[str, Any], lookup: Lookup) -> Pass:
             hint = f"did you mean {', '.join(close)}?" if close else f"it takes {', '.join(known) or 'none'}"
             raise InputError(f"pass {name!r} has no option {option!r}; {hint}")
     try:
-        return TypeAdapter(kind).validate_python(options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][:1])
-        raise InputError(f"pass {name!r}, option {where!r}: {first['msg']}; got {first['input']!r}") from error
+        return kind(**read_options(kind, options))
+    except InputError as error:
+        raise InputError(f"pass {name!r}: {error}") from error
 
 
 class _Reader:

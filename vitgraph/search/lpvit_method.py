@@ -23,6 +23,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.open_model import program_of
 from vitgraph.ir.program import Program
 from vitgraph.outputs import unfinished
+from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.pruning.block_cost import Metric, find_meter
@@ -64,7 +65,8 @@ class LpvitMethod:
     def search(self, opened: OpenedSearch, progress: Progress) -> Found:
         """Allocate under each budget, and measure where there are labelled images."""
         request, inputs = self.request, opened.inputs
-        (ahead, step), images = _split(opened), inputs.calibration  # where it needs some, the pass says so
+        (ahead, step), images = _split(opened), inputs.calibration
+        Pipeline((*ahead, step)).check(request.target, images)
         scratch = unfinished(request.output.out)
         context = Context(request.target, calibration=images, progress=progress, scratch=scratch)
         program = Pipeline(ahead).run(program_of(inputs.model, inputs.batch), context, [])
@@ -162,13 +164,14 @@ class _Bench:
 
     def row(self, what: str, step: BlockPrune, dense: float) -> dict[str, Any]:
         """What a pass makes of it; kept weights are refitted only where somebody looks."""
-        own = replace(self.context, refusals=[], found=[], spent=[])
+        own = replace(self.context, refusals=[], findings=[], spent=[])
         pruned = _pruned(replace(step, refit=step.refit and self.images is not None), self.program, own)
-        model, *sites = own.found
+        (model,) = (each for each in own.findings if isinstance(each, BudgetFinding))
+        sites = [each.to_json() for each in own.findings if isinstance(each, PrunedFinding)]
         found = self._predict(what, pruned)
         return {
-            "left": model["left"],
-            "cost": model["left"] * dense,
+            "left": model.left,
+            "cost": model.left * dense,
             "top1": _top1(found),
             "agreement": found and self.reference and round(self.reference.agreement(found), 3),
             "sites": {each.pop("pruned"): each for each in sites},

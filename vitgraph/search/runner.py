@@ -148,10 +148,11 @@ def _open(request: SearchRequest, method: Method) -> OpenedSearch:
     """Open everything, the cheap things first, so that a mistake is told at once."""
     from vitgraph.compile.inputs import check_fp32, open_inputs
     from vitgraph.compile.recipe import load_recipe
+    from vitgraph.images.calibration_data import UnopenedImages
     from vitgraph.passes import find_pass
 
     recipe = request.recipe or load_recipe(method.recipe, find_pass)
-    recipe.pipeline.check(request.target)
+    recipe.pipeline.check(request.target, UnopenedImages())  # those of the compilation to come
     inputs = open_inputs(request.model, request.data, request.batch)
     check_fp32(inputs.model, f"--method {method.name}")
     return OpenedSearch(request, recipe, inputs)

@@ -113,12 +113,6 @@ def test_without_biases_the_means_stay() -> None:
     torch.testing.assert_close(balanced.run(*inputs), program.run(*inputs), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.1])
-def test_alpha_is_a_share(alpha: float) -> None:
-    with pytest.raises(InputError, match="from 0 to 1"):
-        BalanceAttention(alpha=alpha).run(parse(BLOCK), context())
-
-
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         BalanceAttention().run(parse(BLOCK), Context())

@@ -186,12 +186,6 @@ def test_what_is_left_alone(text: str, why: str) -> None:
     assert why in refusal.why
 
 
-@pytest.mark.parametrize("limits", [(0.0, 2.0), (2.0, 4.0), (0.5, 0.9)])
-def test_limits_leave_room_for_one(limits: tuple[float, float]) -> None:
-    with pytest.raises(InputError, match="least <= 1 <= most"):
-        ChannelMigrate(least=limits[0], most=limits[1]).run(parse(DEPTHWISE), calibrated())
-
-
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         ChannelMigrate().run(parse(DEPTHWISE), Context())

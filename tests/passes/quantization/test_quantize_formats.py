@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.harness import body, hold_to_text, run
 from tests.passes.quantization.test_quantize import block, context, with_pairs
 from vitgraph.errors import InputError
+from vitgraph.images.calibration_data import UnopenedImages
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.formats import FORMATS
@@ -136,8 +137,8 @@ LACKING = [
 
 @pytest.mark.parametrize(("step", "target", "why"), LACKING)
 def test_a_target_without_the_format_refuses_before_any_work(step: Quantize, target: str, why: str) -> None:
-    with pytest.raises(InputError, match="quantize: .*" + re.escape(why)):
-        run(step, parse(block()), Context(get_target(target)))  # without images: it did not come so far
+    with pytest.raises(InputError, match="pass 'quantize'.*" + re.escape(why)):
+        run(step, parse(block()), Context(get_target(target), calibration=UnopenedImages()))  # which none may open
     run(step, parse(block()), context(target="cpu"))
 
 
@@ -146,7 +147,7 @@ HAVING = [(FP8, "h200"), (FP8, "rtx-ada"), (W4A8, "a100"), (W4A8, "orin-agx"), (
 
 @pytest.mark.parametrize(("step", "target"), HAVING)
 def test_a_target_with_the_format_takes_it(step: Quantize, target: str) -> None:
-    assert step.objection(get_target(target)) is None
+    step.check(get_target(target), Pixels())
     assert pipeline(str(pipeline_of(step))).passes == (step,)
 
 
@@ -173,7 +174,6 @@ def test_every_product_a_target_lacks_has_a_reason_of_its_own(target: Any) -> No
     [
         (Quantize(weight_format="fp8"), "no kernel multiplies fp8 weights with int8 activations"),
         (Quantize(weight_format="int8", activation_format="fp8"), "take int8 with int8, int4 with int8"),
-        (Quantize(group=0), "group=0: a group is at least one weight"),
         (Quantize(group=8, per_tensor=True), "one scale or one a group"),
         (Quantize(weight_format="fp8", activation_format="fp8", method="entropy"), "fp8 does not have"),
     ],

@@ -140,12 +140,6 @@ return_(add)
     assert "attention" in refusal.why
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.1])
-def test_alpha_is_a_share(alpha: float) -> None:
-    with pytest.raises(InputError, match="from 0 to 1"):
-        SmoothQuant(alpha=alpha).run(parse(AFTER_NORM), calibrated())
-
-
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         SmoothQuant().run(parse(AFTER_NORM), Context())
