@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
+from vitgraph.runtime.backend import Runner, Source
 from vitgraph.targets.target import Target
 
 PROVIDER = "CPUExecutionProvider"
@@ -34,87 +34,79 @@ _TORCH_TYPES = {
 }
 
 
-class OrtRunner:
+class OrtRunner(Runner):
     """A session. `folder`, if any, holds the file it was made from and goes when the runner is closed."""
 
     def __init__(self, session: Any, name: str, folder: Path | None = None) -> None:
         self.session: Any = session
-        self.name = name
         self._folder = folder
-        self._input = session.get_inputs()[0]
-        self._output = str(session.get_outputs()[0].name)
+        taken = session.get_inputs()[0]
+        self._input, self._output = str(taken.name), str(session.get_outputs()[0].name)
+        sizes = tuple(size if isinstance(size, int) else None for size in taken.shape)
+        super().__init__(name, sizes, _TORCH_TYPES[str(taken.type)])
 
-    @property
-    def batch_size(self) -> int | None:
-        """The batch size the model was made for; None where it takes any."""
-        size: Any = self._input.shape[0] if self._input.shape else None
-        return size if isinstance(size, int) else None
-
-    def run(self, batch: Tensor) -> Tensor:
-        """The first output for a batch; `InputError` where shape or type is not the model's."""
-        wanted, dtype = list(self._input.shape), _TORCH_TYPES.get(str(self._input.type))
-        sizes = zip(batch.shape, wanted, strict=False)
-        fits = batch.dim() == len(wanted) and all(not isinstance(w, int) or h == w for h, w in sizes)
-        if not fits or batch.dtype != dtype:
-            raise InputError(
-                f"{self.name}: takes {self._input.type} {wanted}, but the batch is {batch.dtype} {list(batch.shape)}; "
-                "preprocess it so, or compile with another --batch"
-            )
-        feed = {str(self._input.name): batch.detach().cpu().contiguous().numpy()}
-        (found,) = self.session.run([self._output], feed)
+    def compute(self, batch: Tensor) -> Tensor:
+        """The first output."""
+        (found,) = self.session.run([self._output], {self._input: batch.detach().cpu().contiguous().numpy()})
         return torch.from_numpy(found)  # pyright: ignore[reportUnknownMemberType]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Let the session and its file go."""
         self.session = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
 class Ort:
-    """Runs programs and ONNX files. `threads` of 0 leaves the number to ONNX Runtime."""
+    """Runs programs and ONNX files."""
 
     name: ClassVar[str] = "ort"
-    threads: int = 0
+    source: ClassVar[Source] = "model.onnx"
 
-    def load(self, model: Program | Path, target: Target | None = None) -> OrtRunner:
+    def refusal(self, target: Target | None) -> str | None:
+        """Why it can't work here, or None where it can."""
+        return None if find_spec("onnxruntime") else "ONNX Runtime is not installed; pip install onnxruntime"
+
+    def load(self, model: Program | Path, target: Target | None = None, *, threads: int = 0) -> OrtRunner:
         """A session with full optimization on the CPU; `InputError` where ONNX Runtime does not take the model."""
         if isinstance(model, Path):
-            return OrtRunner(self._session(model, str(model)), str(model))
+            return OrtRunner(_session(model, str(model), threads), str(model))
         from vitgraph.backends.onnx.lowering import lower  # brings onnx and onnx_ir, which running a file does not need
 
         folder = Path(tempfile.mkdtemp(prefix="vitgraph-"))
         try:
             lower(model, folder / "model.onnx")
-            return OrtRunner(self._session(folder / "model.onnx", model.name), model.name, folder)
+            return OrtRunner(_session(folder / "model.onnx", model.name, threads), model.name, folder)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
 
-    def _session(self, path: Path, name: str) -> Any:
-        """Make the session, and make sure that it runs where it was told to."""
-        runtime = cast(Any, import_module("onnxruntime"))  # it has no type stubs
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such ONNX file; `vitgraph compile` writes model.onnx")
-        options = runtime.SessionOptions()
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
-        # ONNX Runtime's own INT8 kernels add pairs of products in 16 bits on processors without VNNI: attention computed
-        # with them was off by 2 to 60 %. Without them Q/DQ runs as the model says, as exact as eager, and was faster too.
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        try:
-            session = runtime.InferenceSession(str(path), options, providers=[PROVIDER])
-        except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base
-            raise InputError(f"{name}: ONNX Runtime {runtime.__version__} refuses it: {_reason(error)}") from error
-        if session.get_providers() != [PROVIDER]:
-            raise InputError(f"{name}: ONNX Runtime runs it on {session.get_providers()}, not on {PROVIDER}")
-        if len(session.get_inputs()) != 1:
-            raise InputError(f"{name}: has {len(session.get_inputs())} inputs; a runner takes models of one")
-        return session
+
+def _session(path: Path, name: str, threads: int) -> Any:
+    """Make the session, and make sure that it runs where it was told to."""
+    runtime = cast(Any, import_module("onnxruntime"))  # it has no type stubs
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such ONNX file; `vitgraph compile` writes model.onnx")
+    options = runtime.SessionOptions()
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # ONNX Runtime's own INT8 kernels add pairs of products in 16 bits on processors without VNNI: attention computed
+    # with them was off by 2 to 60 %. Without them Q/DQ runs as the model says, as exact as eager, and was faster too.
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    # Idle threads would otherwise spin for tens of milliseconds, on the cores of whatever runs next.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base
+        raise InputError(f"{name}: ONNX Runtime {runtime.__version__} refuses it: {_reason(error)}") from error
+    if session.get_providers() != [PROVIDER]:
+        raise InputError(f"{name}: ONNX Runtime runs it on {session.get_providers()}, not on {PROVIDER}")
+    if len(session.get_inputs()) != 1:
+        raise InputError(f"{name}: has {len(session.get_inputs())} inputs; a runner takes models of one")
+    if str(session.get_inputs()[0].type) not in _TORCH_TYPES:
+        raise InputError(f"{name}: takes {session.get_inputs()[0].type}, which torch has no tensors of")
+    return session
 
 
 def _reason(error: Exception) -> str:

@@ -160,7 +160,7 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             sizes = [onnx_bytes(each, Path(folder) / str(at)) for at, each in enumerate((self.dense, pruned))]
         batch, times = self.images[0][:8], ([], [])
-        with Ort(threads=1).load(self.dense) as dense, Ort(threads=1).load(pruned) as small:
+        with Ort().load(self.dense, threads=1) as dense, Ort().load(pruned, threads=1) as small:
             for _ in range(TURNS + 3):
                 for runner, kept in zip((dense, small), times, strict=True):
                     start = time.perf_counter()

@@ -30,10 +30,13 @@ return_(z)
 @contextmanager
 def installed() -> Generator[None]:
     """The plugin's entry points are found inside the block, and forgotten after it."""
+    from vitgraph.backends import all_backends
     from vitgraph.passes import all_passes
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(PLUGIN), *sys.path])
-        all_passes.cache_clear()
+        for found in (all_passes, all_backends):
+            found.cache_clear()
         yield
-    all_passes.cache_clear()
+    for found in (all_passes, all_backends):
+        found.cache_clear()

@@ -86,7 +86,8 @@ PUBLIC = {
 }
 
 HEAVY = (
-    *("torch", "torchvision", "timm", "transformers", "onnx", "onnx_ir", "onnxruntime", "safetensors", "numpy", "PIL"),
+    *("torch", "torchvision", "timm", "transformers", "onnx", "onnx_ir", "onnxruntime", "openvino", "safetensors"),
+    *("numpy", "PIL"),
     *("scipy", "sklearn", "tensorrt", "tensorrt_rtx", "tensorrt_rtx_libs", "tensorrt_rtx_bindings"),
 )
 

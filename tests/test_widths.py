@@ -63,7 +63,7 @@ def test_from_the_recipe_to_the_engine(
     assert report["engine"]["linears"] == linears
     assert report["engine"]["attention"] == attention
     accuracy = report["accuracy"]
-    assert accuracy["measured_on"] == "onnxruntime model.onnx"
+    assert accuracy["measured_on"] == "ort model.onnx"
     assert accuracy["top1"] - accuracy["top1_reference"] >= LOST
     assert report["cost"]["weight_bytes"]["ratio"] > ratio
     assert Path("out/model.onnx").stat().st_size < 1.5 * report["cost"]["weight_bytes"]["stored"]

@@ -1,9 +1,10 @@
-"""`vitgraph bench`: latency in ONNX Runtime on this CPU, several models in turns, so that all see the same machine."""
+"""`vitgraph bench`: latency on this CPU of models and backends in turns, so that all see the same machine."""
 
 from __future__ import annotations
 
 import statistics
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,26 +12,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraph.errors import InputError
-from vitgraph.tools.command import Answer, command, table
+from vitgraph.tools.command import Answer, command, group, table
 from vitgraph.tools.progress import show_progress
+from vitgraph.tools.runnable import BACKEND_HELP, load_runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
+    from vitgraph.runtime.backend import Runner
     from vitgraph.tools.progress import Progress
 
-NOTE = (
-    "ONNX Runtime computes Q/DQ in floating point on a CPU: this orders models, it does not foretell a GPU's latency."
-)
+NOTES = {"ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency."}
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model that takes part."""
+    """A model in a backend at one batch size; `once` runs it, unless `why` says why it takes no part."""
 
-    label: str
+    model: str
+    backend: str
     batch: int
+    runner: Runner
     once: Callable[[], object]
+    why: str | None = None
 
 
 def declare(app: typer.Typer) -> None:
@@ -40,38 +44,83 @@ def declare(app: typer.Typer) -> None:
 
 def bench(
     models: Annotated[
-        list[Path], typer.Argument(metavar="OUT|MODEL.onnx ...", help="What to run; the first is the measure.")
+        list[Path],
+        typer.Argument(metavar="OUT|MODEL.onnx|PROGRAM ...", help="What to run; the first is the baseline."),
     ],
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed; the models take turns.")] = 20,
+    backend: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help=f"What runs each; the first is the baseline. {BACKEND_HELP}")
+    ] = "ort",
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N[,N]", help="Images in a batch; unless given, the model's own, or 1.", show_default=False
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed; they take turns.")] = 20,
     warm_up: Annotated[int, typer.Option(min=0, help="Runs of each before the clock starts.")] = 3,
-    batch: Annotated[int, typer.Option(min=1, help="Images in a batch, where the model leaves it open.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of one run; 0 leaves it to ONNX Runtime.")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of one run; 0 leaves it to the runtime.")] = 0,
 ) -> Answer:
-    """Time models side by side in ONNX Runtime: medians of interleaved rounds, and ratios to the first."""
-    entrants = [_enter(path, batch, threads) for path in models]
-    with show_progress() as progress:
-        times = run_rounds([entrant.once for entrant in entrants], rounds, warm_up, progress)
-    medians = [statistics.median(each) for each in times]
-    found = [
-        {
-            "model": entrant.label,
-            "batch": entrant.batch,
-            "median_ms": round(1000 * median, 4),
-            "min_ms": round(1000 * min(each), 4),
-            "max_ms": round(1000 * max(each), 4),
-            "ratio_to_first": round(median / medians[0], 4),
-            "images_per_second": round(entrant.batch / median, 2),
-        }
-        for entrant, each, median in zip(entrants, times, medians, strict=True)
-    ]
-    columns = ["model", "batch", "median_ms", "min_ms", "max_ms", "ratio_to_first", "images_per_second"]
-    rows = [[str(each[column]) for column in columns] for each in found]
-    data = {"measured_on": "onnxruntime CPU", "rounds": rounds, "warm_up": warm_up, "threads": threads, "note": NOTE}
-    return Answer(data | {"results": found}, table([column.replace("_", " ") for column in columns], rows, title=NOTE))
+    """Time models and backends side by side: medians of interleaved rounds, and ratios to the first of the same batch."""
+    names, sizes = backend.split(","), _sizes(batch)
+    with ExitStack() as stack:
+        entrants = [each for path in models for name in names for each in _enter(path, name, sizes, threads, stack)]
+        ready = [entrant for entrant in entrants if entrant.why is None]
+        if not ready:
+            raise InputError(f"--batch {batch}: {'; '.join(dict.fromkeys(str(each.why) for each in entrants))}")
+        with show_progress() as progress:
+            times = run_rounds([entrant.once for entrant in ready], rounds, warm_up, progress)
+        found = _results(entrants, dict(zip(map(id, ready), times, strict=True)))
+    data = {
+        "measured_on": "this CPU",
+        "rounds": rounds,
+        "warm_up": warm_up,
+        "threads": threads,
+        "baseline": "ratios are to the first model in the first backend at the same batch",
+        "note": " ".join(NOTES[name] for name in names if name in NOTES),
+    }
+    return Answer(data | {"results": found}, group(*_told(found, data)))
+
+
+def _sizes(batch: str | None) -> list[int] | None:
+    if batch is None:
+        return None
+    parts = batch.split(",")
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise InputError(f"--batch {batch}: write sizes with commas between, such as 1,8")
+    return list(dict.fromkeys(map(int, parts)))
+
+
+def _enter(path: Path, name: str, sizes: list[int] | None, threads: int, stack: ExitStack) -> Iterator[Entrant]:
+    """Load a model into a backend; one entrant for each batch size."""
+    from vitgraph.backends import find_backend
+
+    runner = stack.enter_context(load_runner(path, find_backend(name), threads))
+    own = runner.batch_size
+    for size in sizes or [own or 1]:
+        yield Entrant(
+            str(path), name, size, runner, _work(runner, size), None if own in (None, size) else _fixed(path, own, size)
+        )
+
+
+def _fixed(path: Path, own: int | None, size: int) -> str:
+    return f"{path} was made for batches of {own}, not {size}; `vitgraph compile --batch 1:{size}:{size}` leaves the size open"
+
+
+def _work(runner: Runner, size: int) -> Callable[[], object]:
+    """One run on noise of the shape that the model takes."""
+    import torch
+
+    shape = [size, *(1 if each is None else each for each in runner.input_shape[1:])]
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(runner.input_dtype)
+    return lambda: runner.run(noise)
 
 
 def run_rounds(
-    works: list[Callable[[], object]], rounds: int, warm_up: int, progress: Progress = lambda what, done, total: None
+    works: Sequence[Callable[[], object]],
+    rounds: int,
+    warm_up: int,
+    progress: Progress = lambda what, done, total: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
     """Seconds of every run of each work: each round runs all of them, and every other round in the opposite order."""
     for work in works:
@@ -81,25 +130,50 @@ def run_rounds(
     order = list(range(len(works)))
     for turn in range(rounds):
         for index in order if turn % 2 == 0 else reversed(order):
-            start = time.perf_counter()
+            start = clock()
             works[index]()
-            times[index].append(time.perf_counter() - start)
+            times[index].append(clock() - start)
         progress("rounds", turn + 1, rounds)
     return times
 
 
-def _enter(path: Path, batch: int, threads: int) -> Entrant:
-    """Load a model, and noise of the shape it takes."""
-    import torch
+def _results(entrants: list[Entrant], times: dict[int, list[float]]) -> list[dict[str, Any]]:
+    """A row for each entrant, batch by batch; what was not measured is null, with the reason."""
+    rows = list[dict[str, Any]]()
+    for size in dict.fromkeys(entrant.batch for entrant in entrants):
+        group = [entrant for entrant in entrants if entrant.batch == size]
+        first = times.get(id(group[0]))
+        rows += [_row(entrant, times.get(id(entrant)), first) for entrant in group]
+    return rows
 
-    from vitgraph.backends.ort import Ort
 
-    file = path / "model.onnx" if path.is_dir() else path
-    if not file.is_file():
-        raise InputError(f"{path}: is no ONNX file and no folder with a model.onnx; `vitgraph compile` writes one")
-    runner = Ort(threads=threads).load(file)
-    wanted: list[Any] = list(runner.session.get_inputs()[0].shape)
-    sizes = [size if isinstance(size, int) else batch for size in wanted]
-    kind = torch.float16 if "float16" in runner.session.get_inputs()[0].type else torch.float32
-    noise = torch.randn(sizes, generator=torch.Generator().manual_seed(0)).to(kind)
-    return Entrant(str(path), sizes[0], lambda: runner.run(noise))
+def _row(entrant: Entrant, times: list[float] | None, first: list[float] | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"model": entrant.model, "backend": entrant.backend, "batch": entrant.batch}
+    if times is None:
+        return {**row, **dict.fromkeys(MEASURED), "why": entrant.why}
+    median, executed = statistics.median(times), entrant.runner.execution(entrant.batch)
+    measured = {
+        "median_ms": round(1000 * median, 4),
+        "min_ms": round(1000 * min(times), 4),
+        "max_ms": round(1000 * max(times), 4),
+        "ratio_to_first": None if first is None else round(median / statistics.median(first), 4),
+        "min_ratio_to_first": None if first is None else round(min(times) / min(first), 4),
+        "images_per_second": round(entrant.batch / median, 2),
+    }
+    why = {"why": "the baseline does not run this batch"} if first is None else {}
+    return {**row, **measured, **why, **({} if executed is None else {"execution": executed.as_json()})}
+
+
+MEASURED = ("median_ms", "min_ms", "max_ms", "ratio_to_first", "min_ratio_to_first", "images_per_second")
+"""The keys of a measurement, in the order of the table."""
+
+
+def _told(found: list[dict[str, Any]], data: dict[str, Any]) -> Iterator[Any]:
+    """The table, the notes, and what each runtime says that it executed."""
+    columns = ["model", "backend", "batch", *MEASURED]
+    rows = [["–" if each[key] is None else str(each[key]) for key in columns] for each in found]
+    yield table([key.replace("_", " ") for key in columns], rows)
+    yield f"{data['baseline']}. {data['note']}".rstrip()
+    executed = {(each["model"], each["backend"]): each["execution"]["summary"] for each in found if "execution" in each}
+    yield from (f"{model} in {backend}: {summary}" for (model, backend), summary in executed.items())
+    yield from dict.fromkeys(str(each["why"]) for each in found if "why" in each)

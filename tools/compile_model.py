@@ -76,6 +76,14 @@ def compile_model(
             show_default=False,
         ),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What builds the engine, or only measures accuracy (`vitgraph doctor` lists them); tensorrt and ort unless given.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a compilation's folder.")] = False,
 ) -> Answer:
     """Compile a model for a device and write engine, ONNX, program and report."""
@@ -101,6 +109,7 @@ def compile_model(
                 max_float_layers=max_float_layers,
                 drop_unprofitable_masks=drop_unprofitable_masks,
                 measured_layers=measured_layers,
+                backend=backend,
                 batch=settings.batch,
                 force=force,
                 seed=settings.seed,
@@ -156,6 +165,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts += [
             ("top-1", f"{_percent(accuracy.top1)}, reference {_percent(accuracy.top1_reference)}"),
             ("agreement", f"{accuracy.agreement:.2f} % of {accuracy.images} images, on {accuracy.measured_on}"),
+            ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
         ]
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]
@@ -182,6 +192,8 @@ def _mask_profit(found: dict[str, Any]) -> str:
 
 
 def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
+    if not {"linears", "attention", "gemm"} <= engine.keys():  # another package's builder
+        return [("engine", ", ".join(f"{key} {value}" for key, value in engine.items()))]
     linears, attention = engine["linears"], engine["attention"]
     sparse: dict[str, Any] = engine.get("sparse") or {}
     fallback = f", in float: {', '.join(map(str, linears['fallback']))}" if linears["fallback"] else ""

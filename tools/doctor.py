@@ -14,7 +14,7 @@ import typer
 from vitgraph.tools.command import Answer, command, group, table
 
 PACKAGES = (
-    "torch", "torchvision", "timm", "transformers", "onnx", "onnx-ir", "onnxruntime", "tensorrt-rtx-cu13-bindings",
+    "torch", "torchvision", "timm", "transformers", "onnx", "onnx-ir", "onnxruntime", "openvino", "tensorrt-rtx-cu13-bindings",
     "tensorrt-rtx-cu13-libs", "tensorrt", "safetensors", "pillow", "numpy",
 )  # fmt: skip
 
@@ -27,7 +27,7 @@ def declare(app: typer.Typer) -> None:
 def doctor() -> Answer:
     """Say what is installed, which engines can be built here, and what runs models."""
     packages = {name: _version(name) for name in PACKAGES}
-    targets = _targets()
+    targets, backends = _targets(), _backends()
     machine = {
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
@@ -42,12 +42,15 @@ def doctor() -> Answer:
         "onnxruntime_providers": providers,
         "full_tensorrt": packages["tensorrt"] is not None,
         "targets": targets,
+        "backends": backends,
     }
     here = [["vitgraph", str(data["vitgraph"])], *([key, str(value or "none")] for key, value in machine.items())]
     here += [[name, found or "not installed"] for name, found in packages.items()]
     here.append(["ONNX Runtime runs on", ", ".join(providers) or "nothing"])
     built = [[each["target"], "yes" if each["builds_here"] else "no", str(each["why"])] for each in targets]
-    return Answer(data, group(table(["what", "here"], here), table(["engine for", "built here", "why"], built)))
+    able = [[each["backend"], " and ".join(each["does"]), str(each["why"] or "yes")] for each in backends]
+    tables = (["what", "here"], here), (["engine for", "built here", "why"], built), (["backend", "does", "here"], able)
+    return Answer(data, group(*(table(columns, rows) for columns, rows in tables)))
 
 
 def _version(name: str) -> str | None:
@@ -70,6 +73,25 @@ def _targets() -> list[dict[str, Any]]:
             f"{flavour}: {b.role}" for flavour, b in target.builders.items() if b.builds_without_gpu
         )
         found.append({"target": target.name, "builds_here": why is None, "why": says, "builders": builders})
+    return found
+
+
+def _backends() -> list[dict[str, Any]]:
+    """For each backend, those of other packages too: what it does, and why it can't do it here."""
+    from vitgraph.backends import all_backends, load_backend
+    from vitgraph.errors import InputError
+    from vitgraph.runtime.backend import Backend, Builder
+
+    found = list[dict[str, Any]]()
+    for name, place in all_backends().items():
+        try:
+            backend = load_backend(name)
+        except InputError as error:  # another package's
+            found.append({"backend": name, "does": [], "why": str(error), "place": place})
+            continue
+        does = ["runs models"] if isinstance(backend, Backend) else []
+        does += ["builds engines"] if isinstance(backend, Builder) else []
+        found.append({"backend": name, "does": does, "why": backend.refusal(None), "place": place})
     return found
 
 

@@ -30,7 +30,7 @@ from vitgraph.backends.onnx.graph_builder import (
 from vitgraph.backends.onnx.image_forms import IMAGE
 from vitgraph.backends.onnx.layout_forms import LAYOUT
 from vitgraph.backends.onnx.math_forms import MATH
-from vitgraph.backends.onnx.model import LINEAR, OnnxModel, describe_attention, describe_linear
+from vitgraph.backends.onnx.model import LINEAR, describe_attention, describe_linear
 from vitgraph.backends.onnx.reduce_forms import REDUCE
 from vitgraph.backends.onnx.weight_forms import WEIGHTS, quantized_weight
 from vitgraph.errors import InputError
@@ -39,6 +39,7 @@ from vitgraph.ir.calls import PairCall
 from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
+from vitgraph.runtime.onnx_model import OnnxModel
 
 RULES: Table = {**LAYOUT, **MATH, **REDUCE, **IMAGE, **WEIGHTS}
 """Every operator that has an ONNX form, and the function that makes it."""

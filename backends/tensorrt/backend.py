@@ -1,4 +1,4 @@
-"""Build a TensorRT engine from an ONNX file: with `tensorrt_rtx` on any machine, with full `tensorrt` on the GPU itself.
+"""TensorRT builds engines of ONNX files: `tensorrt_rtx` on any machine, full `tensorrt` on the GPU itself.
 
 Both flavours share one code path; what a version lacks is found by asking for it (`getattr`), since the enum values and
 names that overlap agree from 10.3 to 11.x and RTX. Networks are always strongly typed: the graph says the types.
@@ -6,24 +6,88 @@ names that overlap agree from 10.3 to 11.x and RTX. Networks are always strongly
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from vitgraph.backends.tensorrt.builder import Batch, EngineBuildError, Record, Watch, build_plan, make_logger, reasons
+from vitgraph.backends.tensorrt.builder import Batch as Sizes
+from vitgraph.backends.tensorrt.builder import EngineBuildError, Record, Watch, build_plan, make_logger, reasons
 from vitgraph.backends.tensorrt.engine import Engine, read_sparse_tactics
+from vitgraph.backends.tensorrt.engine_check import EnginePlan, check_contract, judge_patterns
 from vitgraph.backends.tensorrt.engine_layers import EngineLayer, parse_inspector_json, parse_layers_message
 from vitgraph.errors import InputError, VitgraphError
+from vitgraph.ir.batch import Batch
+from vitgraph.ir.program import Program
+from vitgraph.runtime.backend import Artifact, Progress
+from vitgraph.runtime.onnx_model import OnnxModel
 from vitgraph.targets.capability import Flavour
 from vitgraph.targets.target import Target
 
-Progress = Callable[[str, float], None]
-
 _INSTALL = "pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings (Linux, x86-64)"
+
+
+@dataclass(frozen=True)
+class EngineBuild:
+    """The engine of an ONNX file for a target, and the contract that it will be held to."""
+
+    model: OnnxModel
+    planned: EnginePlan
+    target: Target
+    batch: Batch
+
+    def run(self, progress: Progress) -> Artifact:
+        """`engine.plan`, `engine.json`, `build.log` and the contract's verdict; raises what `build_engine` raises."""
+        sizes = (self.batch.least, self.batch.best, self.batch.most) if self.batch.dynamic else None
+        engine = build_engine(
+            self.model.path, self.target, sizes, lambda phase, done: progress(f"build: {phase}", round(100 * done), 100)
+        )
+        verdict = check_contract(engine, self.planned)
+        listing = json.dumps(engine.as_json(), indent=1) + "\n"
+        files = {"engine.plan": engine.plan, "engine.json": listing.encode(), "build.log": engine.log.encode()}
+        return Artifact(files, verdict.engine, verdict.violations)
+
+    def defer(self) -> Artifact:
+        """The command that builds the engine on the device itself, and the masks that the ONNX file lost."""
+        violations = judge_patterns(self.planned)
+        if self.target.compute_capability is None:
+            return Artifact({}, violations=violations)
+        return Artifact({"build_on_device.sh": self._device_script().encode()}, violations=violations)
+
+    def _device_script(self) -> str:
+        name, taken = next(iter(self.model.inputs.items()))
+        shapes = ""
+        if self.batch.dynamic:
+            sizes = (("min", self.batch.least), ("opt", self.batch.best), ("max", self.batch.most))
+            shapes = "".join(f" --{bound}Shapes={name}:{'x'.join(map(str, taken.at(size)))}" for bound, size in sizes)
+        command = (
+            f"trtexec --onnx={self.model.path.name} --saveEngine=engine.plan --stronglyTyped --sparsity=enable{shapes}"
+            " --profilingVerbosity=detailed --exportLayerInfo=layers.json"
+        )
+        return (
+            f"#!/bin/sh\n# Build the engine on the device ({self.target.title}), in this folder.\nset -eu\n{command}\n"
+        )
+
+
+class TensorRT:
+    """Builds engines and holds them to their contract."""
+
+    name: ClassVar[str] = "tensorrt"
+
+    def refusal(self, target: Target | None) -> str | None:
+        """Why no engine for `target` can be built on this machine, or None where one can."""
+        return _not_installed() if target is None else unbuildable_why(target)
+
+    def plan(self, program: Program, model: OnnxModel, target: Target, batch: Batch) -> EngineBuild:
+        """What the engine of this file is to hold, read off the program and the file."""
+        from vitgraph.backends.tensorrt.engine_plan import plan_engine  # brings onnx; to list backends needs none
+
+        return EngineBuild(model, plan_engine(program, model, target), target, batch)
 
 
 def unbuildable_why(target: Target) -> str | None:
@@ -32,13 +96,17 @@ def unbuildable_why(target: Target) -> str | None:
         return None
     if "tensorrt_rtx" not in target.builders:
         return target.no_builder_here or f"no TensorRT flavour here builds for {target.name}"
+    return _not_installed()
+
+
+def _not_installed() -> str | None:
     if find_spec("tensorrt_rtx_libs") is None or find_spec("tensorrt_rtx_bindings") is None:
         return f"no TensorRT builder is installed; {_INSTALL}"
     return None
 
 
 def build_engine(
-    onnx_path: Path, target: Target, batch: Batch | None = None, progress: Progress | None = None
+    onnx_path: Path, target: Target, batch: Sizes | None = None, progress: Callable[[str, float], None] | None = None
 ) -> Engine:
     """Build the engine of an ONNX file for `target`; the same file gives the same plan bytes.
 
@@ -101,7 +169,9 @@ def _import(flavour: Flavour) -> Any:
     return import_module("tensorrt_rtx_bindings")
 
 
-def _run_cancellable(work: Callable[[], bytes | None], watch: Watch, progress: Progress | None) -> bytes | None:
+def _run_cancellable(
+    work: Callable[[], bytes | None], watch: Watch, progress: Callable[[str, float], None] | None
+) -> bytes | None:
     """Run `work` in a thread; the caller's thread stays free for Ctrl-C and for the progress callback."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tensorrt-build") as pool:
         future = pool.submit(work)

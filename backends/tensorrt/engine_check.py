@@ -18,6 +18,7 @@ from vitgraph.backends.tensorrt.engine import Engine
 from vitgraph.backends.tensorrt.engine_layers import EngineLayer
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.packing import Packing
+from vitgraph.runtime.backend import Violation
 
 QUANTIZED = ("int8", "fp8")
 """What a quantized product may be planned in; INT4 weights are multiplied as INT8."""
@@ -51,20 +52,6 @@ class EnginePlan:
 
     linears: tuple[PlannedLinear, ...] = ()
     attentions: tuple[PlannedAttention, ...] = ()
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A site where the engine is not what was planned, and the likely cause."""
-
-    site: str
-    planned: str
-    found: str
-    why: str
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.site}: planned {self.planned}, found {self.found} ({self.why})"
 
 
 @dataclass(frozen=True)

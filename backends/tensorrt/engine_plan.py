@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from vitgraph.analysis.attention import find_attentions
-from vitgraph.backends.onnx.model import AttentionNode, OnnxModel
 from vitgraph.backends.onnx.stored_weights import read_weights
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedAttention, PlannedLinear
 from vitgraph.ir.mask_patterns import site_keys
 from vitgraph.ir.program import Program
+from vitgraph.runtime.onnx_model import AttentionNode, OnnxModel
 from vitgraph.targets.target import Target
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / ".peers"
 REQUIREMENTS = {
-    "nncf": ("nncf==3.4.0", "onnx==1.23.2", "onnxruntime==1.31.1"),
+    "nncf": ("nncf==3.4.0", "openvino==2026.4.1", "onnx==1.23.2", "onnxruntime==1.31.1"),
     "ort": ("onnxruntime==1.31.1", "onnx==1.23.2", "sympy"),
     "modelopt": ("nvidia-modelopt[onnx]==0.47.0", "timm==1.0.31", "requests"),
 }

@@ -36,7 +36,7 @@ def int8_linear() -> Program:
 
 
 def relative_l2(program: Program, batch: torch.Tensor) -> float:
-    with Ort(threads=1).load(program) as runner:
+    with Ort().load(program, threads=1) as runner:
         found = runner.run(batch)
     return measure(program.run(batch), found).relative_l2
 
@@ -64,7 +64,7 @@ def test_int8_attention_is_eager_but_for_ties(size: float) -> None:
     program.tensor("s").fill_(0.03)
     program.tensor("scale").fill_(1 / 127)
     batch = batch_for(program) * size
-    with Ort(threads=1).load(program) as runner:
+    with Ort().load(program, threads=1) as runner:
         moved = (runner.run(batch) - program.run(batch)).abs()
     assert float((moved > 1e-5).double().mean()) <= 1e-3
     assert float(moved.max()) <= 2 * 128 * 0.03 / 127
@@ -103,7 +103,7 @@ def test_half_precision_runs() -> None:
 
 
 def test_threads_reach_the_session() -> None:
-    with Ort(threads=1).load(build(CASES["relu"])) as runner:
+    with Ort().load(build(CASES["relu"]), threads=1) as runner:
         assert runner.session.get_session_options().intra_op_num_threads == 1
 
 

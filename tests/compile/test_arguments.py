@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vitgraph.compile.arguments import (
+    read_backend,
     read_bounds,
     read_count,
     read_model,
@@ -44,6 +45,7 @@ WRONG: tuple[tuple[Callable[[Any], object], str], ...] = (
     (lambda bad: read_target(bad), "target=3 is of type int; give a target's name"),
     (lambda bad: read_recipe(bad, find_pass), "recipe=3 is of type int; give a recipe's name"),
     (lambda bad: read_steps(bad, find_pass), "pipeline=3 is of type int; give passes as text"),
+    (lambda bad: read_backend(bad), "backend=3 is of type int; give a backend's name"),
     (lambda bad: read_path("out", bad), "out=3 is of type int; give a path"),
     (lambda bad: read_model(bad, None, None, None, 0), "model=3 is of type int; give a model's name, an nn.Module"),
     (lambda bad: read_model("m", bad, None, None, 0), "weights=3 is of type int; give 'pretrained'"),

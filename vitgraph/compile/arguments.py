@@ -83,6 +83,12 @@ def read_steps(pipeline: str | Path | Pipeline, lookup: Lookup) -> Pipeline:
     return load_recipe(text, lookup).pipeline if named else parse_pipeline(text, lookup)
 
 
+def read_backend(name: str | None) -> str | None:
+    """A backend's name, or None for the usual ones."""
+    _check("backend", name, str | None, "a backend's name (`vitgraph doctor` lists them)")
+    return name
+
+
 def read_count(name: str, count: int | None) -> int | None:
     """A whole number from 1 up, or None for all or none."""
     _check(name, count, int | None, "a whole number from 1 up, or leave it out")

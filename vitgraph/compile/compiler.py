@@ -5,11 +5,9 @@ Like `vitgraph/__init__.py`, this file may look upward: it is where the core mee
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -22,23 +20,22 @@ from vitgraph.compile.request import (
     OutputRequest,
 )
 from vitgraph.compile.stopwatch import Stopwatch
-from vitgraph.errors import CheckFailed, InputError
+from vitgraph.errors import CheckFailed
 from vitgraph.ir.batch import BatchSizes, read_batch
 from vitgraph.outputs import whole_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
-    from vitgraph.backends.onnx.model import OnnxModel
-    from vitgraph.backends.tensorrt.engine_check import EnginePlan
-    from vitgraph.compile.accuracy import Predictions
+    from vitgraph.compile.evaluation import Reference
     from vitgraph.compile.mask_profit import MaskProfit
     from vitgraph.compile.recipe import Recipe
-    from vitgraph.compile.report import AccuracyPart, Report
+    from vitgraph.compile.report import Report
     from vitgraph.images.data_sources import Data
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.ir.program import Program
     from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.runtime.backend import Artifact, Build
     from vitgraph.targets.target import Target
 
 
@@ -61,6 +58,7 @@ def compile_model(
     max_float_layers: int | None = None,
     drop_unprofitable_masks: bool = False,
     measured_layers: str | Path | None = None,
+    backend: str | None = None,
     batch: BatchSizes | None = None,
     force: bool = False,
     seed: int = 0,
@@ -73,10 +71,12 @@ def compile_model(
     one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
     `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` takes back
     N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
+    `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
     Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or
     the drop is over `max_drop`; then `out` is there and says so.
     """
     from vitgraph.compile.arguments import (
+        read_backend,
         read_bounds,
         read_count,
         read_model,
@@ -106,6 +106,7 @@ def compile_model(
             drop_unprofitable_masks,
             None if measured_layers is None else read_path("measured_layers", measured_layers),
         ),
+        backend=read_backend(backend),
     )
     return run_compile(request, progress)
 
@@ -127,32 +128,31 @@ def run_compile(request: CompileRequest, progress: Progress = lambda what, done,
 
 
 def _compile(job: OpenedRequest, clock: Stopwatch, folder: Path) -> Report:
-    from vitgraph.backends.tensorrt.backend import unbuildable_why
-    from vitgraph.backends.tensorrt.engine_check import judge_patterns
     from vitgraph.compile.report_builder import judge_drop
     from vitgraph.runtime.memory import peak_rss_mb, trim_memory
 
-    job, report, model, planned = _rewrite(job, clock, folder)
+    job, report, build = _rewrite(job, clock, folder)
     trim_memory(cycles=True)  # the builder needs the room of the weights; graphs are cyclic, so the collector is asked
-    report.engine_why = unbuildable_why(job.target)
-    if report.engine_why is None:
-        _build(job, clock, model, planned, folder, report)
-    else:
-        _write_device_build(job, folder)
-        report.violations = [asdict(violation) for violation in judge_patterns(planned)]
+    report.engine_why = job.unbuilt_why
+    artifact = _build(job, clock, build) if job.unbuilt_why is None else build.defer()
+    if job.unbuilt_why is None:
+        report.engine = dict(artifact.report)
+    for name, content in artifact.files.items():
+        (folder / name).write_bytes(content)
+    report.violations = [asdict(violation) for violation in artifact.violations]
     report.violations += judge_drop(job.pipeline, report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)
     return report
 
 
-def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[OpenedRequest, Report, OnnxModel, EnginePlan]:
+def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[OpenedRequest, Report, Build]:
     """Everything that needs the weights in memory: capture, passes, `program/`, `model.onnx` and its accuracy.
 
     The request comes back with the pipeline that was run last.
     """
     from vitgraph.backends.onnx.lowering import lower
-    from vitgraph.backends.tensorrt.engine_plan import plan_engine
+    from vitgraph.compile.evaluation import Reference, evaluate
     from vitgraph.compile.report_builder import describe
     from vitgraph.frontend.open_model import program_of
     from vitgraph.ir.printer import show
@@ -160,7 +160,7 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
 
     with clock.timed("capture"):
         captured = program_of(job.weights.take(), job.batch)
-    reference = _Reference(job, captured)
+    reference = Reference(job, captured)
     program, mask_profit = _run_passes(job, clock, captured), None
     if job.judges_masks:
         job, program, mask_profit = _drop_unprofitable(job, clock, reference, program, folder)
@@ -169,10 +169,10 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
     with clock.timed("lower"):
         model = lower(program, folder / "model.onnx")
     report = describe(job, captured, program)
-    report.accuracy, report.accuracy_why = _evaluate(job, clock, reference, model.path, "model.onnx")
+    report.accuracy, report.accuracy_why = evaluate(job, clock, reference, program, model, job.runner.source)
     if mask_profit is not None:
         report.mask_profit = mask_profit.against(report.accuracy)
-    return job, report, model, plan_engine(program, model, job.target)
+    return job, report, job.builder.plan(program, model, job.target, job.batch)
 
 
 def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Program:
@@ -197,13 +197,14 @@ def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Prog
 
 
 def _drop_unprofitable(
-    job: OpenedRequest, clock: Stopwatch, reference: _Reference, program: Program, folder: Path
+    job: OpenedRequest, clock: Stopwatch, reference: Reference, program: Program, folder: Path
 ) -> tuple[OpenedRequest, Program, MaskProfit]:
     """The program without the masks that buy no time: the pipeline again, with their sites left dense.
 
     Masks are not cut out of the program that has them: weights, scales and fits of later layers followed from them.
     """
     from vitgraph.backends.onnx.lowering import lower
+    from vitgraph.compile.evaluation import evaluate
     from vitgraph.compile.mask_profit import MaskProfit, judge_masks, without_masks
 
     verdicts = judge_masks(program, job.target, job.batch.best, job.measured_layers)
@@ -212,7 +213,7 @@ def _drop_unprofitable(
         return job, program, MaskProfit(verdicts, None, "every mask pays")
     with TemporaryDirectory(dir=folder) as scratch:
         model = lower(program, Path(scratch) / "model.onnx")
-        accuracy, why = _evaluate(job, clock, reference, model.path, "all masks")
+        accuracy, why = evaluate(job, clock, reference, program, model, "all masks")
     job = replace(job, pipeline=without_masks(job.pipeline, idle))
     return job, _run_passes(job, clock, reference.program), MaskProfit(verdicts, accuracy, why)
 
@@ -233,95 +234,6 @@ def _write_recipe(job: OpenedRequest, folder: Path) -> None:
     (folder / "pipeline.txt").write_text(f"{job.pipeline}\n", encoding="utf-8")
 
 
-def _evaluate(
-    job: OpenedRequest, clock: Stopwatch, reference: _Reference, model: Path, what: str
-) -> tuple[AccuracyPart | None, str | None]:
-    """Top-1 of the captured model in torch and of an ONNX file in ONNX Runtime on the same images, or why there is none."""
-    if job.evaluation is None:
-        return None, "no images to evaluate on; give --evaluate-data"
-    from vitgraph.backends import find_backend
-    from vitgraph.compile.accuracy import predict
-    from vitgraph.compile.report import AccuracyPart
-
-    fixed = None if job.batch.dynamic else job.batch.best
-    with clock.timed("evaluation"):
-        try:
-            runner = find_backend("ort").load(model, job.target)
-        except InputError as error:  # BF16 on a CPU
-            return None, str(error)
-        with runner:
-            found = predict(runner, job.evaluation, fixed, job.progress, f"evaluation: {what}")
-        expected = reference.predictions
-    accuracy = AccuracyPart(
-        images=len(job.evaluation),
-        top1_reference=_rounded(expected.top1),
-        top1=_rounded(found.top1),
-        agreement=round(expected.agreement(found), 3),
-        measured_on="onnxruntime model.onnx",
-        data_sha256=job.evaluation.sha256,
-    )
-    return accuracy, None
-
-
-@dataclass
-class _Reference:
-    """The captured model, and its predictions on the evaluation images: made when first asked for, and once."""
-
-    job: OpenedRequest
-    program: Program
-
-    @cached_property
-    def predictions(self) -> Predictions:
-        """In eager torch."""
-        from vitgraph.compile.accuracy import predict
-
-        job = self.job
-        assert job.evaluation is not None
-        fixed = None if job.batch.dynamic else job.batch.best
-        return predict(self, job.evaluation, fixed, job.progress, "evaluation: reference")
-
-    def run(self, batch: Tensor) -> Tensor:
-        """The logits."""
-        result: Tensor = self.program.run(batch)
-        return result
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
-
-
-def _build(
-    job: OpenedRequest, clock: Stopwatch, model: OnnxModel, planned: EnginePlan, folder: Path, report: Report
-) -> None:
-    """`engine.plan`, `engine.json`, `build.log` and the contract's verdict."""
-    from vitgraph.backends.tensorrt.backend import build_engine
-    from vitgraph.backends.tensorrt.engine_check import check_contract
-
-    batch = (job.batch.least, job.batch.best, job.batch.most) if job.batch.dynamic else None
+def _build(job: OpenedRequest, clock: Stopwatch, build: Build) -> Artifact:
     with clock.timed("build"):
-        engine = build_engine(
-            model.path, job.target, batch, lambda phase, done: job.progress(f"build: {phase}", round(100 * done), 100)
-        )
-    verdict = check_contract(engine, planned)
-    (folder / "engine.plan").write_bytes(engine.plan)
-    (folder / "engine.json").write_text(json.dumps(engine.as_json(), indent=1) + "\n", encoding="utf-8")
-    (folder / "build.log").write_text(engine.log, encoding="utf-8")
-    report.engine = verdict.engine
-    report.violations = [asdict(violation) for violation in verdict.violations]
-
-
-def _write_device_build(job: OpenedRequest, folder: Path) -> None:
-    """The command that builds the engine on the device itself, for targets that no builder here serves."""
-    if job.target.compute_capability is None:
-        return
-    shapes = ""
-    if job.batch.dynamic:
-        sizes = "x".join(map(str, job.model.input_shape))
-        bounds = zip(("min", "opt", "max"), (job.batch.least, job.batch.best, job.batch.most), strict=True)
-        shapes = "".join(f" --{name}Shapes=x:{size}x{sizes}" for name, size in bounds)
-    command = (
-        f"trtexec --onnx=model.onnx --saveEngine=engine.plan --stronglyTyped --sparsity=enable{shapes}"
-        " --profilingVerbosity=detailed --exportLayerInfo=layers.json"
-    )
-    text = f"#!/bin/sh\n# Build the engine on the device ({job.target.title}), in this folder.\nset -eu\n{command}\n"
-    (folder / "build_on_device.sh").write_text(text, encoding="utf-8")
+        return build.run(job.progress)

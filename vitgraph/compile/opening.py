@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vitgraph.frontend.open_model import Handover
     from vitgraph.images.image_set import ImageSet
     from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.runtime.backend import Backend, Builder
     from vitgraph.targets.target import Target
 
 Progress = Callable[[str, int, int], None]
@@ -48,6 +49,11 @@ class OpenedRequest:
     progress: Progress
     scratch: Path
     """Where long work keeps what it has finished."""
+    runner: Backend
+    """What measures accuracy."""
+    builder: Builder
+    """What the engine is planned by, and built by unless `unbuilt_why` says why not."""
+    unbuilt_why: str | None
     judges_masks: bool
     """Whether masks that buy no time are dropped."""
     measured_layers: Mapping[str, str | None] | None
@@ -71,6 +77,7 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
     if saved is not None and request.pipeline is None and state in (None, QUANTIZED):
         steps = remaining(steps, saved.program)
     steps.check(target, None if data.calibration is None else UnopenedImages())
+    runner, builder, unbuilt_why = _backends(request.backend, target)
     layers = None if masks.measured_layers is None else read_measured_layers(masks.measured_layers)
     if masks.judged:
         check_mask_profit(steps, target, layers)
@@ -93,9 +100,25 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
         evaluation=opened.evaluation,
         progress=progress,
         scratch=unfinished(request.output.out),
+        runner=runner,
+        builder=builder,
+        unbuilt_why=unbuilt_why,
         judges_masks=masks.judged,
         measured_layers=layers,
     )
+
+
+def _backends(name: str | None, target: Target) -> tuple[Backend, Builder, str | None]:
+    """What measures, what builds, and why nothing is built; `InputError` where a backend that was asked for can't work."""
+    from vitgraph.backends import DEFAULT_BUILDER, choose, find_builder, load_backend
+
+    why = None if name is None else load_backend(name).refusal(target)
+    if why is not None:
+        raise InputError(f"--backend {name}: {why}")
+    runner, builder = choose(name)
+    if builder is None:
+        return runner, find_builder(DEFAULT_BUILDER), f"--backend {name} runs models and builds no engine"
+    return runner, builder, builder.refusal(target)
 
 
 def bounded(steps: Pipeline, bounds: PrecisionBounds, recipe: str) -> Pipeline:

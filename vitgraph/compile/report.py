@@ -31,7 +31,10 @@ class ModelPart(_Part):
 
 
 class AccuracyPart(_Part):
-    """Top-1 in percent, before (the captured model in eager torch) and after; agreement of the two in percent."""
+    """Top-1 in percent, before (the captured model in eager torch) and after; agreement of the two in percent.
+
+    `execution` is there too where the backend that measured says what it computed (see `vitgraph.runtime.backend`).
+    """
 
     images: int
     top1_reference: float | None

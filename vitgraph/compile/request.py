@@ -83,3 +83,5 @@ class CompileRequest:
     """None for one image, or the batch that a program was captured for."""
     bounds: PrecisionBounds = field(default_factory=PrecisionBounds)
     masks: MaskRequest = field(default_factory=MaskRequest)
+    backend: str | None = None
+    """What measures and builds, as far as it can; None for ONNX Runtime and TensorRT."""

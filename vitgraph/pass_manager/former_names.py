@@ -26,4 +26,5 @@ COMMAND_OPTIONS: Mapping[str, str] = {
     "--keep-only-paying": "--drop-unprofitable-masks",
     "--evidence": "--measured-layers",
     "--float-sites": "--max-float-layers",
+    "--on": "--backend",
 }

@@ -1,0 +1,1 @@
+"""OpenVINO on the CPU: INT8 programs in INT8 kernels."""
