@@ -35,10 +35,10 @@ from vitgraph.ir.packing import Packing
 from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.elsa import Elsa, ElsaSearch, Trained, key_of
-from vitgraph.search.evolution import Evolution, into_window
-from vitgraph.search.levels import Choice, LevelCost, Space, find_space, flops, read_budget, uniform
-from vitgraph.search.supernet import Frozen, Supernet
+from vitgraph.searching.elsa import Elsa, ElsaSearch, Trained, key_of
+from vitgraph.searching.evolution import Evolution, into_window
+from vitgraph.searching.levels import Choice, LevelCost, Space, find_space, flops, read_budget, uniform
+from vitgraph.searching.supernet import Frozen, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
 from vitgraph.training.held_out import Logits, check_apart, split
 from vitgraph.training.processes import Processes

@@ -1,7 +1,7 @@
 """A small space of levels, without a model: four layers of two shapes, 1:4, 2:4 and dense."""
 
 from vitgraph.ir.packing import Packing
-from vitgraph.search.levels import Layer, LevelCost, Space
+from vitgraph.searching.levels import Layer, LevelCost, Space
 
 LEVELS = (Packing(1, 4), Packing(2, 4), Packing(4, 4))
 

@@ -23,7 +23,7 @@ FLOORS = (
     {"quantizing", "cost"},
     {"training"},
     {"compile"},
-    {"search"},
+    {"searching"},
     {"api"},
 )
 """The rooms of the core from the ground up: a room imports rooms of the floors below it, and itself."""
@@ -33,9 +33,9 @@ FRONT_DOORS = (
     "vitgraph/api.py",
     "vitgraph/compile/compiler.py",
     "vitgraph/compile/opening.py",
-    "vitgraph/search/runner.py",  # finds the passes of a recipe by name
-    "vitgraph/search/elsa_method.py",  # writes a recipe of masks, which have their place in the order of passes
-    "vitgraph/search/lpvit_method.py",  # asks `block-prune` for its curves and allocates by them
+    "vitgraph/searching/runner.py",  # finds the passes of a recipe by name
+    "vitgraph/searching/elsa_method.py",  # writes a recipe of masks, which have their place in the order of passes
+    "vitgraph/searching/lpvit_method.py",  # asks `block-prune` for its curves and allocates by them
 )
 """The only core files that may look up to passes and backends: they put the parts together."""
 SHARED_BACKEND = "vitgraph.backends.onnx"
@@ -224,7 +224,7 @@ def test_every_room_has_a_floor() -> None:
         ("backends/tensorrt/backend.py", "import vitgraph.passes"),
         ("backends/tensorrt/backend.py", "import vitgraph.tools.cli"),
         ("backends/ort.py", "from vitgraph.backends.onnx.model import _name"),
-        ("vitgraph/search/runner.py", "from vitgraph.tools.command import group"),
+        ("vitgraph/searching/runner.py", "from vitgraph.tools.command import group"),
         ("tools/cli.py", "from vitgraph import compile"),
         ("tools/cli.py", "from ..vitgraph import text"),
         ("tools/cli.py", "from vitgraph.ir.printer import _names"),

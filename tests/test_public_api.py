@@ -79,7 +79,7 @@ PUBLIC = {
     "read_pipeline",
     "read_report",
     "save",
-    "search_model",
+    "search",
     "show",
     "sparsify",
     "verify_program",

@@ -11,7 +11,7 @@ from vitgraph.tools.command import group, table
 
 def draw_elsa(data: Mapping[str, Any], output: Path) -> Any:
     """What was found, beside what it is compared with."""
-    from vitgraph.search.budget import show_cost
+    from vitgraph.searching.budget import show_cost
 
     unit = data["budget"]["unit"]
     rows = [
@@ -26,7 +26,7 @@ def draw_elsa(data: Mapping[str, Any], output: Path) -> Any:
 
 def draw_lpvit(data: Mapping[str, Any], output: Path) -> Any:
     """Each budget with what it is compared with."""
-    from vitgraph.search.budget import show_cost
+    from vitgraph.searching.budget import show_cost
 
     rows = list[list[str]]()
     for point in data["points"]:

@@ -74,11 +74,11 @@ def search(
 ) -> Answer:
     """Choose how much of each linear stays, within a budget; write recipe and report."""
     check_own(method.value, given_options(context))
-    from vitgraph.search.runner import search_model
+    from vitgraph.searching.runner import search
 
     trains = method is MethodName.ELSA
     with show_progress() as progress:
-        found = search_model(
+        found = search(
             model,
             elsa.train_data if trains else calibration.calibration_data,
             method=method.value,

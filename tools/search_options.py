@@ -13,7 +13,7 @@ from vitgraph.errors import InputError
 from vitgraph.tools.pass_options import CalibrationSettings
 
 if TYPE_CHECKING:
-    from vitgraph.search.elsa import Elsa
+    from vitgraph.searching.elsa import Elsa
 
 _TRAINING, _EVOLUTION = "elsa: supernet training", "elsa: search"
 
@@ -86,8 +86,8 @@ class ElsaSettings:
 
     def of_search(self) -> Elsa:
         """The same as the core takes it."""
-        from vitgraph.search.elsa import Elsa
-        from vitgraph.search.evolution import Evolution
+        from vitgraph.searching.elsa import Elsa
+        from vitgraph.searching.evolution import Evolution
         from vitgraph.training.distill import Schedule
 
         schedule = Schedule(self.epochs, self.train_batch, self.learning_rate, augment=self.augment)

@@ -67,10 +67,10 @@ if TYPE_CHECKING:
     from vitgraph.pass_manager.pipeline import Instrument as Instrument
     from vitgraph.pass_manager.pipeline import Pipeline as Pipeline
     from vitgraph.passes import pipeline as _pipeline
-    from vitgraph.search.elsa import Elsa as Elsa
-    from vitgraph.search.evolution import Evolution as Evolution
-    from vitgraph.search.runner import SearchResult as SearchResult
-    from vitgraph.search.runner import search_model as search_model
+    from vitgraph.searching.elsa import Elsa as Elsa
+    from vitgraph.searching.evolution import Evolution as Evolution
+    from vitgraph.searching.runner import SearchResult as SearchResult
+    from vitgraph.searching.runner import search as search
     from vitgraph.targets.capability import AttentionKernel as AttentionKernel
     from vitgraph.targets.capability import Builder as Builder
     from vitgraph.targets.capability import MatmulRule as MatmulRule
@@ -100,7 +100,7 @@ _HOME = {
     "read_pipeline": "passes:pipeline",
     "read_report": "compile.report",
     "save": "ir.program_file",
-    "search_model": "search.runner",
+    "search": "searching.runner",
     "show": "ir.printer",
     "sparsify": "api",
     "verify_program": "ir.verify:verify",
@@ -117,8 +117,8 @@ _HOME = {
     "Dim": "ir.tensor_type",
     "Dump": "pass_manager.instruments",
     "Effect": "pass_manager.pass_contract",
-    "Elsa": "search.elsa",
-    "Evolution": "search.evolution",
+    "Elsa": "searching.elsa",
+    "Evolution": "searching.evolution",
     "Finding": "pass_manager.findings",
     "ImageSet": "images.image_set",
     "Images": "images.calibration_data",
@@ -147,7 +147,7 @@ _HOME = {
     "Reproducer": "pass_manager.instruments",
     "ResidualSite": "analysis.sites",
     "Schedule": "training.distill",
-    "SearchResult": "search.runner",
+    "SearchResult": "searching.runner",
     "Sites": "analysis.sites",
     "SparseRule": "targets.capability",
     "Target": "targets.target",

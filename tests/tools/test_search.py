@@ -13,7 +13,7 @@ import pytest
 from tests.tools.conftest import Cli
 from vitgraph.ir.program import Program
 from vitgraph.passes.pruning.tiles import Curve, find_curves
-from vitgraph.search.runner import METHODS
+from vitgraph.searching.runner import METHODS
 from vitgraph.tools.drawn_search import DRAWN
 from vitgraph.tools.search import MethodName
 from vitgraph.tools.search_options import OWN
@@ -119,7 +119,7 @@ def test_tiles_for_several_budgets_and_what_compile_makes_of_them(cli: Cli) -> N
     )
     assert ran.status == 0, ran.err
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "search.html", "search.json",
+        "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "searching.html", "searching.json",
     ]  # fmt: skip
     found = json.loads(Path("out/search.json").read_text())
     assert found == ran.json
@@ -154,11 +154,11 @@ def test_stopped_between_budgets_it_goes_on(cli: Cli, monkeypatch: pytest.Monkey
         return find_curves(program, tiled, score, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("vitgraph.search.lpvit_method._budgeted", stop)
+        patched.setattr("vitgraph.searching.lpvit_method._budgeted", stop)
         assert cli(*words).status == 130
     assert not Path("out").exists()
     monkeypatch.setattr("vitgraph.passes.pruning.tiles.find_curves", known)
-    monkeypatch.setattr("vitgraph.search.lpvit_method.predict", stop)
+    monkeypatch.setattr("vitgraph.searching.lpvit_method.predict", stop)
     again = cli(*words, "--json")
     assert again.status == 0, again.err
     assert again.json["prunes"]["granularity"] == "units"
@@ -197,7 +197,7 @@ def test_leaves_weights_and_a_recipe_that_compile_takes(cli: Cli) -> None:
     assert ran.status == 0
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["out"]
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "recipe.yaml", "search.html", "search.json", "weights.safetensors",
+        "recipe.yaml", "searching.html", "searching.json", "weights.safetensors",
     ]  # fmt: skip
     found = json.loads(Path("out/search.json").read_text())
     assert found == ran.json
@@ -230,7 +230,7 @@ def test_stopped_and_started_again_it_does_not_train_twice(cli: Cli, monkeypatch
 
     whole = cli(*changed("-o", "whole"), "--json").json
     with monkeypatch.context() as patched:
-        patched.setattr("vitgraph.search.elsa.evolve", stop)
+        patched.setattr("vitgraph.searching.elsa.evolve", stop)
         assert cli(*WORDS).status == 130
     assert not Path("out").exists()
     assert list(Path(".out.unfinished").glob("*.safetensors"))
@@ -266,7 +266,7 @@ def test_two_processes_search_as_one_does(cli: Cli, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    two = json.loads((tmp_path / "two" / "search.json").read_text())
+    two = json.loads((tmp_path / "two" / "searching.json").read_text())
     # images vary by process, so that losses differ a little, as those of another seed would; without it they'd be equal
     assert two["training"]["losses"] == pytest.approx(one["training"]["losses"], rel=0.1)
     assert two["chosen"]["cost"] <= two["budget"]["limit"]

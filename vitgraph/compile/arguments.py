@@ -1,4 +1,4 @@
-"""What Python code hands to `compile_model` and `search_model`, brought to one form each; a bad value is told by its name."""
+"""What Python code hands to `compile_model` and `search`, brought to one form each; a bad value is told by its name."""
 
 from __future__ import annotations
 

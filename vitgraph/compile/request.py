@@ -1,4 +1,4 @@
-"""What a compilation is asked for: one frozen value. Its parts are also what a search is asked for (`vitgraph.search.request`)."""
+"""What a compilation is asked for: one frozen value. Its parts are also what a search is asked for (`vitgraph.searching.request`)."""
 
 from __future__ import annotations
 

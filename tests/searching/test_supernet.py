@@ -14,8 +14,8 @@ from vitgraph.ir.packing import Packing
 from vitgraph.passes import pipeline
 from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
-from vitgraph.search.levels import Choice, Layer, Space, find_space
-from vitgraph.search.supernet import Frozen, Supernet
+from vitgraph.searching.levels import Choice, Layer, Space, find_space
+from vitgraph.searching.supernet import Frozen, Supernet
 from vitgraph.targets.target import get_target
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from vitgraph.errors import InputError
-from vitgraph.search.budget import read_limit, show_cost
+from vitgraph.searching.budget import read_limit, show_cost
 
 
 @pytest.mark.parametrize("text", ["2.9", "x2", "0x", "-1x", "3 ms", "6T", ""])

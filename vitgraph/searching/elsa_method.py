@@ -1,6 +1,6 @@
-"""ELSA as a method: from images and a budget to weights and a recipe with a mask for each level; its core is `vitgraph.search.elsa`.
+"""ELSA as a method: from images and a budget to weights and a recipe with a mask for each level; its core is `vitgraph.searching.elsa`.
 
-Like `vitgraph/search/runner.py`, this file may look upward: masks are passes, which have their place in the order of all.
+Like `vitgraph/searching/runner.py`, this file may look upward: masks are passes, which have their place in the order of all.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from vitgraph.passes import ORDER, find_pass
 from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.budget import read_limit
-from vitgraph.search.elsa import Elsa, ElsaSearch, Result, Trained, key_of
-from vitgraph.search.elsa_report import describe, mask_steps
-from vitgraph.search.levels import Choice, Space, find_space, flops, milliseconds, read_budget
-from vitgraph.search.method import Found, OpenedSearch, Progress
-from vitgraph.search.next_command import next_command
-from vitgraph.search.request import SearchRequest
-from vitgraph.search.supernet import Frozen
+from vitgraph.searching.budget import read_limit
+from vitgraph.searching.elsa import Elsa, ElsaSearch, Result, Trained, key_of
+from vitgraph.searching.elsa_report import describe, mask_steps
+from vitgraph.searching.levels import Choice, Space, find_space, flops, milliseconds, read_budget
+from vitgraph.searching.method import Found, OpenedSearch, Progress
+from vitgraph.searching.next_command import next_command
+from vitgraph.searching.request import SearchRequest
+from vitgraph.searching.supernet import Frozen
 from vitgraph.training.held_out import check_apart
 from vitgraph.training.processes import Processes
 

@@ -7,7 +7,7 @@ import pytest
 from tests.levels_model import SPACE
 from vitgraph.compile.recipe import load_recipe
 from vitgraph.passes import find_pass
-from vitgraph.search.elsa_method import leveled
+from vitgraph.searching.elsa_method import leveled
 
 
 @pytest.mark.parametrize("name", ["fp16", "sparse-int8", "sparse-int8-best"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vitgraph.search.request import SearchRequest
+from vitgraph.searching.request import SearchRequest
 
 if TYPE_CHECKING:
     from vitgraph.images.preprocess import PreprocessingOptions

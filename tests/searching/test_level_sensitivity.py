@@ -3,7 +3,7 @@
 import pytest
 
 from tests.levels_model import SPACE
-from vitgraph.search.level_sensitivity import LevelSensitivity, lone
+from vitgraph.searching.level_sensitivity import LevelSensitivity, lone
 
 
 def test_every_level_of_every_layer_is_tried_with_the_rest_dense() -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor
 
-from vitgraph.search.elsa import ElsaSearch, Result, Trained
-from vitgraph.search.evolution import Subnet, front
-from vitgraph.search.levels import Choice, Space
+from vitgraph.searching.elsa import ElsaSearch, Result, Trained
+from vitgraph.searching.evolution import Subnet, front
+from vitgraph.searching.levels import Choice, Space
 from vitgraph.training.held_out import Score
 
 

@@ -13,8 +13,8 @@ from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.frontend.models import parse_model_args
 from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.ir.batch import Batch
-from vitgraph.search.next_command import next_command
-from vitgraph.search.request import SearchRequest
+from vitgraph.searching.next_command import next_command
+from vitgraph.searching.request import SearchRequest
 from vitgraph.targets.target import get_target
 
 ARGUMENTS = {"depth": 2, "pool": "avg", "digit": "5", "size": (24, 32), "rate": 0.5, "on": True}

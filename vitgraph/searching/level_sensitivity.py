@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vitgraph.search.levels import Choice, Space
+from vitgraph.searching.levels import Choice, Space
 
 
 def lone(space: Space) -> list[Choice]:

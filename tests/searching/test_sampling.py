@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.levels_model import SPACE
-from vitgraph.search.sampling import VISITS, Policy, lean, tolerance
+from vitgraph.searching.sampling import VISITS, Policy, lean, tolerance
 
 
 def shares(policy: Policy, epsilon: float, draws: int = 400) -> torch.Tensor:

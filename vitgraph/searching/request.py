@@ -11,7 +11,7 @@ from vitgraph.frontend.model_request import ModelRequest
 if TYPE_CHECKING:
     from vitgraph.compile.recipe import Recipe
     from vitgraph.ir.batch import Batch
-    from vitgraph.search.elsa import Elsa
+    from vitgraph.searching.elsa import Elsa
     from vitgraph.targets.target import Target
 
 
@@ -20,13 +20,13 @@ class SearchRequest:
     """Everything that a search is asked for, whatever the method."""
 
     method: str
-    """See `vitgraph.search.runner.METHODS`."""
+    """See `vitgraph.searching.runner.METHODS`."""
     model: ModelRequest
     target: Target
     target_name: str
     """How the command line calls it: its name or its file."""
     budgets: tuple[str, ...]
-    """See `vitgraph.search.budget`."""
+    """See `vitgraph.searching.budget`."""
     output: OutputRequest
     data: DataRequest = field(default_factory=DataRequest)
     recipe: Recipe | None = None

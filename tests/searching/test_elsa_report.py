@@ -4,8 +4,8 @@ from typing import Any
 
 from tests.levels_model import COST, SPACE
 from vitgraph.compile.page import render
-from vitgraph.search.elsa_report import describe_subnet, mask_steps
-from vitgraph.search.evolution import Subnet
+from vitgraph.searching.elsa_report import describe_subnet, mask_steps
+from vitgraph.searching.evolution import Subnet
 from vitgraph.training.held_out import Score
 
 

@@ -19,11 +19,11 @@ from torch import nn
 
 from vitgraph.images.image_set import ImageSet
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
-from vitgraph.search.level_sensitivity import LevelSensitivity, lone
-from vitgraph.search.levels import Choice, LevelCost, SearchBudget, Space, erk, uniform
-from vitgraph.search.sampling import Policy, lean
-from vitgraph.search.supernet import Frozen, Keep, Supernet
+from vitgraph.searching.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
+from vitgraph.searching.level_sensitivity import LevelSensitivity, lone
+from vitgraph.searching.levels import Choice, LevelCost, SearchBudget, Space, erk, uniform
+from vitgraph.searching.sampling import Policy, lean
+from vitgraph.searching.supernet import Frozen, Keep, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
 from vitgraph.training.held_out import Judge, Score, split
 from vitgraph.training.processes import Processes

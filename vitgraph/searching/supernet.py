@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from vitgraph.ir.packing import Packing
-from vitgraph.search.levels import Choice, Space
+from vitgraph.searching.levels import Choice, Space
 
 Keep = Callable[[Tensor, Packing], Tensor]
 """Which weights stay, by their scores `[out, K]` and a pattern: bool, of the same shape."""

@@ -1,4 +1,4 @@
-"""What a way to search is: what it is handed, and what it gives back. The methods by name are in `vitgraph.search.runner`."""
+"""What a way to search is: what it is handed, and what it gives back. The methods by name are in `vitgraph.searching.runner`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from vitgraph.search.request import SearchRequest
+from vitgraph.searching.request import SearchRequest
 
 if TYPE_CHECKING:
     from vitgraph.compile.inputs import Inputs

@@ -4,7 +4,7 @@ The recipe's own `block-prune` says what goes (tiles or units, of which size) an
 are taken once, and every budget is one more allocation. With labelled images each is measured, beside tiles (or units) by
 magnitude under the same budget: by the same slopes, and evenly.
 
-Like `vitgraph/search/runner.py`, this file may look upward: it works with `block-prune` itself.
+Like `vitgraph/searching/runner.py`, this file may look upward: it works with `block-prune` itself.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.pruning.block_cost import Metric, find_meter
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.budget import Limit, read_limit, show_cost
-from vitgraph.search.method import Found, OpenedSearch, Progress
-from vitgraph.search.next_command import next_command
-from vitgraph.search.request import SearchRequest
+from vitgraph.searching.budget import Limit, read_limit, show_cost
+from vitgraph.searching.method import Found, OpenedSearch, Progress
+from vitgraph.searching.next_command import next_command
+from vitgraph.searching.request import SearchRequest
 
 _BY: Mapping[str, Metric] = {"FLOPs": "flops", "ms": "latency", "mJ": "energy"}
 

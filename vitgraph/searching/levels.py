@@ -27,7 +27,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Refusal
-from vitgraph.search.budget import read_limit, show_cost
+from vitgraph.searching.budget import read_limit, show_cost
 from vitgraph.targets.target import Target
 
 Choice = tuple[int, ...]

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vitgraph.search.levels import Choice, Space
+from vitgraph.searching.levels import Choice, Space
 
 ENDS = 10 / 300
 """Of the training, the share at either end in which ε stands still: 10 epochs of the authors' 300."""

@@ -16,7 +16,7 @@ from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.passes import pipeline
 from vitgraph.passes.prepared import prepare
-from vitgraph.search.levels import LevelCost, Space, erk, find_space, flops, milliseconds, read_budget, uniform
+from vitgraph.searching.levels import LevelCost, Space, erk, find_space, flops, milliseconds, read_budget, uniform
 from vitgraph.targets.target import get_target
 
 

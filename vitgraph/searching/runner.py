@@ -20,8 +20,8 @@ from vitgraph.compile.request import DataRequest, OutputRequest
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import BatchSizes, read_batch
 from vitgraph.outputs import check_output, unfinished, whole_folder
-from vitgraph.search.method import Method, OpenedSearch, Progress
-from vitgraph.search.request import SearchRequest
+from vitgraph.searching.method import Method, OpenedSearch, Progress
+from vitgraph.searching.request import SearchRequest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from vitgraph.images.data_sources import Data
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.ir.program import Program
-    from vitgraph.search.elsa import Elsa
+    from vitgraph.searching.elsa import Elsa
     from vitgraph.targets.target import Target
 
 METHODS: Mapping[str, str] = {
     # name: its class                                        # what it chooses
-    "elsa": "vitgraph.search.elsa_method:ElsaMethod",  # an N:M level for each linear, by a supernet and evolution
-    "lpvit": "vitgraph.search.lpvit_method:LpvitMethod",  # tiles, or units, that each linear loses, by equal slopes
+    "elsa": "vitgraph.searching.elsa_method:ElsaMethod",  # an N:M level for each linear, by a supernet and evolution
+    "lpvit": "vitgraph.searching.lpvit_method:LpvitMethod",  # tiles, or units, that each linear loses, by equal slopes
 }
 
 
@@ -59,7 +59,7 @@ class SearchResult:
         return next((self.out / name for name in self.files if name.endswith(".safetensors")), None)
 
 
-def search_model(
+def search(
     model: str | Path | nn.Module | Program,
     data: Data | None = None,
     *,
@@ -130,7 +130,7 @@ def find_method(name: str) -> type[Method]:
 
 
 def run_search(request: SearchRequest, progress: Progress = lambda what, done, total: None) -> SearchResult:
-    """Do what the request asks for; see `search_model`."""
+    """Do what the request asks for; see `search`."""
     start = time.perf_counter()
     output, method = request.output, find_method(request.method)(request)
     check_output(output.out, output.force)
@@ -174,7 +174,10 @@ def _write(method: str, data: Mapping[str, Any], files: Mapping[str, bytes], out
     """The folder, with `search.json` and its page beside the method's files."""
     from vitgraph.compile.page import render
 
-    pages = {"search.json": json.dumps(data, indent=2) + "\n", "search.html": render(f"{method}.html.j2", found=data)}
+    pages = {
+        "searching.json": json.dumps(data, indent=2) + "\n",
+        "searching.html": render(f"{method}.html.j2", found=data),
+    }
     with whole_folder(output.out, output.force) as folder:
         for name, content in {**{name: text.encode() for name, text in pages.items()}, **files}.items():
             (folder / name).write_bytes(content)

@@ -15,9 +15,9 @@ from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
 from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.passes import pipeline
-from vitgraph.search.elsa import Elsa
-from vitgraph.search.evolution import Evolution
-from vitgraph.search.runner import METHODS, find_method, search_model
+from vitgraph.searching.elsa import Elsa
+from vitgraph.searching.evolution import Evolution
+from vitgraph.searching.runner import METHODS, find_method, search
 from vitgraph.training.distill import Schedule
 
 SMALL = Elsa(Schedule(epochs=1, batch=32), Evolution(4, 2), held_out=20, rounds=1, judged=2, pool=2)
@@ -54,17 +54,17 @@ def test_every_method_is_what_its_name_says() -> None:
 def test_what_cannot_be_had_is_told_at_once(change: dict[str, Any], told: str, tmp_path: Path) -> None:
     given: dict[str, Any] = {"data": "digits:train", "method": "elsa", "target": "vegeta", "budget": "1.7x", "out": tmp_path / "out"}  # fmt: skip
     with pytest.raises(InputError, match=told):
-        search_model("digits-vit", **{**given, **change})
+        search("digits-vit", **{**given, **change})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_elsa_trains_no_saved_program(tmp_path: Path) -> None:
     program = capture_model(load_model("digits-vit"))
     with pytest.raises(InputError, match="a saved program can't be; name its model"):
-        search_model(program, "digits:train", target="vegeta", budget="1.7x", out=tmp_path / "out")
+        search(program, "digits:train", target="vegeta", budget="1.7x", out=tmp_path / "out")
     half = pipeline("canonicalize,assign-precision{to=f16},materialize").run(program)
     with pytest.raises(InputError, match=r"float16 already, and --method lpvit starts from FP32"):
-        search_model(half, "digits:train", method="lpvit", target="a100", budget="2x", out=tmp_path / "out")
+        search(half, "digits:train", method="lpvit", target="a100", budget="2x", out=tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_a_module_and_tensors_that_python_code_hands_in(tmp_path: Path) -> None:
     module = build_digits_vit()
     module.load_state_dict(loaded.module.state_dict())
     module.train()
-    found = search_model(
+    found = search(
         module, data, target="vegeta", budget="1.7x", out=str(tmp_path / "out"), elsa=SMALL, seed=1,
         preprocessing=PreprocessingOptions(image_size=(24, 24)),
     )  # fmt: skip
@@ -94,9 +94,9 @@ def test_a_module_and_tensors_that_python_code_hands_in(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_program_is_searched_as_its_model_is(tmp_path: Path) -> None:
     given: dict[str, Any] = {"method": "lpvit", "target": "a100", "budget": ("2x", "1.5x"), "images": 8}
-    of_model = search_model("digits-vit", "digits:train", out=tmp_path / "model", **given)
+    of_model = search("digits-vit", "digits:train", out=tmp_path / "model", **given)
     program = capture_model(load_model("digits-vit"))
-    of_program = search_model(program, "digits:train", out=tmp_path / "program", **given)
+    of_program = search(program, "digits:train", out=tmp_path / "program", **given)
     assert [path.name for path in of_model.recipes] == ["recipe-2x.yaml", "recipe-1.5x.yaml"]
     for one, other in zip(of_model.recipes, of_program.recipes, strict=True):
         assert one.read_bytes() == other.read_bytes()

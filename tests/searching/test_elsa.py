@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tests.levels_model import COST, SPACE
-from tests.search.test_supernet import space as digits_space
+from tests.searching.test_supernet import space as digits_space
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.frontend.models import load_model
@@ -16,11 +16,11 @@ from vitgraph.images.image_set import open_images
 from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
-from vitgraph.search.elsa import Elsa, ElsaSearch, Result, Trained
-from vitgraph.search.evolution import Evolution
-from vitgraph.search.level_sensitivity import LevelSensitivity
-from vitgraph.search.levels import Choice, SearchBudget, flops
-from vitgraph.search.sampling import Policy
+from vitgraph.searching.elsa import Elsa, ElsaSearch, Result, Trained
+from vitgraph.searching.evolution import Evolution
+from vitgraph.searching.level_sensitivity import LevelSensitivity
+from vitgraph.searching.levels import Choice, SearchBudget, flops
+from vitgraph.searching.sampling import Policy
 from vitgraph.training.distill import Schedule, seeded
 
 SMALL = Elsa(

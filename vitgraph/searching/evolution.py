@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitgraph.search.levels import Choice, LevelCost, Space
+from vitgraph.searching.levels import Choice, LevelCost, Space
 from vitgraph.training.distill import seeded
 from vitgraph.training.held_out import Score
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.levels_model import COST, SPACE
-from vitgraph.search.evolution import GUESSES, Evolution, Subnet, best, evolve, front, guess, into_window
-from vitgraph.search.levels import Choice
+from vitgraph.searching.evolution import GUESSES, Evolution, Subnet, best, evolve, front, guess, into_window
+from vitgraph.searching.levels import Choice
 from vitgraph.training.held_out import Score
 
 LIMIT = COST.of((1, 1, 1, 1))
