@@ -32,7 +32,7 @@ ORDER: Mapping[str, str] = {
     "balance-attention": "quantization.balance_attention:BalanceAttention",  # before smooth-quant, which equalizes what is left for it
     "smooth-quant": "quantization.smooth_quant:SmoothQuant",  # before scales are chosen, after masks: it multiplies weights and leaves their order in a row
     "equalize-outputs": "quantization.equalize_outputs:EqualizeOutputs",  # after smooth-quant: it divides the rows that smooth-quant measured
-    "channel-migrate": "quantization.channel_migrate:ChannelMigrate",  # before scales are chosen: it evens out what they are chosen for
+    "channel-migrate": "quantization.channel_migrate:ChannelMigrate",  # before scales are chosen: it equalizes what they are chosen for
     "filter-shift": "quantization.filter_shift:FilterShift",  # before scales are chosen: it halves what they have to cover
     "quantize": "quantization.quantize:Quantize",  # before types: calibration runs in FP32
     "quantize-linear-attention": "quantization.quantize_linear_attention:QuantizeLinearAttention",  # sees which readers quantize already

@@ -35,12 +35,12 @@ PUBLIC_HOSTS = {
 BANNED = {
     r"behind": "producer or consumer, upstream or downstream",
     r"complaints?": "violation",
+    r"giv(?:e|es|en|ing)(?: \w+){0,2} back": "return, release or restore",
+    r"even(?:s|ed|ing)(?: \w+)? out": "equalize",
+    r"t(?:ak(?:e|es|en|ing)|ook)(?: \w+){0,3} back": "fall back to FP16, drop or restore",
 }
 """Words, as regular expressions, and what to say in their place; in no tracked file."""
 BANNED_IN_PROSE = {
-    r"t(?:ak(?:e|es|en|ing)|ook)(?: \w+){0,3} back": "fall back to FP16, drop or restore",
-    r"even(?:s|ed|ing)(?: \w+)? out": "equalize",
-    r"giv(?:e|es|en|ing)(?: \w+){0,2} back": "return, release or restore",
     r"masks? that pays?|paying": "profitable masks",
     r"rooms?": "package",
     r"portions?": "chunks",
@@ -114,7 +114,7 @@ def test_tracked_files_use_the_words_of_the_field() -> None:
         ("description: ranges are evened out", "vitgraph/compile/recipes/x.yaml", True),
         ("<h2>Masks that pay</h2>", "vitgraph/compile/templates/x.j2", True),
         ("was `--keep-only-paying`", "docs/x.md", False),
-        ("INT8 is taken back there", "passes/x.py", False),
+        ("INT8 is taken back there", "passes/x.py", True),
         ("mushrooms, evenly; a back-end that takes it", "docs/x.md", False),
     ],
 )

@@ -59,7 +59,7 @@ def _program(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line and give back its exit status: 0, 1 (a check failed), 2 (bad input or usage) or 130."""
+    """Run one command line and return its exit status: 0, 1 (a check failed), 2 (bad input or usage) or 130."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         status: Any = make_app()(args=given, prog_name="vitgraph", standalone_mode=False)

@@ -63,7 +63,7 @@ class Telling:
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., Answer]], Callable[..., None]]:
-    """Make a function that gives back an `Answer` a command of `app`, with the options of `Telling`."""
+    """Make a function that returns an `Answer` a command of `app`, with the options of `Telling`."""
 
     def register(work: Callable[..., Answer]) -> Callable[..., None]:
         groups, parameters = _expand(work)
@@ -114,7 +114,7 @@ def _default(field: Field[Any]) -> Any:
 
 
 def execute(work: Callable[[], Answer], telling: Telling) -> int:
-    """Do the work, print its answer or its error, and give back the exit status."""
+    """Do the work, print its answer or its error, and return the exit status."""
     as_json, debug = telling.json_output, telling.debug
     try:
         with _quiet(telling):
@@ -136,7 +136,7 @@ def execute(work: Callable[[], Answer], telling: Telling) -> int:
 
 
 def report_error(message: str, status: int, *, as_json: bool = False, debug: bool = False) -> int:
-    """Tell an error on standard error, with `--json` as an object on standard output too; give back `status`."""
+    """Tell an error on standard error, with `--json` as an object on standard output too; return `status`."""
     kind, error, where = sys.exc_info()
     if debug and kind is not None and error is not None:
         sys.excepthook(kind, error, where)

@@ -66,7 +66,7 @@ def compile_model(
         int | None, typer.Option(min=0, help="How many sites may leave INT8 at most.", show_default=False)
     ] = None,
     drop_unprofitable_masks: Annotated[
-        bool, typer.Option("--drop-unprofitable-masks", help="Take back N:M masks that buy no time on the target.")
+        bool, typer.Option("--drop-unprofitable-masks", help="Drop N:M masks that buy no time on the target.")
     ] = False,
     measured_layers: Annotated[
         Path | None,
@@ -180,7 +180,7 @@ def _pruned(found: BudgetFinding) -> str:
 def _placement(found: PlacementFinding) -> str:
     bound = "" if found.max_drop is None else f" of {found.max_drop:g} allowed"
     return (
-        f"{found.int8_linears} linears INT8, {found.max_float_layers} site(s) taken back; {found.expected_drop:.2f} points"
+        f"{found.int8_linears} linears INT8, {found.max_float_layers} site(s) fallen back; {found.expected_drop:.2f} points"
         f"{bound} expected to be lost ({found.expected_drop_all_int8:.2f} with all in INT8)"
     )
 
@@ -188,7 +188,7 @@ def _placement(found: PlacementFinding) -> str:
 def _mask_profit(found: dict[str, Any]) -> str:
     regained = found["top1_regained"]
     gain = f"top-1 {found['top1_all_masks']:.2f} % with all" if regained is not None else f"{found['top1_why']}"
-    return f"{found['kept']} kept, {found['dropped']} taken back that buy no time; {gain}"
+    return f"{found['kept']} kept, {found['dropped']} dropped that buy no time; {gain}"
 
 
 def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:

@@ -54,7 +54,7 @@ def quantize(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Program:
-    """Calibrate a model on images and give it back as a program with fake quantizers, which runs and trains.
+    """Calibrate a model on images and return it as a program with fake quantizers, which runs and trains.
 
     `model` is a module (which stays as it is), a model's name, a program (of `sparsify`, say) or where one was saved. `data` is
     a tensor, a list, an iterable of tensors or (tensor, label), a `DataLoader`, a `Dataset` or a path (see
@@ -87,7 +87,7 @@ def sparsify(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Program:
-    """Put N:M masks on the linears of a model's blocks and give it back as a program, which runs and trains under its masks.
+    """Put N:M masks on the linears of a model's blocks and return it as a program, which runs and trains under its masks.
 
     `pattern` is `N:M`, or `V:N:M` where V rows share their columns. `score` says which weights stay, `refit` fits them to what the
     dense linears put out; both but `magnitude` look at `data`. `only` and `skip` choose linears by path or role. The rest is as

@@ -37,7 +37,7 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 def write_model(
     model: onnx.ModelProto, initializers: Sequence[Initializer], path: Path, external_bytes: int = EXTERNAL_BYTES
 ) -> list[Path]:
-    """Write the model and give back the files: `path`, and `<path>.data` where constants pass `external_bytes`.
+    """Write the model and return the files: `path`, and `<path>.data` where constants pass `external_bytes`.
 
     Raises `InputError` where the folder can't be written. A stale `.data` file of an earlier model is removed.
     """
@@ -120,7 +120,7 @@ def _write_data(initializers: Iterable[Initializer], file: BinaryIO) -> None:
 
 
 def _write_values(each: Initializer, file: BinaryIO) -> None:
-    """The values of one constant, which are let go of right after."""
+    """The values of one constant, which are released right after."""
     tensor = each.read()
     packed = each.dtype is INT4
     assert tensor.dtype == (torch.int8 if packed else each.dtype), each.name

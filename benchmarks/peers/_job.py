@@ -21,7 +21,7 @@ Job = dict[str, str]
 
 
 def run(quantize: Callable[[Job], dict[str, Any]], packages: Sequence[str]) -> None:
-    """Quantize under the clock and answer; what `quantize` gives back are its settings. Importing the peer is not timed."""
+    """Quantize under the clock and answer; what `quantize` returns are its settings. Importing the peer is not timed."""
     job: Job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     start, busy = time.perf_counter(), time.process_time()
     settings = quantize(job)

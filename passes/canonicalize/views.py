@@ -16,7 +16,7 @@ from vitgraph.passes.canonicalize.rule import Rule, shape, shape_nodes, source
 
 
 def drop(program: Program, node: fx.Node) -> fx.Node | None:
-    """An operator that gives back its input."""
+    """An operator that returns its input."""
     return source(node) if source(node).meta["type"] == node.meta["type"] else None
 
 

@@ -1,7 +1,7 @@
 """The search of `mixed-precision`: which switches fall back to floating point so that a budget is kept, by measuring and not by rule.
 
-Greedy and re-measured: each step takes back the switch that lowers the divergence most for what it costs in INT8. What
-taking a switch back is worth changes with what is off already: beside one very bad site no other seems worth anything. So
+Greedy and re-measured: each step lets the switch fall back that lowers the divergence most for what it costs in INT8. What
+letting a switch fall back is worth changes with what is off already: beside one very bad site no other seems worth anything. So
 before each step the best few are measured again, and all of them once the divergence has halved. Steps grow with what has
 been taken, so that a hard budget costs some twenty steps and not hundreds. At the end, what turned out not to be needed is
 put back.
@@ -46,16 +46,16 @@ def sites_in(off: Iterable[Switch]) -> int:
 
 @dataclass
 class FallbackSearch:
-    """Finds what to take back; the answer is in `roots` (chosen), `off` (those and what goes with them) and `damage`."""
+    """Finds what falls back; the answer is in `roots` (chosen), `off` (those and what goes with them) and `damage`."""
 
     measure: Sensitivity
     switches: Switches
     candidates: Sequence[Switch]
     budget: FallbackBudget
     damage: Damage
-    """With nothing taken back, to begin with."""
+    """With nothing fallen back, to begin with."""
     gains: dict[Switch, float]
-    """By how much the divergence falls for each site given up, if only this is taken back."""
+    """By how much the divergence falls for each site given up, if only this falls back."""
     alone: dict[Switch, float]
     """The divergence of each switch by itself."""
     roots: list[Switch] = field(default_factory=list[Switch])
@@ -68,7 +68,7 @@ class FallbackSearch:
 
     @property
     def off(self) -> frozenset[Switch]:
-        """Everything that is taken back."""
+        """Everything that falls back."""
         return self._with(())
 
     @property
@@ -77,7 +77,7 @@ class FallbackSearch:
         return self.budget.max_drop is None or self.damage.drop <= self.budget.max_drop
 
     def run(self) -> None:
-        """Take back until the budget is met or nothing more may go, then put back what was not needed."""
+        """Let switches fall back until the budget is met or nothing more may go, then restore what was not needed."""
         if self.budget.max_drop is None and self.budget.max_float_layers is None:
             return
         while self.budget.max_drop is None or not self.met:
@@ -132,7 +132,7 @@ class FallbackSearch:
         for switch in step:
             if self.budget.allows(self._with([switch]), self.switches) is None:
                 self.roots.append(switch)
-        before, self.damage = self.damage, self.measure.without(self.off, what="placement: taken back")[0]
+        before, self.damage = self.damage, self.measure.without(self.off, what="mixed precision: fallen back")[0]
         moved = (
             f"divergence {before.divergence:.3g} -> {self.damage.divergence:.3g} nats, "
             f"expected drop {before.drop:.3g} -> {self.damage.drop:.3g} points"

@@ -1,4 +1,4 @@
-"""Take INT8 back where it costs too much: measure every site on calibration images, and keep to a budget.
+"""Let sites fall back from INT8 where it costs too much: measure every site on calibration images, and keep to a budget.
 
 Before:
     xq = vitgraph.fake_quantize.default(x, x_scale, None)     # one channel of x is 1000 times the others
@@ -8,7 +8,7 @@ After:
     y = aten.linear.default(x, w, b)                          # assign-precision makes it FP16
 
 Each switch (see `switches`) is measured twice against the same program in floating point: alone, everything else in
-floating point; and all but it, everything else in INT8. Then the search in `_placement` takes back what is worth most.
+floating point; and all but it, everything else in INT8. Then the search in `fallback_search` lets fall back what is worth most.
 No labels are needed: the drop is the one to expect if the floating-point program's confidence is right.
 
 A budget that can't be met is no error here: the best that was reached stays, and its findings say how close it is.
@@ -43,13 +43,13 @@ class MixedPrecision(Pass):
     max_drop: NonNegative | None = None
     """How many points of top-1 INT8 may cost."""
     max_float_layers: Natural | None = None
-    """How many sites may be taken back at most; without max_drop: take back so many, the worst ones."""
+    """How many sites may fall back at most; without max_drop: so many fall back, the worst ones."""
     min_int8: Natural = 0
     """How many linears stay INT8 at least."""
     images: Count = 32
     """How many calibration images to measure on."""
     only: Selectors = ()
-    """Take back only these; besides roles of linears there are `attention` and `output`."""
+    """Only these fall back; besides roles of linears there are `attention` and `output`."""
     skip: Selectors = ()
     """Leave these sites alone."""
 
@@ -62,7 +62,7 @@ class MixedPrecision(Pass):
         """Measure, search, rewrite. Raises `InputError` for more linears in INT8 than there are."""
         switches = find_switches(program)
         if not switches.all:
-            context.refuse("model", "nothing in it is quantized, so there is nothing to take back")
+            context.refuse("model", "nothing in it is quantized, so there is nothing to fall back")
             return
         linears = sum(switch.is_linear for switch in switches.all)
         if self.min_int8 > linears:
@@ -127,10 +127,10 @@ def _reason(switch: Switch, search: FallbackSearch) -> str:
     if switch in search.why:
         return search.why[switch]
     if switch not in search.candidates:
-        return "not among those that may be taken back (only, skip)"
+        return "not among those that may fall back (only, skip)"
     if search.budget.max_drop is None and search.budget.max_float_layers is None:
-        return "no budget asks to take anything back"
-    return "the budget holds with it in INT8" if search.met else "taking it back does not help"
+        return "no budget asks for a fall back"
+    return "the budget holds with it in INT8" if search.met else "falling back does not help"
 
 
 def _goes_along(switch: Switch, switches: Switches, roots: list[Switch]) -> str:

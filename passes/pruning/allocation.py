@@ -72,7 +72,7 @@ class Part:
 def allocate(parts: Sequence[Part], budget: float, uniform: bool = False, slack: float = inf) -> list[int]:
     """How many things each part loses; `even`: the same share of each. All that may be lost where the budget is out of reach.
 
-    Where coarse steps leave more than `slack` of the budget unused, what is worth most is given back from finer ones.
+    Where coarse steps leave more than `slack` of the budget unused, what is worth most is restored in finer ones.
     """
     if uniform:
         found = _meet(parts, budget, [share / 1000 for share in range(1001)], Part.at_share)

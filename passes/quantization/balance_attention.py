@@ -1,4 +1,4 @@
-"""Centre and even out the channels of an attention's q, k and v, so that one INT8 scale serves all of them.
+"""Centre and equalize the channels of an attention's q, k and v, so that one INT8 scale serves all of them.
 
 Before:
     qkv = aten.linear.default(x, w, b)                        # … split into q, k, v …
@@ -15,9 +15,9 @@ Three identities, folded into weights and biases, so that none costs anything at
 - a row of the softmax sums to one: v gives up its mean, which comes back through proj's bias. What rounding takes from the
   sum of a row then takes nothing from that mean;
 - (t q) · (k / t) is the same score, and u (v / u) the same output: t = sqrt(max|k| / max|q|) gives q and k the same range,
-  and u evens v out as SmoothQuant does a linear's input (arXiv 2211.10438, eq. 4), brought to the range of q and k.
+  and u equalizes v as SmoothQuant does a linear's input (arXiv 2211.10438, eq. 4), brought to the range of q and k.
 
-What proj reads is a mean of v's rows, and is evened out with them.
+What proj reads is a mean of v's rows, and is equalized with them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
 
 _SMALLEST = 1e-5
-"""The least channel maximum that counts: a dead channel has nothing to even out."""
+"""The least channel maximum that counts: a dead channel has nothing to equalize."""
 _SUFFIX = "balanced"
 
 
@@ -160,7 +160,7 @@ class _Attention:
         return places.flatten(0, -2)[0].argsort()
 
     def _return(self, columns: Tensor, mean: Tensor, u: Tensor) -> None:
-        """proj gives back what v gave up."""
+        """proj restores what v gave up."""
         shift, spread = (torch.empty(len(columns)).index_copy(0, columns, values) for values in (mean, u))
         bias = affine.bias(self.program, self.proj)
         if bias is not None:

@@ -1,4 +1,4 @@
-"""Even out the channels that a depthwise convolution reads, so that one input scale serves all of them.
+"""Equalize the channels that a depthwise convolution reads, so that one input scale serves all of them.
 
 Before:
     y = aten.conv2d.default(x, w, b, …, groups=C)             # some channels of x are far larger than the others

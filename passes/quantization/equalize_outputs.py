@@ -35,7 +35,7 @@ from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels
 
 _SMALLEST = 1e-5
-"""The least factor: a channel that is always zero has no range to be evened out."""
+"""The least factor: a channel that is always zero has no range to be equalized."""
 
 
 @dataclass(frozen=True)

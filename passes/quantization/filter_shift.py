@@ -2,7 +2,7 @@
 
 Before:
     d = aten.conv2d.default(x, w_depthwise, …, groups=C)
-    a = aten.hardswish.default(d)                             # channels reach from -0.4 to values of their own: lopsided
+    a = aten.hardswish.default(d)                             # channels range from -0.4 to values of their own: asymmetric
     y = aten.conv2d.default(a, w, b, …)                       # pointwise
 
 After:

@@ -114,7 +114,7 @@ class Reconstruct(Pass):
             )
             checkpoint.write(position, learned.tensors)
             learned.apply(program, segment)
-            program.clean()  # the weights that were fitted are let go of
+            program.clean()  # the weights that were fitted are released
             trim_memory()
             noisy = advance(program, segment, noisy, quantized)
             after = _error(noisy.chunks(_CHUNK), exact, importance)

@@ -52,7 +52,7 @@ class SmoothQuant(Pass):
     effect: ClassVar[Effect] = Effect.REORDERS
 
     alpha: Fraction | Literal["auto"] = "auto"
-    """How much of the range moves: 0 leaves the inputs, 1 evens them out wholly; `auto` tries some for each value."""
+    """How much of the range moves: 0 leaves the inputs, 1 equalizes them wholly; `auto` tries some for each value."""
     shift: bool | Literal["auto"] = "auto"
     """Also centre each channel, where the linears have a bias to make up for it; `auto` tries both for each value."""
     only: Selectors = ()
@@ -88,7 +88,7 @@ class SmoothQuant(Pass):
         if site.is_conv:
             context.refuse(site.path, "its channels are not in the last dimension")
         elif before_layout(source).target is dialect.attention:
-            context.refuse(site.path, "its input is an attention's output, which balance-attention evens out")
+            context.refuse(site.path, "its input is an attention's output, which balance-attention equalizes")
         elif not affine.has_constant_weight(site.node):
             context.refuse(site.path, "its weight or bias is computed")
         else:

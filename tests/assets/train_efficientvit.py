@@ -127,7 +127,7 @@ def take_step(
     pixels: Tensor,
     labels: Tensor,
 ) -> float:
-    """Take one optimizer step on uint8 pixels [B, 3, 32, 32]; give back its loss."""
+    """Take one optimizer step on uint8 pixels [B, 3, 32, 32]; return its loss."""
     loss = functional.cross_entropy(model(augment(preprocess(pixels))), labels, label_smoothing=0.05)
     optimizer.zero_grad()
     torch.autograd.backward(loss)

@@ -106,6 +106,6 @@ print(told[-1] - told[30])
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="reads its own memory from /proc")
 def test_memory_does_not_grow_with_the_images() -> None:
-    """A tensor kept of each image lies after that image's pixels in the heap, and those are never given back."""
+    """A tensor kept of each image lies after that image's pixels in the heap, and those are never returned to the system."""
     grown = subprocess.run([sys.executable, "-c", _GROWTH], capture_output=True, text=True, check=True).stdout
     assert float(grown) < 40  # MB; 160 where predictions were kept as tensors

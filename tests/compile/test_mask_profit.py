@@ -1,4 +1,4 @@
-"""Masks that pay: by the cost model, by measured, and taken back by the pipeline that made them."""
+"""Masks that pay: by the cost model, by measured layers, and dropped by the pipeline that made them."""
 
 import json
 from pathlib import Path
@@ -94,7 +94,7 @@ def test_it_needs_a_mask_and_an_estimate_or_a_measurement(
 
 
 def test_linears_of_one_module_are_kept_or_taken_back_together() -> None:
-    """A selector names a module: taking back one of its linears would take back the other."""
+    """A selector names a module: dropping one of its masks would drop the other."""
     torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
     program = pipeline(STEPS).run(capture(TwoLayers(), torch.randn(1, 196, 64)), Context())
     for node in program.calls(torch.ops.aten.linear.default):

@@ -265,5 +265,5 @@ def test_placement_before_fitting_for_what_is_taken_back_needs_its_own_weight() 
         after = pipeline(f"quantize{{percentile=60 method=percentile}},{steps}").run(before, placing())
         (fc2,) = [node for node in after.calls(aten.linear.default) if node.meta["path"] == "mlp.fc2"]
         weight = after.constant(fc2.args[1])
-        assert weight is not None, f"{steps}: fc2 was not taken back"
+        assert weight is not None, f"{steps}: fc2 did not fall back"
         assert torch.equal(weight, original) is same

@@ -21,7 +21,7 @@ def named(switches: Switches) -> dict[str, Switch]:
 
 
 def after(program: Program, name: str) -> Program:
-    """The program with one switch, and what goes with it, taken back."""
+    """The program with one switch, and what goes with it, fallen back."""
     work = program.copy()
     switches = find_switches(work)
     take_back(work, switches.off(named(switches)[name]))

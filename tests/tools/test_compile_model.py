@@ -115,7 +115,7 @@ def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cl
     page = Path("out/report.html").read_text()
     assert "<h2>Placement</h2>" in page
     assert all(row["site"] in page for row in rows)
-    assert "site(s) taken back" in cli("inspect", "out").out
+    assert "site(s) fallen back" in cli("inspect", "out").out
 
     again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")
     assert again.status == 0, again.err
@@ -291,7 +291,7 @@ def test_masks_that_buy_no_time_are_taken_back(cli: Cli) -> None:
     page = Path("out/report.html").read_text()
     assert "<h2>Profitable masks</h2>" in page
     assert "dropped." in page
-    assert "16 taken back that buy no time" in cli("inspect", "out").out
+    assert "16 dropped that buy no time" in cli("inspect", "out").out
 
     again = cli(*DIGITS, "--recipe", "out/recipe.yaml", "-o", "again")
     assert again.status == 0, again.err

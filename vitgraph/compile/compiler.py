@@ -64,12 +64,12 @@ def compile_model(
     seed: int = 0,
     progress: Progress = lambda what, done, total: None,
 ) -> Report:
-    """Compile a model into the folder `out`, which appears whole or not at all, and give back its report.
+    """Compile a model into the folder `out`, which appears whole or not at all, and return its report.
 
     `model` is a name, a module (which stays as it is), a program or where one was saved. `recipe` may be left out for a program of
     `quantize` or `sparsify`, which knows what is left of its own; passes that have run on a program are not run again. `weights` are `pretrained` unless given. `batch` is
     one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
-    `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` takes back
+    `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` drops
     N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
     `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
     Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or

@@ -46,7 +46,7 @@ class MaskVerdict:
 
 @dataclass(frozen=True)
 class MaskProfit:
-    """The verdicts, and the accuracy with every mask, where masks were taken back and images measure it."""
+    """The verdicts, and the accuracy with every mask, where masks were dropped and images measure it."""
 
     verdicts: Sequence[MaskVerdict]
     all_masks: AccuracyPart | None

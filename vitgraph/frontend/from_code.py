@@ -67,11 +67,11 @@ class FactorySource(OwnModule):
         finally:
             sys.path.remove("")
         if not callable(found):
-            raise InputError(f"model {self.spec!r} is {type(found).__name__}, not a function that gives back a module")
+            raise InputError(f"model {self.spec!r} is {type(found).__name__}, not a function that returns a module")
         self.factory: Callable[..., object] = found
 
     def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
-        """Call the factory; raise InputError where it fails or gives back something else."""
+        """Call the factory; raise InputError where it fails or returns something else."""
         try:
             made = self.factory(**arguments)
         except TypeError:

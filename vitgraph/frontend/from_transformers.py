@@ -43,7 +43,7 @@ class TransformersSource:
         return "image_size" if hasattr(self.config, "image_size") else None
 
     def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
-        """Make the module, giving back the logits tensor alone; its module paths stay what they are."""
+        """Make the module, returning the logits tensor alone; its module paths stay what they are."""
         auto = import_module("transformers").AutoModelForImageClassification
         config = self._config(arguments)
         if not pretrained:
@@ -129,7 +129,7 @@ class TransformersSource:
 
 
 def return_logits(model: nn.Module) -> nn.Module:
-    """Make the model give back its logits [B, classes] and nothing else.
+    """Make the model return its logits [B, classes] and nothing else.
 
     Its class becomes a subclass of what it was: a wrapper module would put its own name before every module path.
     """

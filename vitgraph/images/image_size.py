@@ -82,7 +82,7 @@ def _works(make: Callable[[tuple[int, int]], nn.Module], size: tuple[int, int], 
 
 
 def _run_fault(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
-    """Run one empty image; give back the first line of what went wrong."""
+    """Run one empty image; return the first line of what went wrong."""
     try:
         with torch.no_grad():
             module(torch.zeros(1, *shape, device=device_of(module)))

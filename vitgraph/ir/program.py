@@ -82,7 +82,7 @@ class Program:
         return self.tensor(str(node.target)) if isinstance(node, fx.Node) and node.op == "get_attr" else None
 
     def add_tensor(self, name: str, tensor: Tensor, trainable: bool = False) -> str:
-        """Register a new tensor and give back its name, made unique: tensors are never written over."""
+        """Register a new tensor and return its name, made unique: tensors are never written over."""
         *parents, leaf = name.split(".")
         holder: torch.nn.Module = self.module
         for part in parents:

@@ -55,7 +55,7 @@ class Pipeline:
     passes: tuple[Pass, ...]
 
     def run(self, program: Program, context: Context | None = None, instruments: Sequence[Instrument] = ()) -> Program:
-        """Run every pass on a copy of the program and give back the copy; the ledger has one entry a pass."""
+        """Run every pass on a copy of the program and return the copy; the ledger has one entry a pass."""
         context = context or Context()
         self.check(context.target, context.calibration)
         work = program.copy()

@@ -1,4 +1,4 @@
-"""Switches: the places of a quantized program where INT8 can be taken back, each without leaving a half-quantized kernel.
+"""Switches: the places of a quantized program that can fall back from INT8, each without leaving a half-quantized kernel.
 
 - a linear or convolution whose input and weight both have a pair: its own reading of that input, and its weight;
 - an attention with a quantizer on its softmax: that, and what its q, k and v are read through;

@@ -1,4 +1,4 @@
-"""The memory of this process: how much it was at most, and giving back what is free."""
+"""The memory of this process: how much it was at most, and returning what is free to the system."""
 
 from __future__ import annotations
 

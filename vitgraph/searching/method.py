@@ -1,4 +1,4 @@
-"""What a way to search is: what it is handed, and what it gives back. The methods by name are in `vitgraph.searching.runner`."""
+"""What a way to search is: what it is handed, and what it returns. The methods by name are in `vitgraph.searching.runner`."""
 
 from __future__ import annotations
 

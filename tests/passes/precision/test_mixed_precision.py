@@ -1,4 +1,4 @@
-"""What is taken back from INT8 and what goes with it; budgets; and that the measure finds a planted culprit."""
+"""What falls back from INT8 and what goes with it; budgets; and that the measure finds a planted culprit."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ def test_measures_every_switch_and_takes_nothing_back_without_a_budget() -> None
     ]  # fmt: skip
     assert all(row["kl_alone"] > 0 for row in rows.values())
     assert all(row["kl_all_but_one"] >= 0 for row in rows.values())
-    assert {row["why"] for row in rows.values()} == {"no budget asks to take anything back"}
+    assert {row["why"] for row in rows.values()} == {"no budget asks for a fall back"}
     assert whole["placement"] == "met"
     assert (whole["int8_linears"], whole["max_float_layers"], whole["images"]) == (4, 0, 12)
 
@@ -258,7 +258,7 @@ def test_a_program_without_pairs_is_left_alone() -> None:
     given = context()
     run(MixedPrecision(max_drop=0.1), parse(CLASSIFIER), given)
     assert [(r.site, r.why) for r in given.refusals] == [
-        ("model", "nothing in it is quantized, so there is nothing to take back")
+        ("model", "nothing in it is quantized, so there is nothing to fall back")
     ]
 
 

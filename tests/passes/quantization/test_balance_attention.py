@@ -123,7 +123,7 @@ def _wrong_columns(_: object) -> torch.Tensor:
 
 
 def test_wrong_columns_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control: v's factors given back to other columns of proj are no identity."""
+    """Control: v's factors restored in other columns of proj are no identity."""
     name = "vitgraph.passes.quantization.balance_attention._Attention._columns"
     monkeypatch.setattr(name, _wrong_columns)
     program = uneven()

@@ -1,4 +1,4 @@
-"""Factors move from a depthwise convolution's input into its filters: what it computes stays, its input evens out."""
+"""Factors move from a depthwise convolution's input into its filters: what it computes stays, its input is equalized."""
 
 from collections.abc import Iterator
 
