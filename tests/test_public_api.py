@@ -70,6 +70,7 @@ PUBLIC = {
     "capture_module",
     "compile_model",
     "find_sites",
+    "findings_of",
     "get_target",
     "load",
     "load_model",

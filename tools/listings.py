@@ -39,21 +39,16 @@ def list_passes(
 
 def _describe_pass(name: str, place: str) -> dict[str, Any]:
     """A pass as JSON; one that can't be loaded is listed with the reason."""
-    from dataclasses import MISSING, fields
-
     from vitgraph.passes import find_pass
+    from vitgraph.tools.pass_page import options_of_class
 
     try:
         kind = find_pass(name)
+        told = options_of_class(kind)
     except Exception as error:  # noqa: BLE001  a package of somebody else's may fail in any way
         why = f"can't be loaded from {place}: {type(error).__name__}: {error}"
         return {"name": name, "effect": None, "summary": "", "options": {}, "place": place, "error": why}
-    options = dict[str, Any]()
-    for field in fields(kind):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        known = isinstance(default, bool | int | float | str | tuple | list) or default is None
-        plain: Any = list(default) if isinstance(default, tuple) else default  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        options[field.name] = {"type": str(field.type), "default": plain if known else None}
+    options = {option: {"type": each["type"], "default": each["default"]} for option, each in told.items()}
     summary = (kind.__doc__ or "").strip().partition("\n")[0]
     effect = kind.effect.value
     return {"name": name, "effect": effect, "summary": summary, "options": options, "place": place, "error": None}

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from vitgraph.ir.tensor_type import TensorType as TensorType
     from vitgraph.ir.verify import verify as _verify
     from vitgraph.pass_manager.findings import Finding as Finding
+    from vitgraph.pass_manager.findings import findings_of as findings_of
     from vitgraph.pass_manager.instruments import Compare as Compare
     from vitgraph.pass_manager.instruments import Dump as Dump
     from vitgraph.pass_manager.instruments import Reproducer as Reproducer
@@ -91,6 +92,7 @@ _HOME = {
     "capture_module": "frontend.capture:capture",
     "compile_model": "compile.compiler",
     "find_sites": "analysis.sites",
+    "findings_of": "pass_manager.findings",
     "get_target": "targets.target",
     "load": "ir.program_file",
     "load_model": "frontend.models",
