@@ -15,7 +15,7 @@ FOLDERS = ("vitgraph", "passes", "backends", "tools")
 UPPER = ("vitgraph.passes", "vitgraph.backends", "vitgraph.tools")
 FLOORS = (
     {"errors"},
-    {"outputs", "logs"},
+    {"logs", "outputs", "progress"},
     {"ir", "digits"},
     {"images", "targets"},
     {"runtime"},
@@ -194,7 +194,7 @@ def test_contributing_shows_the_floors() -> None:
 def test_every_room_has_a_floor() -> None:
     links = {upper.rpartition(".")[2] for upper in UPPER}
     rooms = {each.name for each in (ROOT / "vitgraph").iterdir() if (each / "__init__.py").is_file()} - links
-    assert rooms == set().union(*FLOORS) - {"errors", "outputs", "logs", "api"}
+    assert rooms == set().union(*FLOORS) - {"errors", "outputs", "logs", "progress", "api"}
 
 
 @pytest.mark.parametrize(

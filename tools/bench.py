@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraph.errors import InputError
+from vitgraph.progress import silent
 from vitgraph.tools.command import Answer, command, group, table
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.runnable import BACKEND_HELP, load_runner
@@ -19,8 +20,8 @@ from vitgraph.tools.runnable import BACKEND_HELP, load_runner
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from vitgraph.progress import Progress
     from vitgraph.runtime.backend import Runner
-    from vitgraph.tools.progress import Progress
 
 NOTES = {"ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency."}
 
@@ -119,7 +120,7 @@ def run_rounds(
     works: Sequence[Callable[[], object]],
     rounds: int,
     warm_up: int,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[list[float]]:
     """Seconds of every run of each work: each round runs all of them, and every other round in the opposite order."""

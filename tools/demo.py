@@ -15,7 +15,7 @@ from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
     from vitgraph.compile.report import Report
-    from vitgraph.tools.progress import Progress
+    from vitgraph.progress import Progress
 
 TARGET = "a100"
 BATCH = "1:8:64"  # open, so that 500 images take not as many runs

@@ -11,8 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from vitgraph.logs import only_errors
-
-Progress = Callable[[str, int, int], None]
+from vitgraph.progress import Progress
 
 PAUSE = 5.0
 """Seconds from one line to the next."""

@@ -10,12 +10,13 @@ Both run the head of a recipe: all of it but the passes that fix types and store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import Batch, BatchSizes, read_batch
+from vitgraph.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,7 +37,6 @@ FOR_ENGINE = "assign-precision,materialize,legalize"
 """What compiles a program of `sparsify`: FP16, as in the recipes."""
 
 Score = Literal["magnitude", "wanda", "sparsegpt", "cap"]
-Progress = Callable[[str, int, int], None]
 
 
 def quantize(
@@ -52,7 +52,7 @@ def quantize(
     model_args: Mapping[str, Any] | None = None,
     preprocessing: PreprocessingOptions | None = None,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Program:
     """Calibrate a model on images and return it as a program with fake quantizers, which runs and trains.
 
@@ -85,7 +85,7 @@ def sparsify(
     model_args: Mapping[str, Any] | None = None,
     preprocessing: PreprocessingOptions | None = None,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Program:
     """Put N:M masks on the linears of a model's blocks and return it as a program, which runs and trains under its masks.
 

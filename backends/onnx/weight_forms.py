@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.backends.onnx.graph_builder import INT4, Call, Lowering, NoLowering, Result, Table, tensor_type
-from vitgraph.ir.dialect import aten, attention, dequantize, fake_quantize, mask, to_codes
+from vitgraph.ir.dialect import aten, attention, dequantize, fake_quantize, mask, quantize_values
 from vitgraph.ir.formats import Format, number_format
 
 
@@ -47,7 +47,7 @@ def quantized_weight(g: Lowering, node: Any) -> Weight | None:
         return None
     tensor, scale, axis = g.constant(source), g.constant(call["scale"]), call["axis"]
     if node.target is fake_quantize:
-        tensor = to_codes(tensor, scale, axis, call["format"])
+        tensor = quantize_values(tensor, scale, axis, call["format"])
     rank = tensor.dim()
     return Weight(
         name=g.weight_name(source),

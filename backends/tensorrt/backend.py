@@ -24,7 +24,8 @@ from vitgraph.backends.tensorrt.engine_layers import EngineLayer, parse_inspecto
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.ir.batch import Batch
 from vitgraph.ir.program import Program
-from vitgraph.runtime.backend import Artifact, Progress
+from vitgraph.progress import Progress
+from vitgraph.runtime.backend import Artifact
 from vitgraph.runtime.onnx_model import OnnxModel
 from vitgraph.targets.capability import Flavour
 from vitgraph.targets.target import Target

@@ -11,7 +11,7 @@ tiles, one pass over the weight for all points of the curve. H is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,13 +23,13 @@ from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import affine
+from vitgraph.progress import Progress
 from vitgraph.quantizing.fisher import Loss, answer, energy, gradients
 from vitgraph.runtime.checkpoint import Checkpoint
 
 LAMBDA = 1e-7
 """What LPViT adds to the diagonal of H."""
 Score = Literal["fisher", "taylor", "magnitude"]
-Progress = Callable[[str, int, int], None]
 Tiled = Sequence[tuple[LinearSite, "Tiling"]]
 """Linears with the tiles of their weights."""
 

@@ -120,19 +120,19 @@ class _Attention:
     def balance(self, seen: Mapping[fx.Node, ChannelStatistics], alpha: float) -> None:
         """Choose shifts and factors for the rows of q, k and v, and fold them in."""
         moves = dict[fx.Node, list[tuple[Tensor, Tensor, Tensor]]]()
-        top = None
+        amax = None
         if self.scores:
-            (q, _), (k, mean) = (self._reach(position, seen) for position in (0, 1))
+            (q, _), (k, mean) = (self._amax(position, seen) for position in (0, 1))
             t = (k / q).sqrt()
-            top = (q * t).amax()
+            amax = (q * t).amax()
             self._plan(moves, 0, torch.zeros_like(t), t)
             self._plan(moves, 1, mean, 1 / t)
         if self.values:
-            v, mean = self._reach(2, seen)
+            v, mean = self._amax(2, seen)
             columns = self._columns()
             weights = affine.weight(self.program, self.proj).abs().amax(0)[columns]
             u = v**alpha / weights.clamp(min=_SMALLEST) ** (1 - alpha)
-            u = u * (v / u).amax() / (v.amax() if top is None else top)
+            u = u * (v / u).amax() / (v.amax() if amax is None else amax)
             self._plan(moves, 2, mean, 1 / u)
             self._return(columns, mean, u)
         for linear, parts in moves.items():
@@ -143,14 +143,14 @@ class _Attention:
         assert rows is not None
         moves.setdefault(self.linears[position], []).append((rows, *how))  # type: ignore[arg-type]
 
-    def _reach(self, position: int, seen: Mapping[fx.Node, ChannelStatistics]) -> tuple[Tensor, Tensor]:
+    def _amax(self, position: int, seen: Mapping[fx.Node, ChannelStatistics]) -> tuple[Tensor, Tensor]:
         """The largest magnitude of each row once it gave up its mean, and that mean: zero where no bias can take it."""
         rows, channels = self.rows[position], seen[self.linears[position]]
         holders = [[], self.linears[1:2], [self.linears[2], self.proj]][position]
         free = holders and all(affine.bias(self.program, each) is not None for each in holders)
         mean = channels.mean[rows] if free else torch.zeros_like(channels.mean[rows])
-        reach = torch.maximum(channels.most[rows] - mean, mean - channels.least[rows])
-        return reach.clamp(min=_SMALLEST), mean
+        amax = torch.maximum(channels.most[rows] - mean, mean - channels.least[rows])
+        return amax.clamp(min=_SMALLEST), mean
 
     def _columns(self) -> Tensor:
         """Which input of proj each channel of each head is, `[heads · head_dim]`."""

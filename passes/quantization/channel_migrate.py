@@ -33,7 +33,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.options import OneOrMore, Selectors, Share
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.quantizing.calibration import Point, observe, observe_channels
+from vitgraph.quantizing.calibration import Observer, observe, observe_channels
 from vitgraph.quantizing.scales import threshold
 
 _EVEN = 1.01
@@ -72,8 +72,8 @@ class ChannelMigrate(Pass):
         inputs: list[Any] = [site.node.args[0] for site in sites]
         with context.timed("calibration"):
             seen = self._observe(program, inputs, context) if sites else []
-        for site, (tops, usual) in zip(sites, seen, strict=True):
-            factors = self._factors(tops, usual)
+        for site, (amaxes, usual) in zip(sites, seen, strict=True):
+            factors = self._factors(amaxes, usual)
             if float(factors.max() / factors.min()) < _EVEN:
                 context.refuse(site.path, "its input's channels are even already")
             elif context.take(self.name, site.path):
@@ -82,14 +82,14 @@ class ChannelMigrate(Pass):
     def _observe(self, program: Program, nodes: list[fx.Node], context: Context) -> list[tuple[Tensor, float]]:
         """Of each value: the range of each channel `[C]`, and the magnitude that 99 % of all values stay under."""
         channels = observe_channels(program, nodes, context.images, context.progress, axis=1)
-        whole = observe(program, [Point(node) for node in nodes], context.images, progress=context.progress)
-        tops = [each.typical if self.range == "typical" else each.largest for each in channels]
-        return list(zip(tops, [threshold(each, "percentile", 99.0) for each in whole], strict=True))
+        whole = observe(program, [Observer(node) for node in nodes], context.images, progress=context.progress)
+        amaxes = [each.typical if self.range == "typical" else each.largest for each in channels]
+        return list(zip(amaxes, [threshold(each, "percentile", 99.0) for each in whole], strict=True))
 
-    def _factors(self, tops: Tensor, usual: float) -> Tensor:
+    def _factors(self, amaxes: Tensor, usual: float) -> Tensor:
         """r, `[C]`."""
-        factors = (tops / max(usual, float(tops.mean()))).clamp(self.least, self.most)
-        return torch.where(tops > 0, factors, 1.0)
+        factors = (amaxes / max(usual, float(amaxes.mean()))).clamp(self.least, self.most)
+        return torch.where(amaxes > 0, factors, 1.0)
 
 
 def _takes(site: LinearSite, context: Context) -> bool:

@@ -25,7 +25,9 @@ from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 
 
-def take_in(program: Program, point: fx.Node, readers: Sequence[fx.Node]) -> tuple[fx.Node, fx.Node | None]:
+def move_shift_into_pair(
+    program: Program, point: fx.Node, readers: Sequence[fx.Node]
+) -> tuple[fx.Node, fx.Node | None]:
     """What a pair for these readers stands on, and around what: x and z where `point` is x - z and all biases allow it.
 
     Then the readers read x, with biases that go with it; else they and the point are as they were.

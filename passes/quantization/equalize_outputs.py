@@ -66,8 +66,8 @@ class EqualizeOutputs(Pass):
         with context.timed("calibration"):
             seen = observe_channels(program, linears, context.images, context.progress) if linears else []
         for linear, channels in zip(linears, seen, strict=True):
-            top = channels.largest.amax().clamp(min=_SMALLEST)
-            _spread(program, linear, (channels.largest / top).clamp(min=_SMALLEST))
+            amax = channels.largest.amax().clamp(min=_SMALLEST)
+            _spread(program, linear, (channels.largest / amax).clamp(min=_SMALLEST))
 
 
 def _spread(program: Program, linear: fx.Node, f: Tensor) -> None:

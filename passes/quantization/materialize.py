@@ -51,7 +51,7 @@ class Materialize(Pass):
             if weight is None or scale is None:
                 continue  # an activation's: stays a pair
             axis, grid = pair.axis, pair.format
-            codes = dialect.to_codes(weight.detach(), scale, axis, grid.name)
+            codes = dialect.quantize_values(weight.detach(), scale, axis, grid.name)
             constant = program.constant_node(node, f"{pair.data.target}_{grid.name}", codes)
             new = program.insert(node, dialect.dequantize, *DequantizeCall.written(constant, pair.scale, axis, grid))
             node.replace_all_uses_with(new)

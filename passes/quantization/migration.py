@@ -7,7 +7,7 @@ wants 0.65, where half the range stays with the inputs, and most layer norms' re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.progress import Progress, silent
 from vitgraph.quantizing.calibration import ChannelStatistics
 from vitgraph.quantizing.fisher import gradients
 from vitgraph.quantizing.scales import LEVELS, weight_scales
@@ -50,20 +51,20 @@ def factors(largest: Tensor, weights: Sequence[Tensor], alpha: float) -> Tensor:
 
     alpha = 0 leaves the inputs as they are.
     """
-    tops = torch.stack([weight.float().abs().amax(0) for weight in weights]).amax(0)
-    s = largest.clamp(min=_SMALLEST) ** alpha / tops.clamp(min=_SMALLEST) ** (1 - alpha)
+    amaxes = torch.stack([weight.float().abs().amax(0) for weight in weights]).amax(0)
+    s = largest.clamp(min=_SMALLEST) ** alpha / amaxes.clamp(min=_SMALLEST) ** (1 - alpha)
     return torch.ones_like(s) if alpha == 0 else torch.where(largest < _SMALLEST, 1.0, s)
 
 
 @dataclass(frozen=True)
-class Reach:
+class ChannelRange:
     """What moves out of the channels of an input: their middle `shift`, `[K]`, so that they lie within ±`largest`."""
 
     shift: Tensor
     largest: Tensor
 
     @staticmethod
-    def of(channels: ChannelStatistics, centred: bool, spare: bool = False) -> Reach:
+    def of(channels: ChannelStatistics, centred: bool, spare: bool = False) -> ChannelRange:
         """Around the middle of what was seen, or around zero.
 
         With `spare`, more than was seen: what an activation function puts out has a long tail to one side, and what other
@@ -77,38 +78,42 @@ class Reach:
                 torch.where(most < -least, least - beyond, least),
                 torch.where(most < -least, most, most + beyond),
             )
-        reach = (most - least) / 2 if centred else torch.maximum(most, -least)
-        wider = reach.clamp(min=float(reach.median())) if spare else reach
+        span = (most - least) / 2 if centred else torch.maximum(most, -least)
+        wider = span.clamp(min=float(span.median())) if spare else span
         if not centred:
-            return Reach(torch.zeros_like(wider), wider)
+            return ChannelRange(torch.zeros_like(wider), wider)
         up = most.amax() >= -least.amin() if spare else most >= -least
-        return Reach(torch.where(up, least + wider, most - wider), wider)
+        return ChannelRange(torch.where(up, least + wider, most - wider), wider)
 
 
 def best_migration(
-    reaches: Sequence[Reach], alphas: Sequence[float], weights: Sequence[Tensor], samples: Sequence[Rows], kept: bool
-) -> tuple[Reach, float]:
+    ranges: Sequence[ChannelRange],
+    alphas: Sequence[float],
+    weights: Sequence[Tensor],
+    samples: Sequence[Rows],
+    kept: bool,
+) -> tuple[ChannelRange, float]:
     """The pair whose quantized products have the least weighted error, summed over the linears that share x.
 
     With `kept` the shift stays in the graph, where the bias can make up for the rounding of the weights that it meets.
     """
-    pairs = [(reach, alpha) for reach in reaches for alpha in alphas]
+    pairs = [(span, alpha) for span in ranges for alpha in alphas]
     if len(pairs) == 1:
         return pairs[0]
-    costs = [_cost(factors(reach.largest, weights, alpha), reach, weights, samples, kept) for reach, alpha in pairs]
+    costs = [_cost(factors(span.largest, weights, alpha), span, weights, samples, kept) for span, alpha in pairs]
     return pairs[costs.index(min(costs))]
 
 
-def _cost(s: Tensor, reach: Reach, weights: Sequence[Tensor], samples: Sequence[Rows], kept: bool) -> float:
-    top = (reach.largest / s).amax().clamp(min=_SMALLEST)
+def _cost(s: Tensor, span: ChannelRange, weights: Sequence[Tensor], samples: Sequence[Rows], kept: bool) -> float:
+    amax = (span.largest / s).amax().clamp(min=_SMALLEST)
     rounded = [_rounded_weight(weight * s) for weight in weights]
-    regained = reach.shift / s if kept else torch.zeros_like(s)
+    regained = span.shift / s if kept else torch.zeros_like(s)
     found = list[float]()
-    for clip in _CLIPS if not reach.shift.any() else _CLIPS[:1]:  # shifted values lie at both ends of the range
-        step = top * clip / LEVELS
+    for clip in _CLIPS if not span.shift.any() else _CLIPS[:1]:  # shifted values lie at both ends of the range
+        step = amax * clip / LEVELS
         total = 0.0
         for rows, weight, integer in zip(samples, weights, rounded, strict=True):
-            even = (rows.inputs - reach.shift) / s
+            even = (rows.inputs - span.shift) / s
             taken = (even / step).round().clamp(-LEVELS - 1, LEVELS) * step + regained
             error = taken @ integer.t() - (even + regained) @ (weight * s).t()
             total += float((error * rows.gradients).square().sum())
@@ -125,7 +130,7 @@ def sample_rows(
     program: Program,
     linears: Sequence[fx.Node],
     images: Images,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[fx.Node, Rows]:
     """For each linear some rows of its input, the largest among them, from the first `IMAGES` images."""
     nodes: list[Any] = [*(linear.args[0] for linear in linears), *linears]

@@ -14,20 +14,20 @@ from vitgraph.ir.navigate import before_layout
 from vitgraph.ir.operator_classes import LAYOUT
 
 
-class Points:
+class ObservedValues:
     """Which values get a pair: a node, and those of its readers that read the quantized value (None for all)."""
 
     def __init__(self, linears: list[LinearSite]) -> None:
         self.linears = linears
         self.by_node = {site.node: site for site in linears}
-        self.points = dict[fx.Node, list[fx.Node] | None]()
+        self.values = dict[fx.Node, list[fx.Node] | None]()
         self.attentions = list[AttentionSite]()
         for site in linears:
             self._read(site.node.args[0], site.node)
 
-    def is_for_linears(self, point: fx.Node) -> bool:
+    def is_for_linears(self, value: fx.Node) -> bool:
         """Is the quantized value what linears read, and nothing else?"""
-        readers = self.points[point]
+        readers = self.values[value]
         return readers is not None and all(reader in self.by_node for reader in readers)
 
     def is_consumed_quantized(self, node: fx.Node) -> bool:
@@ -47,13 +47,13 @@ class Points:
         for operand in AttentionCall(site.node).operands:
             source = before_layout(operand)
             if source in self.by_node:
-                self.points[source] = None
+                self.values[source] = None
             else:
                 self._read(operand, site.node)
 
-    def _read(self, point: Any, reader: fx.Node) -> None:
-        """This reader, too, reads the point's quantized value."""
-        readers = self.points.setdefault(point, [])
+    def _read(self, value: Any, reader: fx.Node) -> None:
+        """This reader, too, reads its quantized value."""
+        readers = self.values.setdefault(value, [])
         if readers is not None and reader not in readers:
             readers.append(reader)
 
@@ -61,4 +61,4 @@ class Points:
         """Quantize what the sparse kernels put out: proj and fc2, before the residual addition."""
         for site in self.linears:
             if site.role in BRANCH_ENDS:
-                self.points[site.node] = None
+                self.values[site.node] = None

@@ -46,10 +46,10 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.options import Count, Percent, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes.quantization.channel_shifts import take_in
-from vitgraph.passes.quantization.observed_values import Points
+from vitgraph.passes.quantization.channel_shifts import move_shift_into_pair
+from vitgraph.passes.quantization.observed_values import ObservedValues
 from vitgraph.passes.quantization.qdq_pair import insert_pair
-from vitgraph.quantizing.calibration import Point, mean_squares, observe
+from vitgraph.quantizing.calibration import Observer, mean_squares, observe
 from vitgraph.quantizing.fisher import weigh
 from vitgraph.quantizing.scales import Method, Statistics, WeightMethod, threshold, weight_scales
 from vitgraph.quantizing.softmax_threshold import softmax_thresholds
@@ -126,7 +126,7 @@ class Quantize(Pass):
         """Calibrate, then insert."""
         sites = find_sites(program)
         linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
-        plan = Points(linears)
+        plan = ObservedValues(linears)
         importance = self._importance(program, linears, context)
         if self.activation_format != "float":
             self._quantize_activations(program, plan, sites.fused_attentions, context)
@@ -145,7 +145,7 @@ class Quantize(Pass):
         return {node: known[node.args[0]] for node in plain}
 
     def _quantize_activations(
-        self, program: Program, plan: Points, attentions: Sequence[AttentionSite], context: Context
+        self, program: Program, plan: ObservedValues, attentions: Sequence[AttentionSite], context: Context
     ) -> None:
         """What the linears read, and the attentions; each in its format."""
         images = context.images
@@ -157,21 +157,23 @@ class Quantize(Pass):
                 plan.add_attention(attention)
         if self.outputs:
             plan.add_outputs()
-        if not plan.points:
+        if not plan.values:
             return
         histograms = self.method != "minmax"
-        points = [Point(node) for node in plan.points] + [Point(site.node, inside=True) for site in plan.attentions]
+        observers = [Observer(node) for node in plan.values] + [
+            Observer(site.node, inside=True) for site in plan.attentions
+        ]
         with context.timed("calibration"):
-            seen = observe(program, points, images, histograms=histograms, progress=context.progress)
+            seen = observe(program, observers, images, histograms=histograms, progress=context.progress)
             if self.method == "hessian":
-                seen = weigh(program, points, seen, images, context.progress)
-            tops = self._softmax_thresholds(program, plan.attentions, seen[len(plan.points) :], context)
-        for node, statistics in zip(plan.points, seen, strict=False):
+                seen = weigh(program, observers, seen, images, context.progress)
+            amaxes = self._softmax_thresholds(program, plan.attentions, seen[len(plan.values) :], context)
+        for node, statistics in zip(plan.values, seen, strict=False):
             grid = FORMATS[self.activation_format] if plan.is_for_linears(node) else self._attention_format
-            top = threshold(statistics, self.method, self.percentile, grid)
-            self._quantize_value(program, node, plan.points[node], top, grid)
-        for attention, top in zip(plan.attentions, tops, strict=True):
-            _quantize_probabilities(program, attention, top, self._attention_format)
+            amax = threshold(statistics, self.method, self.percentile, grid)
+            self._quantize_value(program, node, plan.values[node], amax, grid)
+        for attention, amax in zip(plan.attentions, amaxes, strict=True):
+            _quantize_probabilities(program, attention, amax, self._attention_format)
 
     @property
     def _attention_format(self) -> Format:
@@ -207,7 +209,7 @@ class Quantize(Pass):
                 return why
         return _quantized_refusal(site)
 
-    def _attention_refusal(self, site: AttentionSite, plan: Points, context: Context) -> str | None:
+    def _attention_refusal(self, site: AttentionSite, plan: ObservedValues, context: Context) -> str | None:
         """Why this attention stays in floating point, or None."""
         if not self.attention:
             return "INT8 attention was not asked for (attention=false)"
@@ -224,7 +226,7 @@ class Quantize(Pass):
     def _softmax_thresholds(
         self, program: Program, sites: list[AttentionSite], seen: list[Statistics], context: Context
     ) -> list[float]:
-        """By the error of the attention's output with `mse` and `hessian`; else as all other points."""
+        """By the error of the attention's output with `mse` and `hessian`; else as all other values."""
         grid = self._attention_format
         if self.method not in ("mse", "hessian"):
             return [threshold(each, self.method, self.percentile, grid) for each in seen]
@@ -234,13 +236,13 @@ class Quantize(Pass):
         return softmax_thresholds(program, nodes, largest, context.images, context.progress, grid)
 
     def _quantize_value(
-        self, program: Program, point: fx.Node, readers: list[fx.Node] | None, top: float, grid: Format
+        self, program: Program, value: fx.Node, readers: list[fx.Node] | None, amax: float, grid: Format
     ) -> None:
-        """Insert a pair after `point`, for these readers or for all; after a shift, around it."""
-        name = f"{(readers or [point])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
-        chosen = readers if readers is not None else list(point.users)
-        source, z = take_in(program, point, chosen)
-        insert_pair(program, source, chosen, name, top / grid.high, grid, z)
+        """Insert a pair after `value`, for these readers or for all; after a shift, around it."""
+        name = f"{(readers or [value])[0].meta.get('path') or 'model'}.{'input' if readers else 'output'}_scale"
+        chosen = readers if readers is not None else list(value.users)
+        source, z = move_shift_into_pair(program, value, chosen)
+        insert_pair(program, source, chosen, name, amax / grid.high, grid, z)
 
     def _quantize_weight(self, program: Program, site: LinearSite, importance: Tensor | None) -> None:
         call, source = WeightedCall(site.node), weight_of(site.node)
@@ -263,6 +265,6 @@ def _quantized_refusal(site: LinearSite) -> str | None:
     return None if plain is weight_of(site.node) else "its weight is computed, not a constant"
 
 
-def _quantize_probabilities(program: Program, site: AttentionSite, top: float, grid: Format) -> None:
-    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(top / grid.high))
+def _quantize_probabilities(program: Program, site: AttentionSite, amax: float, grid: Format) -> None:
+    constant = program.constant_node(site.node, f"{site.path}.probability_scale", torch.tensor(amax / grid.high))
     AttentionCall(site.node).round_probabilities(constant, grid)

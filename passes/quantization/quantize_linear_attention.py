@@ -38,7 +38,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.options import Exponent, Percent
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.qdq_pair import insert_pair
-from vitgraph.quantizing.calibration import Point, observe
+from vitgraph.quantizing.calibration import Observer, observe
 from vitgraph.quantizing.scales import LEVELS, Method, Statistics, threshold
 
 _EXPONENTS = 16
@@ -91,12 +91,12 @@ class QuantizeLinearAttention(Pass):
         """Calibrate, then insert."""
         sites = [site for site in find_linear_attentions(program) if self._takes(site, context)]
         planned = {site: self._plan(program, site) for site in sites}
-        points = list(dict.fromkeys(place.node for places in planned.values() for place in places))
-        if not points:
+        observers = list(dict.fromkeys(place.node for places in planned.values() for place in places))
+        if not observers:
             return
         with context.timed("calibration"):
-            seen = observe(program, [Point(node) for node in points], context.images, progress=context.progress)
-        statistics = dict(zip(points, seen, strict=True))
+            seen = observe(program, [Observer(node) for node in observers], context.images, progress=context.progress)
+        statistics = dict(zip(observers, seen, strict=True))
         for site in sites:
             for place in planned[site]:
                 self._insert(program, place, site.path, statistics[place.node])

@@ -38,7 +38,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.options import Fraction, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
-from vitgraph.passes.quantization.migration import ALPHAS, Reach, Rows, best_migration, factors, sample_rows
+from vitgraph.passes.quantization.migration import ALPHAS, ChannelRange, Rows, best_migration, factors, sample_rows
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
 
 _SUFFIX = "smoothed"
@@ -107,21 +107,21 @@ class SmoothQuant(Pass):
         weights = [affine.weight(program, linear) for linear in linears]
         alphas = ALPHAS if self.alpha == "auto" else (self.alpha,)
         centred = self._centred(program, value, linears, norm)
-        reaches = [Reach.of(channels, each, spare=not norm) for each in centred]
+        ranges = [ChannelRange.of(channels, each, spare=not norm) for each in centred]
         samples = [rows[linear] for linear in linears if linear in rows]
-        reach, alpha = best_migration(reaches, alphas, weights, samples, kept=not norm)
-        s = factors(reach.largest, weights, alpha)
-        shifted = bool(reach.shift.any())
+        span, alpha = best_migration(ranges, alphas, weights, samples, kept=not norm)
+        s = factors(span.largest, weights, alpha)
+        shifted = bool(span.shift.any())
         for linear in linears:
             bias = affine.bias(program, linear)
             if shifted and bias is not None:
-                moved = bias + affine.response(affine.weight(program, linear), reach.shift)
+                moved = bias + affine.response(affine.weight(program, linear), span.shift)
                 affine.set_constant(program, linear, "bias", moved, _SUFFIX)
             affine.scale_weight(program, linear, s, _SUFFIX)
         if norm:
-            _fold(program, value, reach.shift, s)
+            _fold(program, value, span.shift, s)
         else:
-            _leave(program, value, linears, reach.shift if shifted else None, s)
+            _leave(program, value, linears, span.shift if shifted else None, s)
 
     def _centred(self, program: Program, value: fx.Node, linears: Sequence[fx.Node], norm: bool) -> tuple[bool, ...]:
         """The candidates: a shift needs a bias that makes up for it in every linear, and one in the norm."""

@@ -66,17 +66,17 @@ class SplitOutliers(Pass):
             inputs: list[Any] = [fc2.args[0] for _, fc2, _ in sites]
             seen = observe_channels(program, inputs, context.images, context.progress) if sites else []
         for (path, fc2, fc1), channels in zip(sites, seen, strict=True):
-            tops = channels.largest
-            if not self._stands_out(tops) or not context.take(self.name, path):
+            amaxes = channels.largest
+            if not self._stands_out(amaxes) or not context.take(self.name, path):
                 continue
-            index, share = _share_out(tops, self.extra)
+            index, share = _share_out(amaxes, self.extra)
             _widen(program, fc1, fc2, index, share)
             added = int((share < 1).sum())
             context.findings.append(SplitFinding(path, f"{added - self.extra} channel(s) into {added} copies"))
 
-    def _stands_out(self, tops: Tensor) -> bool:
-        usual = tops.sort(descending=True).values[-(-len(tops) // 100)]
-        return bool(tops.amax() > self.ratio * usual.clamp(min=1e-5))
+    def _stands_out(self, amaxes: Tensor) -> bool:
+        usual = amaxes.sort(descending=True).values[-(-len(amaxes) // 100)]
+        return bool(amaxes.amax() > self.ratio * usual.clamp(min=1e-5))
 
 
 def _source(fc2: fx.Node) -> Iterator[fx.Node]:
@@ -89,12 +89,12 @@ def _source(fc2: fx.Node) -> Iterator[fx.Node]:
         yield fc1
 
 
-def _share_out(tops: Tensor, extra: int) -> tuple[Tensor, Tensor]:
+def _share_out(amaxes: Tensor, extra: int) -> tuple[Tensor, Tensor]:
     """Which old channel each new one copies, `[H + extra]`, and what share of its product it carries."""
-    copies = torch.ones_like(tops)
+    copies = torch.ones_like(amaxes)
     for _ in range(extra):
-        copies[(tops / copies).argmax()] += 1
-    index = torch.cat([torch.arange(len(tops)), torch.arange(len(tops)).repeat_interleave((copies - 1).long())])
+        copies[(amaxes / copies).argmax()] += 1
+    index = torch.cat([torch.arange(len(amaxes)), torch.arange(len(amaxes)).repeat_interleave((copies - 1).long())])
     return index, 1 / copies[index]
 
 

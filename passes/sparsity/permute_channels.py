@@ -36,7 +36,7 @@ from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.sparsity.mask_insertion import is_masked
 from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, find_order, kept_share
-from vitgraph.quantizing.calibration import Point, runs
+from vitgraph.quantizing.calibration import Observer, runs
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.targets.target import Target
 
@@ -122,10 +122,10 @@ class PermuteChannels(Pass):
         """Root mean squares of the inputs of these sites, `[K]` each; none where they are not asked for."""
         if not self.needs_images or not sites:
             return {}
-        points = [Point(node) for site in sites for node in site.node.all_input_nodes[:1]]
+        observers = [Observer(node) for site in sites for node in site.node.all_input_nodes[:1]]
         totals = [torch.zeros(site.k, dtype=torch.float64) for site in sites]
         with context.timed("calibration"):
-            for values in runs(program, points, context.images, context.progress, "calibration: norms"):
+            for values in runs(program, observers, context.images, context.progress, "calibration: norms"):
                 for total, value in zip(totals, values, strict=True):
                     total += value.double().square().flatten(0, -2).sum(0)
         return {site.node: total.sqrt().float() for site, total in zip(sites, totals, strict=True)}

@@ -6,7 +6,7 @@ as CAP takes them for vision transformers (Kuznedelev et al., arXiv 2210.09223).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from vitgraph.analysis.sites import LinearSite
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.progress import Progress
 from vitgraph.quantizing.fisher import gradients
 
 _WIDEST = 32
@@ -31,7 +32,7 @@ def weight_fisher(
     sites: Sequence[LinearSite],
     group: int,
     images: Images,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> Iterator[tuple[LinearSite, Tensor]]:
     """Each site with its blocks `[out, K / width, width, width]`, float32; as many runs over the images as room asks for."""
     for some in _chunks(sites, group):
@@ -56,7 +57,7 @@ def _run(
     sites: list[LinearSite],
     group: int,
     images: Images,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
 ) -> list[Tensor]:
     """E[g gᵀ] for these sites."""
     operands: list[fx.Node] = [arg for site in sites for arg in (site.node.args[0], site.node)]  # type: ignore[misc]

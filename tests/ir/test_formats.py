@@ -13,7 +13,7 @@ from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.formats import FORMATS, Format, number_format, pack_int4, spread, unpack_int4
 from vitgraph.ir.parser import parse
-from vitgraph.quantizing.calibration import Point as Watched
+from vitgraph.quantizing.calibration import Observer as Watched
 from vitgraph.quantizing.calibration import observe
 from vitgraph.quantizing.scales import INT8, Statistics, threshold, weight_scales
 
@@ -58,7 +58,7 @@ def test_nearest_is_nearest(name: str, x: float) -> None:
 def test_on_the_grid_again_the_same_and_half_a_step_off_at_most(name: str, values: list[float], step: float) -> None:
     x, scale = torch.tensor(values), torch.tensor(step)
     once = dialect.fake_quantize(x, scale, None, name)
-    assert bool(torch.isin(dialect.to_codes(x, scale, None, name).float(), CODES[name]).all())
+    assert bool(torch.isin(dialect.quantize_values(x, scale, None, name).float(), CODES[name]).all())
     assert torch.equal(dialect.fake_quantize(once, scale, None, name), once)
     inside = x.abs() <= scale * FORMATS[name].high
     bound = scale / 2 if name != "fp8" else torch.maximum(scale * 2.0**-10, x.abs() / 16)  # 3 bits of mantissa
@@ -76,7 +76,7 @@ def test_a_pair_without_a_format_is_int8_and_formats_differ() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_zero_has_no_sign_and_its_bits_are_zero(name: str) -> None:
-    codes = dialect.to_codes(torch.tensor([-0.0, -1e-30, 0.0]), torch.tensor(1.0), None, name)
+    codes = dialect.quantize_values(torch.tensor([-0.0, -1e-30, 0.0]), torch.tensor(1.0), None, name)
     assert torch.equal(codes.view(torch.uint8), torch.zeros(3, dtype=torch.uint8))
 
 
@@ -126,7 +126,7 @@ def test_the_largest_weight_of_a_scale_is_the_largest_code_or_clipped(
     weight = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
     scale = weight_scales(weight, method, FORMATS[name], group)  # type: ignore[arg-type]
     assert scale.shape == ((6,) if group is None else (6, 16 // group))
-    codes = dialect.to_codes(weight, scale, 0 if group is None else 1, name).float()
+    codes = dialect.quantize_values(weight, scale, 0 if group is None else 1, name).float()
     top = codes.abs().reshape(*scale.shape, -1).amax(-1)
     assert bool((top >= FORMATS[name].high * (1 - 1e-5)).all())
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitgraph.errors import InputError
 from vitgraph.ir.parser import parse
-from vitgraph.quantizing.calibration import Point, observe, observe_channels
+from vitgraph.quantizing.calibration import Observer, observe, observe_channels
 from vitgraph.quantizing.scales import BINS, Method, threshold
 
 DOUBLE = """
@@ -45,7 +45,7 @@ def test_counts_magnitudes_and_keeps_nothing_else() -> None:
         told.append((done, total))
 
     images = Rows(torch.tensor([[-1.0, 0.0, 0.5, 0.5, 0.25, 1.0]] * 20))
-    (seen,) = observe(program, [Point(node)], images, progress=tell)
+    (seen,) = observe(program, [Observer(node)], images, progress=tell)
     assert seen.largest == 2.0
     assert seen.counts.shape == (BINS,)
     assert float(seen.counts.sum()) == 120
@@ -57,7 +57,7 @@ def test_counts_magnitudes_and_keeps_nothing_else() -> None:
 def test_one_run_where_counts_are_not_asked_for() -> None:
     program = parse(DOUBLE.format(n="N"))
     images = Rows(torch.ones(3, 6))
-    (seen,) = observe(program, [Point(program.calls()[0])], images, histograms=False)
+    (seen,) = observe(program, [Observer(program.calls()[0])], images, histograms=False)
     assert (seen.largest, float(seen.counts.sum()), images.asked) == (2.0, 0.0, [8])
 
 
@@ -65,7 +65,7 @@ def test_one_run_where_counts_are_not_asked_for() -> None:
 def test_the_same_counts_in_whatever_portions(chunk: int) -> None:
     program = parse(DOUBLE.format(n="N"))
     rows = torch.randn(20, 6)
-    point = Point(program.calls()[0])
+    point = Observer(program.calls()[0])
     (whole,), (parts,) = (observe(program, [point], Rows(rows, size)) for size in (None, chunk))
     assert whole.largest == parts.largest
     assert torch.equal(whole.counts, parts.counts)
@@ -73,7 +73,7 @@ def test_the_same_counts_in_whatever_portions(chunk: int) -> None:
 
 def test_a_static_batch_is_filled_up() -> None:
     program = parse(DOUBLE.format(n=4))
-    (seen,) = observe(program, [Point(program.calls()[0])], Rows(torch.randn(6, 6)))
+    (seen,) = observe(program, [Observer(program.calls()[0])], Rows(torch.randn(6, 6)))
     assert float(seen.counts.sum()) == 48
 
 
@@ -84,7 +84,7 @@ y: f32[N, 3, 4] = vitgraph.attention.default(x, x, x, None, 0.5)
 return_(y)
 """
     program = parse(text)
-    (seen,) = observe(program, [Point(program.calls()[0], inside=True)], Rows(torch.zeros(2, 3, 4)))
+    (seen,) = observe(program, [Observer(program.calls()[0], inside=True)], Rows(torch.zeros(2, 3, 4)))
     assert seen.largest == pytest.approx(1 / 3)
     assert float(seen.counts.sum()) == 18
 
@@ -110,11 +110,11 @@ def test_channels_may_stand_in_another_dimension() -> None:
 def test_no_image_is_an_error() -> None:
     program = parse(DOUBLE.format(n="N"))
     with pytest.raises(InputError, match="at least one image"):
-        observe(program, [Point(program.calls()[0])], Rows(torch.zeros(0, 6)))
+        observe(program, [Observer(program.calls()[0])], Rows(torch.zeros(0, 6)))
 
 
 def test_a_value_that_is_always_zero_still_has_a_scale() -> None:
     program = parse(DOUBLE.format(n="N"))
-    (seen,) = observe(program, [Point(program.calls()[0])], Rows(torch.zeros(2, 6)))
+    (seen,) = observe(program, [Observer(program.calls()[0])], Rows(torch.zeros(2, 6)))
     for method in get_args(Method):
         assert threshold(seen, method) > 0

@@ -4,7 +4,7 @@ import torch
 
 from tests.quantizing.test_calibration import Rows
 from vitgraph.ir.parser import parse
-from vitgraph.quantizing.calibration import Point, observe
+from vitgraph.quantizing.calibration import Observer, observe
 from vitgraph.quantizing.fisher import gradients, weigh, weights_at
 from vitgraph.quantizing.scales import threshold
 
@@ -68,7 +68,7 @@ return_(z)
 """
     program = parse(text)
     rows = torch.cat([torch.rand(64, 2), 100 * torch.rand(64, 2)], 1)
-    points = [Point(program.calls()[0])]
+    points = [Observer(program.calls()[0])]
     (plain,) = observe(program, points, Rows(rows))
     (felt,) = weigh(program, points, [plain], Rows(rows))
     assert felt.largest == plain.largest

@@ -94,7 +94,7 @@ def test_a_row_of_zeros_has_a_positive_scale(shape: tuple[int, ...]) -> None:
     for scale in (weight_scales(weight, "mse"), weight_scales(weight, "minmax")):
         assert scale.shape == (3,)
         assert bool((scale > 0).all())
-        assert bool((dialect.to_codes(weight, scale, 0)[1] == 0).all())
+        assert bool((dialect.quantize_values(weight, scale, 0)[1] == 0).all())
 
 
 def test_one_scale_for_all_rows() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
+from vitgraph.progress import Progress, silent
 
 
 class Runs(Protocol):
@@ -42,7 +42,7 @@ def predict(
     runner: Runs,
     images: Images,
     batch: int | None,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
     what: str = "evaluation",
 ) -> Predictions:
     """Run all images; a runner with a fixed `batch` gets its last batch filled up, and the filling is not counted.

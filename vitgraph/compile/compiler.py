@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from vitgraph.compile.opening import OpenedRequest, Progress, open_request
+from vitgraph.compile.opening import OpenedRequest, open_request
 from vitgraph.compile.request import (
     CompileRequest,
     DataRequest,
@@ -23,6 +23,7 @@ from vitgraph.compile.stopwatch import Stopwatch
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.batch import BatchSizes, read_batch
 from vitgraph.outputs import whole_folder
+from vitgraph.progress import Progress, silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +63,7 @@ def compile_model(
     batch: BatchSizes | None = None,
     force: bool = False,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> Report:
     """Compile a model into the folder `out`, which appears whole or not at all, and return its report.
 
@@ -111,7 +112,7 @@ def compile_model(
     return run_compile(request, progress)
 
 
-def run_compile(request: CompileRequest, progress: Progress = lambda what, done, total: None) -> Report:
+def run_compile(request: CompileRequest, progress: Progress = silent) -> Report:
     """Do what the request asks for; see `compile_model`."""
     clock, output = Stopwatch(), request.output
     job = open_request(request, progress)

@@ -5,7 +5,7 @@ Like `vitgraph/compile/compiler.py`, this file may look upward: it reads engines
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from vitgraph.compile.request import CompileRequest, PrecisionBounds
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import Batch
 from vitgraph.outputs import check_output, unfinished
+from vitgraph.progress import Progress
 
 if TYPE_CHECKING:
     from vitgraph.compile.recipe import Recipe
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from vitgraph.runtime.backend import Backend, Builder
     from vitgraph.targets.target import Target
 
-Progress = Callable[[str, int, int], None]
 
 QUANTIZING = frozenset({"quantize", "quantize-linear-attention"})
 FROM_FP32 = QUANTIZING | {"assign-precision"}

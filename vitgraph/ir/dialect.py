@@ -59,7 +59,7 @@ class _FakeQuantize(torch.autograd.Function):
         return grads[0] * inside, None, None
 
 
-def to_codes(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
+def quantize_values(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
     """The codes that `fake_quantize` rounds to, in the format's own type, of the shape of `x`."""
     grid = number_format(format)
     return grid.nearest(x / spread(scale, axis, x.shape)).to(grid.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +17,7 @@ from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import Finding
 from vitgraph.pass_manager.options import check_options
+from vitgraph.progress import Progress, silent
 from vitgraph.targets.target import Target
 
 NO_IMAGES = (
@@ -54,7 +55,7 @@ class Context:
     probe: Sequence[Tensor] = ()
     """A batch to compare numbers on: one tensor for each input of the program."""
     calibration: Images | None = None
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None
+    progress: Progress = silent
     """Told (what, done, total) during long work."""
     scratch: Path | None = None
     """A folder in which long work may keep what it has finished, to go on there when it is started again."""

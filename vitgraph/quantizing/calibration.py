@@ -1,13 +1,13 @@
 """What calibration images show of a program's values: streaming, in bounded memory, the same for every batch size.
 
-Two runs over the images: the first finds each point's largest magnitude, the second counts magnitudes into a histogram
+Two runs over the images: the first finds each observer's largest magnitude, the second counts magnitudes into a histogram
 of that range. A histogram is the same in whatever chunks the images come (only a static batch over 1 fills its last
 one). `vitgraph.quantizing.scales` picks scales from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +18,13 @@ from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.dialect import probabilities
 from vitgraph.ir.program import Program
+from vitgraph.progress import Progress, silent
 from vitgraph.quantizing.scales import BINS, SMALLEST, Statistics
 from vitgraph.runtime.activation_store import ActivationStore
 
 
 @dataclass(frozen=True)
-class Point:
+class Observer:
     """A value to watch: what a node gives, or the softmax's output inside an attention."""
 
     node: fx.Node
@@ -32,22 +33,22 @@ class Point:
 
 def observe(
     program: Program,
-    points: Sequence[Point],
+    observers: Sequence[Observer],
     images: Images,
     *,
     histograms: bool = True,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[Statistics]:
-    """Statistics of the values at `points`, over all images.
+    """Statistics of the values at `observers`, over all images.
 
     Without `histograms`, one run is enough and the counts stay empty. Raises `InputError` if there is no image.
     """
-    largest = [0.0] * len(points)
-    for values in runs(program, points, images, progress, "calibration: ranges"):
+    largest = [0.0] * len(observers)
+    for values in runs(program, observers, images, progress, "calibration: ranges"):
         largest = [max(old, float(value.abs().max())) for old, value in zip(largest, values, strict=True)]
-    found = [Statistics(max(top, SMALLEST), torch.zeros(BINS, dtype=torch.float64)) for top in largest]
+    found = [Statistics(max(amax, SMALLEST), torch.zeros(BINS, dtype=torch.float64)) for amax in largest]
     if histograms:
-        for values in runs(program, points, images, progress, "calibration: histograms"):
+        for values in runs(program, observers, images, progress, "calibration: histograms"):
             for statistics, value in zip(found, values, strict=True):
                 magnitudes = value.detach().float().abs().flatten()
                 statistics.counts += torch.histc(magnitudes, BINS, 0.0, statistics.largest).double()
@@ -74,7 +75,7 @@ def observe_channels(
     program: Program,
     nodes: Sequence[fx.Node],
     images: Images,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
     axis: int = -1,
 ) -> list[ChannelStatistics]:
     """Range and mean of each channel of each node's value, over all images.
@@ -82,7 +83,7 @@ def observe_channels(
     The channels lie along dimension `axis`, the images (or windows of them) along dimension 0.
     """
     seen = [_ChannelSums() for _ in nodes]
-    for values in runs(program, [Point(node) for node in nodes], images, progress, "calibration: channels"):
+    for values in runs(program, [Observer(node) for node in nodes], images, progress, "calibration: channels"):
         for sums, value in zip(seen, values, strict=True):
             for image in _channel_rows(value.detach().float(), axis):
                 sums.add(*image)
@@ -125,14 +126,14 @@ def mean_squares(
     program: Program,
     nodes: Sequence[fx.Node],
     images: Images,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[Tensor]:
     """The mean square of each channel (the last dimension) of each node's value, over all images: `[channels]`, float64.
 
     Image by image, so that the result is the same in whatever chunks they come.
     """
     totals, count = [torch.zeros(1, dtype=torch.float64) for _ in nodes], 0
-    for values in runs(program, [Point(node) for node in nodes], images, progress, "calibration: squares"):
+    for values in runs(program, [Observer(node) for node in nodes], images, progress, "calibration: squares"):
         for at, value in enumerate(values):
             squares = value.detach().float().square()
             for image in squares.reshape(len(value), -1, value.shape[-1]).mean(1):
@@ -142,16 +143,16 @@ def mean_squares(
 
 
 class Tap(fx.Interpreter):
-    """Runs a graph and keeps what stands at some points."""
+    """Runs a graph and keeps what stands at some observers."""
 
-    def __init__(self, program: Program, points: Sequence[Point]) -> None:
+    def __init__(self, program: Program, observers: Sequence[Observer]) -> None:
         super().__init__(program.module)
-        self.outputs = {point.node: point for point in points if not point.inside}
-        self.softmaxes = {point.node: point for point in points if point.inside}
-        self.kept = dict[Point, Tensor]()
+        self.outputs = {observer.node: observer for observer in observers if not observer.inside}
+        self.softmaxes = {observer.node: observer for observer in observers if observer.inside}
+        self.kept = dict[Observer, Tensor]()
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run it, and keep its value if it is a point."""
+        """Run it, and keep its value if it is a observer."""
         value = super().run_node(n)
         if n in self.outputs:
             self.kept[self.outputs[n]] = value
@@ -163,20 +164,20 @@ class Tap(fx.Interpreter):
 
 def runs(
     program: Program,
-    points: Sequence[Point],
+    observers: Sequence[Observer],
     images: Images,
-    progress: Callable[[str, int, int], None],
+    progress: Progress,
     what: str,
 ) -> Iterator[list[Tensor]]:
-    """The values at the points, batch by batch, while `progress` is told of `what`."""
+    """The values at the observers, batch by batch, while `progress` is told of `what`."""
     done = 0
-    tap = Tap(program, points)
+    tap = Tap(program, observers)
     for pixels, count in filled_batches(program, images):
         with torch.no_grad():
             tap.run(pixels)
         done += count
         progress(what, done, len(images))
-        yield [tap.kept[point] for point in points]
+        yield [tap.kept[observer] for observer in observers]
         tap.kept.clear()
 
 

@@ -19,7 +19,8 @@ from torch.utils import _pytree
 
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
-from vitgraph.quantizing.calibration import Point, Tap, filled_batches
+from vitgraph.progress import Progress, silent
+from vitgraph.quantizing.calibration import Observer, Tap, filled_batches
 from vitgraph.quantizing.scales import BINS, Statistics
 
 SEED = 0
@@ -51,7 +52,7 @@ def gradients(
     nodes: Sequence[fx.Node],
     images: Images,
     count: int,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
     loss: Loss = answer,
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Values of `nodes` and the gradients that reach them, batch by batch, for the first `count` images.
@@ -59,13 +60,13 @@ def gradients(
     They are those of the summed `loss`. Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
     """
     generator = torch.Generator().manual_seed(SEED)
-    points = [Point(node) for node in nodes]
+    observers = [Observer(node) for node in nodes]
     done = 0
     for pixels, seen in filled_batches(program, images):
-        tap = Tap(program, points)
+        tap = Tap(program, observers)
         with torch.enable_grad():
             output = tap.run(pixels.requires_grad_())
-            values = [tap.kept[point] for point in points]
+            values = [tap.kept[observer] for observer in observers]
             untyped: Any = torch.autograd.grad(loss(output, generator), values, allow_unused=True)  # None where unused
         pairs = zip(untyped, values, strict=True)
         yield [v.detach() for v in values], [torch.zeros_like(v) if g is None else g for g, v in pairs]
@@ -80,7 +81,7 @@ def weights_at(
     nodes: Sequence[fx.Node],
     images: Images,
     count: int,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[Tensor]:
     """The mean of g² at each node over images, divided by its mean over the value: the node's shape at batch 1."""
     totals = list[Tensor]()
@@ -94,20 +95,20 @@ def weights_at(
 
 def weigh(
     program: Program,
-    points: Sequence[Point],
+    observers: Sequence[Observer],
     seen: Sequence[Statistics],
     images: Images,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> list[Statistics]:
     """The same statistics with each magnitude counted by its squared gradient: an error's cost at the output.
 
     A softmax inside an attention keeps its counts: it is judged by the attention's output.
     """
-    nodes = [point.node for point in points if not point.inside]
+    nodes = [observer.node for observer in observers if not observer.inside]
     found = [Statistics(each.largest, torch.zeros_like(each.counts)) for each in seen]
-    outside = [each for each, point in zip(found, points, strict=True) if not point.inside]
+    outside = [each for each, observer in zip(found, observers, strict=True) if not observer.inside]
     for values, felt in gradients(program, nodes, images, len(images), progress):
         for each, value, gradient in zip(outside, values, felt, strict=True):
             place = (value.abs().flatten() * (BINS / each.largest)).long().clamp(max=BINS - 1)
             each.counts += torch.bincount(place, gradient.double().square().flatten(), BINS)
-    return [old if point.inside else new for old, new, point in zip(seen, found, points, strict=True)]
+    return [old if observer.inside else new for old, new, observer in zip(seen, found, observers, strict=True)]

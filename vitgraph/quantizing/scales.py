@@ -62,18 +62,18 @@ def _search(statistics: Statistics, grid: Format, cost: Callable[[Statistics, fl
     return float(candidates[min(range(len(costs)), key=costs.__getitem__)])
 
 
-def _squared_error(statistics: Statistics, top: float, grid: Format) -> float:
-    """Expected squared error of rounding and clipping at `top`."""
+def _squared_error(statistics: Statistics, amax: float, grid: Format) -> float:
+    """Expected squared error of rounding and clipping at `amax`."""
     centers = statistics.centers()
-    step = top / grid.high
+    step = amax / grid.high
     rounded = grid.nearest(centers / step) * step
     return float((statistics.counts * (centers - rounded).square()).sum())
 
 
-def _entropy(statistics: Statistics, top: float, grid: Format) -> float:
+def _entropy(statistics: Statistics, amax: float, grid: Format) -> float:
     """Kullback–Leibler divergence from the clipped distribution to its 127-level version (S. Migacz, GTC 2017)."""
     levels = int(grid.high)
-    kept = max(levels, round(top / statistics.largest * BINS))
+    kept = max(levels, round(amax / statistics.largest * BINS))
     reference = statistics.counts[:kept].clone()
     shape = statistics.counts[:kept]
     reference[-1] += statistics.counts[kept:].sum()
@@ -107,13 +107,13 @@ def weight_scales(
         felt = felt.reshape(-1, group)
         rows = rows.reshape(len(rows), -1, group)
     over = tuple(range(rows.dim())) if whole else (-1,)
-    top = rows.abs().amax(over, keepdim=True).clamp(min=SMALLEST)
+    amax = rows.abs().amax(over, keepdim=True).clamp(min=SMALLEST)
     if method == "minmax":
-        return (top / grid.high).reshape(top.shape[:-1] if not whole else ())
-    best, least = top.clone(), torch.full_like(top, torch.inf)
+        return (amax / grid.high).reshape(amax.shape[:-1] if not whole else ())
+    best, least = amax.clone(), torch.full_like(amax, torch.inf)
     for ratio in torch.linspace(0.6, 1.0, 21):
-        step = top * ratio / grid.high
+        step = amax * ratio / grid.high
         error = ((grid.nearest(rows / step) * step - rows).square() * felt).sum(over, keepdim=True)
         better = error < least
-        best, least = torch.where(better, top * ratio, best), torch.where(better, error, least)
-    return (best / grid.high).reshape(top.shape[:-1] if not whole else ())
+        best, least = torch.where(better, amax * ratio, best), torch.where(better, error, least)
+    return (best / grid.high).reshape(amax.shape[:-1] if not whole else ())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,10 +11,9 @@ from torch import Tensor
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.progress import Progress, silent
 from vitgraph.quantizing.simulation import Off, Simulation
 from vitgraph.quantizing.switches import Switch
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,7 @@ class Sensitivity:
     Raises `InputError` for a program that does not give one score a class, or without images.
     """
 
-    def __init__(
-        self, program: Program, images: Images, count: int, progress: Progress = lambda what, done, total: None
-    ) -> None:
+    def __init__(self, program: Program, images: Images, count: int, progress: Progress = silent) -> None:
         self._batches = list(_cut(program, images, count))
         if not self._batches:
             raise InputError("placement needs at least one image to measure on; name a folder with --calibration-data")

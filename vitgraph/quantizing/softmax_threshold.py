@@ -8,7 +8,7 @@ arXiv 2111.12293, without the gradients: they did no better here).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx
@@ -18,7 +18,8 @@ from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.dialect import probabilities
 from vitgraph.ir.formats import Format
 from vitgraph.ir.program import Program
-from vitgraph.quantizing.calibration import Point, runs
+from vitgraph.progress import Progress, silent
+from vitgraph.quantizing.calibration import Observer, runs
 from vitgraph.quantizing.scales import INT8
 
 IMAGES = 32
@@ -32,12 +33,12 @@ def softmax_thresholds(
     attentions: Sequence[fx.Node],
     largest: Sequence[float],
     images: Images,
-    progress: Callable[[str, int, int], None] = lambda what, done, total: None,
+    progress: Progress = silent,
     grid: Format = INT8,
 ) -> list[float]:
     """For each attention the probability that becomes the largest code; `largest` is the largest one that was seen of each."""
     calls = [AttentionCall(node) for node in attentions]
-    operands = [[Point(each) for each in (*call.operands, call.bias) if each is not None] for call in calls]
+    operands = [[Observer(each) for each in (*call.operands, call.bias) if each is not None] for call in calls]
     flat = list(dict.fromkeys(point for points in operands for point in points))
     errors = torch.zeros(len(attentions), len(_THRESHOLDS), dtype=torch.float64)
     done = 0
@@ -51,7 +52,7 @@ def softmax_thresholds(
         if done >= IMAGES:
             break
     best = errors.argmin(1)
-    return [top * float(_THRESHOLDS[index]) for top, index in zip(largest, best, strict=True)]
+    return [amax * float(_THRESHOLDS[index]) for amax, index in zip(largest, best, strict=True)]
 
 
 def _errors(p: Tensor, v: Tensor, largest: float, grid: Format) -> Tensor:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from vitgraph.errors import InputError
+from vitgraph.progress import Progress
 
 if TYPE_CHECKING:  # torch takes seconds to import; who only lists backends need not wait for it
     from pathlib import Path
@@ -27,7 +28,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; who only lists backends need
     from vitgraph.targets.target import Target
 
 Source = Literal["model.onnx", "program"]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

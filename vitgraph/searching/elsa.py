@@ -11,13 +11,14 @@ The authors search on the validation set; here it is a part of the training imag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import nn
 
 from vitgraph.images.image_set import ImageSet
+from vitgraph.progress import Progress, silent
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.searching.evolution import Evolution, JudgeAll, Subnet, best, evolve, into_window
 from vitgraph.searching.level_sensitivity import LevelSensitivity, lone
@@ -27,8 +28,6 @@ from vitgraph.searching.supernet import Frozen, Keep, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
 from vitgraph.training.held_out import Judge, Score, split
 from vitgraph.training.processes import Processes
-
-Progress = Callable[[str, int, int], None]
 
 CHUNK = 10
 """So many layers and levels are tried alone before that is kept."""
@@ -91,7 +90,7 @@ class ElsaSearch:
     keep: Keep
     settings: Elsa
     checkpoint: Checkpoint
-    progress: Progress = lambda what, done, total: None
+    progress: Progress = silent
     processes: Processes = field(default_factory=Processes)
 
     def train(self) -> Trained:

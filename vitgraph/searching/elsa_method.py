@@ -25,12 +25,13 @@ from vitgraph.pass_manager.pipeline import Pipeline, build_pass
 from vitgraph.passes import ORDER, find_pass
 from vitgraph.passes.prepared import prepare
 from vitgraph.passes.sparsity.nm_selection import nm_keep
+from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.searching.budget import read_limit
 from vitgraph.searching.elsa import Elsa, ElsaSearch, Result, Trained, key_of
 from vitgraph.searching.elsa_report import describe, mask_steps
 from vitgraph.searching.levels import Choice, Space, find_space, flops, milliseconds, read_budget
-from vitgraph.searching.method import Found, OpenedSearch, Progress
+from vitgraph.searching.method import Found, OpenedSearch
 from vitgraph.searching.next_command import next_command
 from vitgraph.searching.request import SearchRequest
 from vitgraph.searching.supernet import Frozen

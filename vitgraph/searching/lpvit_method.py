@@ -28,9 +28,10 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.pruning.block_cost import Metric, find_meter
 from vitgraph.passes.pruning.block_prune import BlockPrune
+from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.searching.budget import Limit, read_limit, show_cost
-from vitgraph.searching.method import Found, OpenedSearch, Progress
+from vitgraph.searching.method import Found, OpenedSearch
 from vitgraph.searching.next_command import next_command
 from vitgraph.searching.request import SearchRequest
 

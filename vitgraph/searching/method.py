@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
+from vitgraph.progress import Progress
 from vitgraph.searching.request import SearchRequest
 
 if TYPE_CHECKING:
     from vitgraph.compile.inputs import Inputs
     from vitgraph.compile.recipe import Recipe
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

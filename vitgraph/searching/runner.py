@@ -20,7 +20,8 @@ from vitgraph.compile.request import DataRequest, OutputRequest
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import BatchSizes, read_batch
 from vitgraph.outputs import check_output, unfinished, whole_folder
-from vitgraph.searching.method import Method, OpenedSearch, Progress
+from vitgraph.progress import Progress, silent
+from vitgraph.searching.method import Method, OpenedSearch
 from vitgraph.searching.request import SearchRequest
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def search(
     accelerate: bool = False,
     force: bool = False,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> SearchResult:
     """Choose how much of each linear stays within a budget; recipe and report go to `out`, whole or not at all.
 
@@ -129,7 +130,7 @@ def find_method(name: str) -> type[Method]:
     return found
 
 
-def run_search(request: SearchRequest, progress: Progress = lambda what, done, total: None) -> SearchResult:
+def run_search(request: SearchRequest, progress: Progress = silent) -> SearchResult:
     """Do what the request asks for; see `search`."""
     start = time.perf_counter()
     output, method = request.output, find_method(request.method)(request)

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.ort import Ort
 from vitgraph.errors import InputError
-from vitgraph.ir.dialect import fake_quantize, to_codes
+from vitgraph.ir.dialect import fake_quantize, quantize_values
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 
@@ -186,7 +186,7 @@ def test_int8_weights_are_the_eager_grid_transposed(tmp_path: Path) -> None:
 def test_rounding_of_weights_is_half_to_even_and_clamped() -> None:
     weight = torch.tensor([0.5, 1.5, -0.5, -2.5, 127.6, -200.0])
     wanted = torch.tensor([0, 2, 0, -2, 127, -128], dtype=torch.int8)
-    assert torch.equal(to_codes(weight, torch.tensor(1.0)), wanted)
+    assert torch.equal(quantize_values(weight, torch.tensor(1.0)), wanted)
 
 
 def test_masks_are_folded(tmp_path: Path) -> None:

@@ -6,7 +6,15 @@ from tests.passes.quantization.test_quantize import Noise
 from tests.passes.quantization.test_smooth_quant import AFTER_GELU
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
-from vitgraph.passes.quantization.migration import ALPHAS, ROWS, Reach, Rows, best_migration, factors, sample_rows
+from vitgraph.passes.quantization.migration import (
+    ALPHAS,
+    ROWS,
+    ChannelRange,
+    Rows,
+    best_migration,
+    factors,
+    sample_rows,
+)
 from vitgraph.quantizing.calibration import ChannelStatistics
 
 
@@ -37,7 +45,7 @@ def test_an_outlier_whose_weights_are_faint_moves_wholly_and_one_whose_weights_a
     weight = torch.randn(16, 32, generator=generator)
     faint = weight.clone()
     faint[:, 3] /= 300
-    reach = Reach(torch.zeros(32), x.abs().amax(0))
+    reach = ChannelRange(torch.zeros(32), x.abs().amax(0))
     chosen = [best_migration([reach], ALPHAS, [each], [rows], kept=True)[1] for each in (faint, weight)]
     assert chosen[0] == max(ALPHAS)
     assert chosen[1] < chosen[0]
@@ -49,7 +57,7 @@ def test_what_lies_to_one_side_is_shifted_and_what_lies_around_zero_is_not() -> 
     weight = torch.randn(16, 32, generator=generator)
     for x, middle in ((torch.nn.functional.gelu(normal * 3), True), (torch.cat([normal, -normal]), False)):
         channels = ChannelStatistics(x.amin(0), x.amax(0), x.mean(0), x.abs().amax(0))
-        reaches = [Reach.of(channels, centred) for centred in (False, True)]
+        reaches = [ChannelRange.of(channels, centred) for centred in (False, True)]
         rows = Rows(x, torch.ones(len(x), 16))
         chosen, _ = best_migration(reaches, ALPHAS, [weight], [rows], kept=True)
         assert bool(chosen.shift.any()) is middle
@@ -58,11 +66,11 @@ def test_what_lies_to_one_side_is_shifted_and_what_lies_around_zero_is_not() -> 
 def test_a_tail_gets_room_for_what_was_not_seen_and_a_quiet_channel_that_of_others() -> None:
     least, most = torch.tensor([-0.17, -0.17, -0.1, -0.17]), torch.tensor([6.0, 4.0, 0.0, 8.0])
     channels = ChannelStatistics(least, most, torch.zeros(4), torch.tensor([5.0, 4.0, 0.1, 7.0]))
-    around_zero, centred = (Reach.of(channels, each, spare=True) for each in (False, True))
+    around_zero, centred = (ChannelRange.of(channels, each, spare=True) for each in (False, True))
     torch.testing.assert_close(
         around_zero.largest, torch.tensor([6.3, 4.0, 4.0, 8.3])
     )  # a third of the way from 5 to 6
     torch.testing.assert_close(centred.shift - centred.largest, least)
     assert centred.largest.min() == centred.largest.median()
-    seen = Reach.of(channels, True)
+    seen = ChannelRange.of(channels, True)
     torch.testing.assert_close(seen.shift + seen.largest, most)

@@ -11,7 +11,8 @@ from vitgraph.ir.batch import Batch
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim
 from vitgraph.pass_manager.numerics import flatten_outputs
-from vitgraph.runtime.backend import Artifact, Execution, Progress, Runner, Source, Violation
+from vitgraph.progress import Progress
+from vitgraph.runtime.backend import Artifact, Execution, Runner, Source, Violation
 from vitgraph.runtime.onnx_model import OnnxModel
 from vitgraph.targets.target import Target
 
