@@ -141,5 +141,7 @@ def test_a_canonical_program_goes_on_where_it_was(tmp_path: Path) -> None:
     report = compiled(masked, tmp_path / "out", pipeline="quantize,materialize,legalize")
     assert [entry["name"] for entry in report.passes][-4:] == ["nm-mask", "quantize", "materialize", "legalize"]
     assert report.violations == []
-    with pytest.raises(InputError, match=r"is quantized already, and recipe int8 .* starts from FP32"):
+    with pytest.raises(InputError, match="quantize has run on the program already"):
         compiled(tmp_path / "out", tmp_path / "again", pipeline=None)
+    with pytest.raises(InputError, match=r"is quantized already, and recipe int8 .* starts from FP32"):
+        compiled(tmp_path / "out", tmp_path / "again")
