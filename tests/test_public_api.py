@@ -21,7 +21,7 @@ PUBLIC = {
     "AttentionKernel",
     "AttentionSite",
     "Batch",
-    "Builder",
+    "BuilderSupport",
     "CheckFailed",
     "Chip",
     "Compare",

@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     from vitgraph.searching.runner import SearchResult as SearchResult
     from vitgraph.searching.runner import search as search
     from vitgraph.targets.capability import AttentionKernel as AttentionKernel
-    from vitgraph.targets.capability import Builder as Builder
+    from vitgraph.targets.capability import BuilderSupport as BuilderSupport
     from vitgraph.targets.capability import MatmulRule as MatmulRule
     from vitgraph.targets.capability import ProductRule as ProductRule
     from vitgraph.targets.capability import SparseRule as SparseRule
@@ -111,7 +111,7 @@ _HOME = {
     "AttentionKernel": "targets.capability",
     "AttentionSite": "analysis.attention",
     "Batch": "ir.batch",
-    "Builder": "targets.capability",
+    "BuilderSupport": "targets.capability",
     "CheckFailed": "errors",
     "Chip": "targets.target",
     "Compare": "pass_manager.instruments",

@@ -36,7 +36,7 @@ ANY_BATCH = Batch(1, 2, 65536)
 FOR_ENGINE = "assign-precision,materialize,legalize"
 """What compiles a program of `sparsify`: FP16, as in the recipes."""
 
-Score = Literal["magnitude", "wanda", "sparsegpt", "cap"]
+MaskScore = Literal["magnitude", "wanda", "sparsegpt", "cap"]
 
 
 def quantize(
@@ -73,7 +73,7 @@ def sparsify(
     data: Data | None = None,
     pattern: str = "2:4",
     *,
-    score: Score = "magnitude",
+    score: MaskScore = "magnitude",
     refit: bool = False,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),

@@ -21,7 +21,7 @@ _SETTINGS = ("INFERENCE_NUM_THREADS", "NUM_STREAMS", "PERFORMANCE_HINT")
 
 
 @dataclass(frozen=True)
-class Kernel:
+class RuntimeKernel:
     """A node that OpenVINO executes."""
 
     kind: str
@@ -50,7 +50,7 @@ def describe(model: Any, compiled: Any) -> Execution:
     return Execution(dict(_types(linears, kernels)), dict(_types(softmaxes, kernels)), _settings(compiled))
 
 
-def _types(operators: Iterable[Any], kernels: list[Kernel]) -> Iterator[tuple[str, str]]:
+def _types(operators: Iterable[Any], kernels: list[RuntimeKernel]) -> Iterator[tuple[str, str]]:
     """Module path (the node's name where a module has several) and type of each."""
     seen = set[str]()
     for op in operators:
@@ -61,7 +61,7 @@ def _types(operators: Iterable[Any], kernels: list[Kernel]) -> Iterator[tuple[st
         seen.add(path)
 
 
-def _computed_by(kernels: list[Kernel], nodes: Iterable[str]) -> Kernel | None:
+def _computed_by(kernels: list[RuntimeKernel], nodes: Iterable[str]) -> RuntimeKernel | None:
     """The kernel that one of these nodes went into, the first named first. OpenVINO's own nodes extend a node's name."""
     for node in nodes:
         exact = [kernel for kernel in kernels if node in kernel.names]
@@ -87,14 +87,14 @@ def _is_weight(node: Any) -> bool:
     return bool(node.get_type_name() == "Constant")
 
 
-def _kernel(op: Any) -> Kernel:
+def _kernel(op: Any) -> RuntimeKernel:
     info = op.get_rt_info()
 
     def text(key: str) -> str:
         return str(info[key].astype(str))
 
     names = {name for name in text("originalLayersNames").split(",") if name} | {str(op.friendly_name)}
-    return Kernel(text("layerType"), text("runtimePrecision"), text("primitiveType"), frozenset(names))
+    return RuntimeKernel(text("layerType"), text("runtimePrecision"), text("primitiveType"), frozenset(names))
 
 
 def _settings(compiled: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
-from vitgraph.backends.tensorrt.builder import Batch as Sizes
+from vitgraph.backends.tensorrt.builder import BatchSizes as Sizes
 from vitgraph.backends.tensorrt.builder import EngineBuildError, Record, Watch, build_plan, make_logger, reasons
 from vitgraph.backends.tensorrt.engine import Engine, read_sparse_tactics
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, check_contract, judge_patterns

@@ -13,7 +13,7 @@ from typing import Any
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.targets.target import Target
 
-Batch = tuple[int, int, int]
+BatchSizes = tuple[int, int, int]
 """Smallest, most frequent and largest batch size."""
 
 _INFO = 3  # ILogger.Severity; more verbose messages are read for layers and sparsity, not kept
@@ -56,7 +56,9 @@ class Watch:
     cancelled: bool = False
 
 
-def build_plan(trt: Any, path: Path, target: Target, batch: Batch | None, record: Record, watch: Watch) -> bytes | None:
+def build_plan(
+    trt: Any, path: Path, target: Target, batch: BatchSizes | None, record: Record, watch: Watch
+) -> bytes | None:
     """The serialized engine, or None where the builder refused (see `record.errors`) or `watch.cancelled` was set.
 
     Raises InputError for a file that is no whole model or a batch that does not fit, EngineBuildError for a graph that
@@ -116,7 +118,7 @@ def _parser_words(error: Any) -> str:
     return f"{node}{kind}: {_tidy(error.desc())}".removesuffix(": false")
 
 
-def _set_profile(builder: Any, network: Any, config: Any, batch: Batch | None) -> None:
+def _set_profile(builder: Any, network: Any, config: Any, batch: BatchSizes | None) -> None:
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     dynamic = [tensor for tensor in inputs if -1 in tuple(tensor.shape)]
     if batch is not None and not 0 < batch[0] <= batch[1] <= batch[2]:

@@ -15,7 +15,7 @@ from torch import Tensor, fx
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import affine
-from vitgraph.passes.sparsity.layerwise import Choice, change_in_order
+from vitgraph.passes.sparsity.layerwise import MaskedWeight, change_in_order
 from vitgraph.passes.sparsity.nm_selection import damped, share_lost
 
 _LINALG: Any = torch.linalg  # untyped
@@ -23,16 +23,16 @@ _LINALG: Any = torch.linalg  # untyped
 
 def fit_in_order(
     program: Program, keeps: Mapping[fx.Node, Tensor], percdamp: float, options: str, context: Context
-) -> dict[fx.Node, Choice]:
+) -> dict[fx.Node, MaskedWeight]:
     """Each linear's new weight by the inputs that those already changed give it; a linear that images don't reach is left out.
 
     `keeps` are in graph order: which weights stay, `[out, K]`. `options` name the work in the context's scratch folder.
     """
 
-    def choose(linear: fx.Node, gram: Tensor) -> Choice:
+    def choose(linear: fx.Node, gram: Tensor) -> MaskedWeight:
         weight, keep = affine.weight(program, linear).double(), keeps[linear]
         fitted = fit(weight, keep, damped(gram, percdamp))
-        return Choice(fitted.float(), keep, share_lost(weight, fitted, gram))
+        return MaskedWeight(fitted.float(), keep, share_lost(weight, fitted, gram))
 
     return change_in_order(program, list(keeps), context, options, choose)
 

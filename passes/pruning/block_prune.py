@@ -37,8 +37,8 @@ from vitgraph.passes.pruning.allocation import Part, allocate
 from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, estimator, find_meter
 from vitgraph.passes.pruning.block_fit import fit_in_order
 from vitgraph.passes.pruning.prunable import Prunable, parts_of, tiles_of, units_of
-from vitgraph.passes.pruning.tiles import Curve, Score, kept_curves
-from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, Choice
+from vitgraph.passes.pruning.tiles import Curve, TileScore, kept_curves
+from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, MaskedWeight
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
 from vitgraph.targets.target import Target
 
@@ -77,7 +77,7 @@ class BlockPrune(Pass):
     """Of a tile."""
     multiple: Count = 16
     """Of hidden units a multiple of this stays."""
-    score: Score = "fisher"
+    score: TileScore = "fisher"
     """What ranks tiles or units; magnitude needs no images."""
     uniform: bool = False
     """The same share of every linear, whatever the curves say."""
@@ -176,7 +176,7 @@ class BlockPrune(Pass):
         context.findings.append(BudgetFinding(self.metric, self.budget, round(left, 6), _RUNS[self.granularity]))
         return lost
 
-    def _fit(self, program: Program, keeps: dict[fx.Node, Tensor], context: Context) -> dict[fx.Node, Choice]:
+    def _fit(self, program: Program, keeps: dict[fx.Node, Tensor], context: Context) -> dict[fx.Node, MaskedWeight]:
         """New weights for what stays, where they are asked for."""
         if not self.refit:
             return {}
@@ -205,7 +205,7 @@ class _Cut:
     def keeps(self, program: Program) -> dict[fx.Node, Tensor]:
         return self.pruned.keeps(program, self.curve.keep(self.lost))
 
-    def finding(self, choice: Choice | None) -> PrunedFinding:
+    def finding(self, choice: MaskedWeight | None) -> PrunedFinding:
         """The site's line in the ledger."""
         tiling, units = self.pruned.tiling, self.pruned.units
         share = float(self.curve.shares(tiling)[self.lost])

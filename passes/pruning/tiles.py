@@ -29,7 +29,7 @@ from vitgraph.runtime.checkpoint import Checkpoint
 
 LAMBDA = 1e-7
 """What LPViT adds to the diagonal of H."""
-Score = Literal["fisher", "taylor", "magnitude"]
+TileScore = Literal["fisher", "taylor", "magnitude"]
 Tiled = Sequence[tuple[LinearSite, "Tiling"]]
 """Linears with the tiles of their weights."""
 
@@ -95,7 +95,9 @@ class Curve:
         return 1 - _running(sizes, self.order) / sizes.sum()
 
 
-def kept_curves(program: Program, tiled: Tiled, score: Score, count: int, key: str, context: Context) -> list[Curve]:
+def kept_curves(
+    program: Program, tiled: Tiled, score: TileScore, count: int, key: str, context: Context
+) -> list[Curve]:
     """`find_curves` on the context's images, once: in its scratch folder the curves are kept under `key`."""
     images = None if score == "magnitude" else context.images
     checkpoint = Checkpoint.of(None if images is None else context.scratch, program, key, images)
@@ -110,7 +112,7 @@ def kept_curves(program: Program, tiled: Tiled, score: Score, count: int, key: s
 
 
 def find_curves(
-    program: Program, tiled: Tiled, score: Score, images: Images | None, count: int, progress: Progress
+    program: Program, tiled: Tiled, score: TileScore, images: Images | None, count: int, progress: Progress
 ) -> list[Curve]:
     """A curve for each weight; at most `count` images are looked at, none for `magnitude`."""
     weights = [affine.weight(program, site.node) for site, _ in tiled]

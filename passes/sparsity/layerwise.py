@@ -31,7 +31,7 @@ NOT_ON_A_CUT = "not on a single-tensor cut of the graph: layer-wise calibration 
 
 
 @dataclass(frozen=True)
-class Choice:
+class MaskedWeight:
     """What a linear becomes."""
 
     weight: Tensor
@@ -42,18 +42,18 @@ class Choice:
     """Which share of its output's energy is lost, on the inputs it gets."""
 
 
-Choose = Callable[[fx.Node, Tensor], Choice]
+Choose = Callable[[fx.Node, Tensor], MaskedWeight]
 """From a linear and Σ x xᵀ `[K, K]` (float64) over its inputs to what it becomes."""
 
 
 def change_in_order(
     program: Program, linears: Sequence[fx.Node], context: Context, options: str, choose: Choose
-) -> dict[fx.Node, Choice]:
+) -> dict[fx.Node, MaskedWeight]:
     """What each linear becomes. `options` names the work in the context's scratch folder, where finished parts are kept.
 
     A linear that lies in no part (see `find_segments`) is not in the result.
     """
-    wanted, found = set(linears), dict[fx.Node, Choice]()
+    wanted, found = set(linears), dict[fx.Node, MaskedWeight]()
     segments = find_segments(program, wanted.__contains__)
     checkpoint = Checkpoint.of(context.scratch, program, options, context.images)
     stream = _Stream(program, context.images)
@@ -72,12 +72,14 @@ def change_in_order(
 _KINDS = ("weight", "keep", "lost")
 
 
-def _restored(linears: Sequence[fx.Node], kept: dict[str, Tensor]) -> dict[fx.Node, Choice]:
-    return {node: Choice(*(kept[f"{kind}:{node.name}"] for kind in _KINDS)) for node in linears}
+def _restored(linears: Sequence[fx.Node], kept: dict[str, Tensor]) -> dict[fx.Node, MaskedWeight]:
+    return {node: MaskedWeight(*(kept[f"{kind}:{node.name}"] for kind in _KINDS)) for node in linears}
 
 
-def _chosen(stream: _Stream, segment: Segment, linears: Sequence[fx.Node], choose: Choose) -> dict[fx.Node, Choice]:
-    chosen = dict[fx.Node, Choice]()
+def _chosen(
+    stream: _Stream, segment: Segment, linears: Sequence[fx.Node], choose: Choose
+) -> dict[fx.Node, MaskedWeight]:
+    chosen = dict[fx.Node, MaskedWeight]()
     for source, readers in groupby(linears, key=lambda node: node.args[0]):
         assert isinstance(source, fx.Node)
         gram = stream.gram(segment, source, chosen)
@@ -95,7 +97,7 @@ class _Stream:
         self.per_unit = self.units.shape[0]
         self.chunk = max(1, CHUNK // self.per_unit)
 
-    def gram(self, segment: Segment, source: fx.Node, chosen: dict[fx.Node, Choice]) -> Tensor:
+    def gram(self, segment: Segment, source: fx.Node, chosen: dict[fx.Node, MaskedWeight]) -> Tensor:
         """Σ x xᵀ of the rows of `source`, `[K, K]`, over the images; not over those that fill a batch up."""
         nodes = segment.nodes[: segment.nodes.index(source) + 1] if source in segment.nodes else ()
         part, total = Segment(segment.start, source, nodes), None
@@ -110,12 +112,12 @@ class _Stream:
         assert total is not None
         return total
 
-    def advance(self, segment: Segment, chosen: dict[fx.Node, Choice]) -> None:
+    def advance(self, segment: Segment, chosen: dict[fx.Node, MaskedWeight]) -> None:
         """On to the segment's end."""
         self.units = advance(self.program, segment, self.units, _overrides(segment, chosen), self.chunk)
 
 
-def _overrides(segment: Segment, chosen: dict[fx.Node, Choice]) -> dict[fx.Node, Callable[..., Any]]:
+def _overrides(segment: Segment, chosen: dict[fx.Node, MaskedWeight]) -> dict[fx.Node, Callable[..., Any]]:
     """The linears as they become; attentions by plain operators, which `torch.vmap` runs for all images at once."""
     attentions = [
         call.node for call in map(AttentionCall.of, segment.nodes) if call is not None and not call.is_rounded

@@ -12,7 +12,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
-from vitgraph.passes.sparsity.layerwise import Choice, Choose
+from vitgraph.passes.sparsity.layerwise import Choose, MaskedWeight
 from vitgraph.passes.sparsity.nm_selection import damped, nm_keep, refit, share_lost, sweep
 from vitgraph.passes.sparsity.weight_fisher import weight_fisher
 from vitgraph.runtime.checkpoint import Checkpoint
@@ -30,7 +30,7 @@ def chooser(
     """The function that chooses for each linear, by `score`; the `fitted` least squares of what it chose."""
     by_loss = _by_loss(program, sites, pattern, percdamp, context) if score == "cap" else {}
 
-    def choose(linear: fx.Node, gram: Tensor) -> Choice:
+    def choose(linear: fx.Node, gram: Tensor) -> MaskedWeight:
         weight = program.tensor(str(weight_of(linear).target)).detach().double()
         hessian = damped(gram, percdamp)
         if score == "sparsegpt":
@@ -43,7 +43,7 @@ def chooser(
             values = weight * keep
         if fitted:
             values = refit(keep, hessian, weight @ hessian)
-        return Choice(values.float(), keep, share_lost(weight, values, gram))
+        return MaskedWeight(values.float(), keep, share_lost(weight, values, gram))
 
     return choose
 

@@ -6,11 +6,11 @@ from tests.levels_model import COST, SPACE
 from vitgraph.compile.page import render
 from vitgraph.searching.elsa_report import describe_subnet, mask_steps
 from vitgraph.searching.evolution import Subnet
-from vitgraph.training.held_out import Score
+from vitgraph.training.held_out import HeldOutScore
 
 
 def subnet(*choice: int) -> Subnet:
-    return Subnet(choice, COST.of(choice), Score(70.1239, 0.123456), 3)
+    return Subnet(choice, COST.of(choice), HeldOutScore(70.1239, 0.123456), 3)
 
 
 def test_one_mask_a_level_and_none_for_dense() -> None:

@@ -11,24 +11,24 @@ from hypothesis import strategies as st
 from tests.levels_model import COST, SPACE
 from vitgraph.searching.evolution import GUESSES, Evolution, Subnet, best, evolve, front, guess, into_window
 from vitgraph.searching.levels import Choice
-from vitgraph.training.held_out import Score
+from vitgraph.training.held_out import HeldOutScore
 
 LIMIT = COST.of((1, 1, 1, 1))
 WORTH = (1.0, 9.0, 3.0, 2.0)
 """Of a level more in each layer: dense b and sparse d is what to find."""
 
 
-def toy(choice: Choice) -> Score:
+def toy(choice: Choice) -> HeldOutScore:
     worth = sum(place * value for place, value in zip(choice, WORTH, strict=True))
-    return Score(worth, 100 - worth)
+    return HeldOutScore(worth, 100 - worth)
 
 
-def judge(generation: int, choices: Sequence[Choice]) -> list[Score]:
+def judge(generation: int, choices: Sequence[Choice]) -> list[HeldOutScore]:
     return [toy(choice) for choice in choices]
 
 
 def search(
-    seed: int = 0, by: Callable[[int, Sequence[Choice]], list[Score]] = judge, aim: str = "accuracy"
+    seed: int = 0, by: Callable[[int, Sequence[Choice]], list[HeldOutScore]] = judge, aim: str = "accuracy"
 ) -> list[Subnet]:
     return evolve(SPACE, COST, LIMIT, by, Evolution(12, 10, 0.2, aim, seed), [(1, 1, 1, 1)])  # fmt: skip
 
@@ -66,7 +66,7 @@ def test_a_linear_model_of_the_scores_names_the_best_of_linear_scores() -> None:
     assert all(COST.of(each) <= LIMIT for each in named)
     assert len(set(named)) == len(named) <= GUESSES
     worst = guess(
-        SPACE, COST, LIMIT, [replace(each, score=Score(-each.score.accuracy, 0)) for each in found], "accuracy"
+        SPACE, COST, LIMIT, [replace(each, score=HeldOutScore(-each.score.accuracy, 0)) for each in found], "accuracy"
     )
     assert max(toy(each).accuracy for each in worst) < best_of_all()
     assert guess(SPACE, COST, LIMIT, [], "accuracy") == []
@@ -87,6 +87,8 @@ def test_a_choice_that_fits_stays() -> None:
 
 
 def test_the_front_is_what_no_other_beats() -> None:
-    subnets = [Subnet((0,), cost, Score(accuracy, 0), 0) for cost, accuracy in ((3, 5), (1, 1), (2, 5), (2, 3), (4, 6))]
+    subnets = [
+        Subnet((0,), cost, HeldOutScore(accuracy, 0), 0) for cost, accuracy in ((3, 5), (1, 1), (2, 5), (2, 3), (4, 6))
+    ]
     assert [(each.cost, each.score.accuracy) for each in front(subnets, "accuracy")] == [(1, 1), (2, 5), (4, 6)]
     assert best(subnets, "accuracy", 3.5).cost == 2

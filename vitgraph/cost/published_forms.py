@@ -90,20 +90,20 @@ def zeros_of(kind: str, words: Sequence[str]) -> Zeros:
     return Zeros(side=int(side), kept=float(kept.removesuffix("%")) / 100)
 
 
-Answer = tuple[str, tuple[float, float], Callable[[], float]]
+PublishedAnswer = tuple[str, tuple[float, float], Callable[[], float]]
 """What the figure is, as published, and how the model answers."""
 
 
-def _ms(bench: Bench, model: str, batch: int, form: str, ms: float) -> Answer:
+def _ms(bench: Bench, model: str, batch: int, form: str, ms: float) -> PublishedAnswer:
     return f"{model} batch {batch} {form}, ms", (ms, ms), lambda: bench.run(model, batch, form).ms
 
 
-def _gain(bench: Bench, model: str, batch: int, form: str, other: str, low: float, high: float) -> Answer:
+def _gain(bench: Bench, model: str, batch: int, form: str, other: str, low: float, high: float) -> PublishedAnswer:
     what = f"{model} batch {batch}, time of {form} over {other}"
     return what, (low, high), lambda: bench.run(model, batch, form).ms / bench.run(model, batch, other).ms
 
 
-def _power(bench: Bench, model: str, batch: int, form: str, other: str, ratio: float) -> Answer:
+def _power(bench: Bench, model: str, batch: int, form: str, other: str, ratio: float) -> PublishedAnswer:
     def watts(form: str) -> float:
         found = bench.run(model, batch, form)
         assert found.mj is not None, "a target of published.yaml has a power"
@@ -112,7 +112,7 @@ def _power(bench: Bench, model: str, batch: int, form: str, other: str, ratio: f
     return f"{model} batch {batch}, power of {form} over {other}", (ratio, ratio), lambda: watts(form) / watts(other)
 
 
-def _linear_gain(bench: Bench, rows: int, n: int, k: int, kind: str, low: float, high: float) -> Answer:
+def _linear_gain(bench: Bench, rows: int, n: int, k: int, kind: str, low: float, high: float) -> PublishedAnswer:
     def ms(zeros: Zeros) -> float:
         return linear("fc1", rows, n, k, kind, zeros).estimate(bench.line).ms
 
@@ -120,7 +120,7 @@ def _linear_gain(bench: Bench, rows: int, n: int, k: int, kind: str, low: float,
     return what, (low, high), lambda: ms(DENSE) / ms(two_of_four(kind))
 
 
-def _break_even(bench: Bench, side: int, sparsity: float) -> Answer:
+def _break_even(bench: Bench, side: int, sparsity: float) -> PublishedAnswer:
     def zeros() -> float:
         pays = (kept for kept in range(1000, 0, -1) if bench.line.time_left(Zeros(side=side, kept=kept / 1000)) < 1)
         return 1 - next(pays) / 1000
@@ -128,7 +128,7 @@ def _break_even(bench: Bench, side: int, sparsity: float) -> Answer:
     return f"share of zeros from which tiles of {side} pay", (sparsity, sparsity), zeros
 
 
-def _program_ms(bench: Bench, model: str, batch: int, kind: str, ms: float) -> Answer:
+def _program_ms(bench: Bench, model: str, batch: int, kind: str, ms: float) -> PublishedAnswer:
     def answer() -> float:
         kernels = find_kernels(bench.capture(model))
         return bench.estimate([kernel.in_type(kind) for kernel in kernels], batch).ms
@@ -136,11 +136,11 @@ def _program_ms(bench: Bench, model: str, batch: int, kind: str, ms: float) -> A
     return f"{model} batch {batch} {kind}, ms", (ms, ms), answer
 
 
-def _gigamacs(bench: Bench, model: str, kept: float, giga: float) -> Answer:
+def _gigamacs(bench: Bench, model: str, kept: float, giga: float) -> PublishedAnswer:
     return f"{model} {100 * kept:.4g} % kept, G", (giga, giga), lambda: kept * count(bench.capture(model)).macs / 1e9
 
 
-FORMS: Mapping[str, Callable[..., Answer]] = {
+FORMS: Mapping[str, Callable[..., PublishedAnswer]] = {
     "ms": _ms, "gain": _gain, "power": _power, "linear_gain": _linear_gain, "break_even": _break_even,
     "program_ms": _program_ms, "gigamacs": _gigamacs,
 }  # fmt: skip

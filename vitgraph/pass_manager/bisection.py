@@ -17,7 +17,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Instrument, Pipeline, show_pass
 
-Judge = Callable[[Program], str | None]
+ProgramCheck = Callable[[Program], str | None]
 """What is wrong with a program, or None where it is good."""
 
 
@@ -57,7 +57,7 @@ def bisect(
     program: Program,
     pipeline: Pipeline,
     make_context: Callable[[int | None], Context],
-    judge: Judge,
+    judge: ProgramCheck,
     make_instruments: Callable[[], Sequence[Instrument]] = lambda: (),
 ) -> Culprit:
     """Find the first bad rewrite; `make_context` takes the fuel, and an error of a pass or an instrument counts as bad.
@@ -89,7 +89,7 @@ class _Search:
     program: Program
     pipeline: Pipeline
     make_context: Callable[[int | None], Context]
-    judge: Judge
+    judge: ProgramCheck
     make_instruments: Callable[[], Sequence[Instrument]]
     runs: int = 0
 

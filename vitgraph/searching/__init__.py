@@ -1,1 +1,1 @@
-"""Layer-wise N:M search: choices, what they cost, the supernet that they share, and the evolution that picks one."""
+"""How much of each layer stays: N:M levels by a supernet and evolution (ELSA), tiles and units by equal slopes (LPViT)."""

@@ -26,7 +26,7 @@ from vitgraph.searching.levels import Choice, LevelCost, SearchBudget, Space, er
 from vitgraph.searching.sampling import Policy, lean
 from vitgraph.searching.supernet import Frozen, Keep, Supernet
 from vitgraph.training.distill import Distiller, Schedule, seeded
-from vitgraph.training.held_out import Judge, Score, split
+from vitgraph.training.held_out import HeldOutScore, Judge, split
 from vitgraph.training.processes import Processes
 
 CHUNK = 10
@@ -74,7 +74,7 @@ class Result:
     """`uniform` and `ERK` within the budget, and `dense`: all from the supernet's weights."""
     subnets: list[Subnet]
     """All that were judged, each once."""
-    original: Score
+    original: HeldOutScore
     """Of the model as it came."""
 
 
@@ -152,14 +152,14 @@ class ElsaSearch:
         population = self.settings.evolution.population
         total = population * self.settings.evolution.generations
 
-        def judge_all(generation: int, choices: Sequence[Choice]) -> list[Score]:
+        def judge_all(generation: int, choices: Sequence[Choice]) -> list[HeldOutScore]:
             part = self.settings.rounds + generation  # those of training have the numbers before
             kept = self.checkpoint.read(part)
             if kept is None:
                 scores = self._score(judge, frozen, choices, "search, sub-networks", generation * population, total)
                 kept = {"scores": torch.tensor([[s.accuracy, s.divergence] for s in scores], dtype=torch.float64)}
                 self.checkpoint.write(part, kept)
-            return [Score(float(row[0]), float(row[1])) for row in kept["scores"].reshape(-1, 2)]
+            return [HeldOutScore(float(row[0]), float(row[1])) for row in kept["scores"].reshape(-1, 2)]
 
         return judge_all
 
@@ -210,10 +210,10 @@ class ElsaSearch:
         what: str,
         before: int = 0,
         total: int | None = None,
-    ) -> list[Score]:
+    ) -> list[HeldOutScore]:
         """The scores of sub-networks, with progress."""
 
-        def work(item: tuple[int, Choice]) -> Score:
+        def work(item: tuple[int, Choice]) -> HeldOutScore:
             score = judge.score(lambda images: frozen.logits(images, item[1]))
             self.progress(what, before + item[0] + 1, total or len(choices))
             return score

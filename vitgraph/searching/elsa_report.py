@@ -18,7 +18,7 @@ from torch import Tensor
 from vitgraph.searching.elsa import ElsaSearch, Result, Trained
 from vitgraph.searching.evolution import Subnet, front
 from vitgraph.searching.levels import Choice, Space
-from vitgraph.training.held_out import Score
+from vitgraph.training.held_out import HeldOutScore
 
 
 def describe(search: ElsaSearch, trained: Trained, result: Result) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _layer(space: Space, index: int) -> dict[str, Any]:
     return {"path": layer.path, "role": layer.role, "weight": layer.weight, "n": layer.n, "k": layer.k, "macs": layer.macs, "levels": levels}  # fmt: skip
 
 
-def _score(score: Score) -> dict[str, float]:
+def _score(score: HeldOutScore) -> dict[str, float]:
     return {"held_out_accuracy": round(score.accuracy, 3), "held_out_divergence": round(score.divergence, 5)}
 
 

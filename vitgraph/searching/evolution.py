@@ -21,9 +21,9 @@ from torch import Tensor
 
 from vitgraph.searching.levels import Choice, LevelCost, Space
 from vitgraph.training.distill import seeded
-from vitgraph.training.held_out import Score
+from vitgraph.training.held_out import HeldOutScore
 
-JudgeAll = Callable[[int, Sequence[Choice]], Sequence[Score]]
+JudgeAll = Callable[[int, Sequence[Choice]], Sequence[HeldOutScore]]
 """The scores of choices; told which generation they are of."""
 
 
@@ -51,7 +51,7 @@ class Subnet:
 
     choice: Choice
     cost: float
-    score: Score
+    score: HeldOutScore
     generation: int
 
 
@@ -168,7 +168,7 @@ def into_window(space: Space, cost: LevelCost, limit: float, window: float, choi
     return choice
 
 
-def merit(score: Score, aim: str) -> float:
+def merit(score: HeldOutScore, aim: str) -> float:
     """What is maximized."""
     return score.accuracy if aim == "accuracy" else -score.divergence
 

@@ -13,13 +13,13 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(gt=0)]
 
 
-class Frozen(BaseModel):
+class FrozenModel(BaseModel):
     """A fact read from a file: never changed afterwards, and without keys that mean nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class AttentionKernel(Frozen):
+class AttentionKernel(FrozenModel):
     """The problems for which the builder has one fused attention kernel (sizes per head; tokens of one sequence)."""
 
     head_dims: tuple[Count, ...] | None = None
@@ -50,7 +50,7 @@ class AttentionKernel(Frozen):
         return self.refusal(head_dim, tokens, value_dim) is None
 
 
-class SparseRule(Frozen):
+class SparseRule(FrozenModel):
     """What the N:M sparse kernels ask of a weight and of the graph around it."""
 
     patterns: tuple[tuple[Count, Count], ...]
@@ -61,14 +61,14 @@ class SparseRule(Frozen):
     source: str
 
 
-class MatmulRule(Frozen):
+class MatmulRule(FrozenModel):
     """The types in which the builder compiles a matrix product (INT8 with FP32 dequantization needs fp32 among them)."""
 
     types: tuple[str, ...]
     source: str
 
 
-class ProductRule(Frozen):
+class ProductRule(FrozenModel):
     """The quantized products the builder compiles, each as `weights x activations`; `float`: weights alone are quantized.
 
     `grouped` are those that take a scale for each group of weights along K, `convolutions` those that a convolution takes.
@@ -92,7 +92,7 @@ class ProductRule(Frozen):
         return f"not among its {kind}: {', '.join(getattr(self, kind)) or 'none'}"
 
 
-class Builder(Frozen):
+class BuilderSupport(FrozenModel):
     """How one TensorRT flavour serves a capability: where it builds, which versions, and what its engine is good for."""
 
     versions: str
@@ -101,7 +101,7 @@ class Builder(Frozen):
     why: str
 
 
-class Capability(Frozen):
+class Capability(FrozenModel):
     """What one compute capability's kernels and builders can do, whichever device has it.
 
     `compute_capability` is null for what is no CUDA device. `no_builder_here` says why no engine can be built on a machine
@@ -113,7 +113,7 @@ class Capability(Frozen):
     quantized: ProductRule
     sparse: SparseRule | None = None
     attention_kernels: dict[str, AttentionKernel]
-    builders: dict[Flavour, Builder]
+    builders: dict[Flavour, BuilderSupport]
     no_builder_here: str | None = None
 
     def supports_matmul(self, kind: str) -> bool:

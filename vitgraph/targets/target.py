@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import GATHERED, Packing
-from vitgraph.targets.capability import Capability, Count, Frozen, Kind, Positive
+from vitgraph.targets.capability import Capability, Count, FrozenModel, Kind, Positive
 from vitgraph.targets.target_file import packaged, read_device, read_text
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -29,14 +29,14 @@ SHOWN = 8
 """How many faults of a file are told at once."""
 
 
-class Rate(Frozen):
+class Rate(FrozenModel):
     """Peak arithmetic rate of one type in tera-operations per second; null where the hardware has none or none is published."""
 
     dense: Positive | None
     sparse: Positive | None
 
 
-class Chip(Frozen):
+class Chip(FrozenModel):
     """What `vitgraph.cost.roofline` wants to know beside rates, bandwidth and power; null where nothing published was found."""
 
     multiprocessors: Count

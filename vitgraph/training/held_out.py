@@ -19,7 +19,7 @@ BATCH = 100
 
 
 @dataclass(frozen=True)
-class Score:
+class HeldOutScore:
     """How well a model does on the held-out images."""
 
     accuracy: float
@@ -72,10 +72,10 @@ class Judge:
         self.labels = self.reference.argmax(-1) if images.labels is None else torch.tensor(images.labels)
 
     @torch.no_grad()
-    def score(self, model: Logits) -> Score:
+    def score(self, model: Logits) -> HeldOutScore:
         """Run all the images."""
         logits = torch.cat([model(pixels) for pixels in self.batches]).cpu()
         accuracy = 100 * float((logits.argmax(-1) == self.labels).double().mean())
         wanted = functional.log_softmax(self.reference.double(), -1)
         gap = wanted - functional.log_softmax(logits.double(), -1)
-        return Score(accuracy, float((wanted.exp() * gap).sum(-1).mean()))
+        return HeldOutScore(accuracy, float((wanted.exp() * gap).sum(-1).mean()))

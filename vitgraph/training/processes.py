@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitgraph.errors import InputError
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Outcome = TypeVar("Outcome")
 
 
 class Processes:
@@ -49,7 +49,7 @@ class Processes:
         else:
             self.accelerator.backward(loss)
 
-    def map(self, work: Callable[[Item], Answer], items: Sequence[Item]) -> list[Answer]:
+    def map(self, work: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
         """The work's answer for each item; each process does its part, and all get all the same answers."""
         mine = [(place, work(items[place])) for place in range(self.rank, len(items), self.count)]
         if self.count > 1:

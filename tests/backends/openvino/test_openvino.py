@@ -12,7 +12,7 @@ from tests.backends.operator_cases import CASES, batch_for, build
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.openvino import runner as openvino_runner
 from vitgraph.backends.openvino.backend import OpenVino
-from vitgraph.backends.openvino.execution import Kernel
+from vitgraph.backends.openvino.execution import RuntimeKernel
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.numerics import measure
@@ -135,7 +135,7 @@ def test_runs_a_file_and_does_not_need_it_any_longer(tmp_path: Path) -> None:
     ],
 )
 def test_a_kernel_computes_in_what_its_implementation_says(primitive: str, precision: str, computes: str) -> None:
-    assert Kernel("FullyConnected", precision, primitive, frozenset()).computes == computes
+    assert RuntimeKernel("FullyConnected", precision, primitive, frozenset()).computes == computes
 
 
 def test_importing_it_tells_nobody(tmp_path: Path) -> None:
