@@ -26,34 +26,53 @@ def declare(app: typer.Typer) -> None:
 
 
 def evaluate(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A folder that `vitgraph compile` wrote.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT|PROGRAM", help="A folder that `vitgraph compile` wrote, or a saved program.")
+    ],
     data: Annotated[str, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP)],
     images: Annotated[
         int | None, typer.Option(min=1, help="How many of them; all unless given.", show_default=False)
     ] = None,
     backend: Annotated[str, typer.Option(metavar="NAME", help=f"What runs the images. {BACKEND_HELP}")] = "ort",
 ) -> Answer:
-    """Measure top-1 of a compiled model on labelled images."""
-    from vitgraph.compile.report import read_report
-    from vitgraph.images.preprocess import build
-
-    report = read_report(out)
-    if report.preprocessing is None:
-        raise InputError(f"{out}: it is not known how images are pre-processed: {report.preprocessing_why}")
-    pictures = _open(data, images, build(report.preprocessing, f"{out / 'report.json'}: its pre-processing settings"))
+    """Measure top-1 of a compiled model or a saved program on labelled images."""
+    name, recipe, preprocessing = _describe(out)
+    pictures = _open(data, images, preprocessing)
     predictions, measured_on, executed = _predict(out, backend, pictures)
     answer: dict[str, Any] = {
-        "model": report.model.name,
-        "recipe": report.recipe,
+        "model": name,
+        "recipe": recipe,
         "images": len(pictures),
         "top1": round(predictions.top1, 3) if predictions.top1 is not None else None,
         "measured_on": measured_on,
         "data_sha256": pictures.sha256,
         **({} if executed is None else {"execution": executed.as_json()}),
     }
-    rows = [[report.model.name, report.recipe, f"{answer['top1']:.2f} %", str(len(pictures)), measured_on]]
+    rows = [[name, recipe or "–", f"{answer['top1']:.2f} %", str(len(pictures)), measured_on]]
     told = table(["model", "recipe", "top-1", "images", "measured on"], rows)
     return Answer(answer, told if executed is None else group(told, f"{backend}: {executed.summary()}"))
+
+
+def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
+    """The model's name, the recipe of a compilation, and how images become its input."""
+    from vitgraph.compile.report import read_report
+    from vitgraph.frontend.model_request import ModelRequest
+    from vitgraph.frontend.saved_programs import describe_saved, read_program
+    from vitgraph.images.preprocess import build
+
+    if out.suffix == ".safetensors" and out.is_file():
+        saved = describe_saved(read_program(out), ModelRequest(out))
+        if saved.preprocessing is None:
+            raise InputError(
+                f"{out}: the program does not say how images are pre-processed; save one of a named model"
+                " (`vitgraph opt MODEL -o FILE`), or compile it with --mean and --std and evaluate the folder"
+            )
+        return saved.name, None, saved.preprocessing
+    report = read_report(out)
+    if report.preprocessing is None:
+        raise InputError(f"{out}: it is not known how images are pre-processed: {report.preprocessing_why}")
+    where = f"{out / 'report.json'}: its pre-processing settings"
+    return report.model.name, report.recipe, build(report.preprocessing, where)
 
 
 def _open(data: str, limit: int | None, preprocessing: Preprocessing) -> ImageSet:

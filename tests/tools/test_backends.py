@@ -69,3 +69,15 @@ def test_the_former_option_says_its_new_name(cli: Cli) -> None:
     ran = cli("evaluate", "out", "--data", "digits:test", "--on", "eager")
     assert ran.status == 2
     assert "the option --on is called --backend now" in ran.err
+
+
+def test_a_saved_program_is_evaluated(cli: Cli, mlp: Path) -> None:
+    assert cli("opt", "digits-vit", "--batch", "1:8:8", "--pipeline", STEPS, "-o", "p.safetensors").status == 0
+    found = [
+        cli("evaluate", "p.safetensors", "--data", "digits:test", "--images", "64", "--backend", name, "--json").json
+        for name in ("ort", "eager")
+    ]
+    assert {(each["model"], each["recipe"], each["top1"]) for each in found} == {("digits-vit", None, 100.0)}
+    assert cli("opt", mlp, "--pipeline", "canonicalize", "-o", "mlp.safetensors").status == 0
+    ran = cli("evaluate", "mlp.safetensors", "--data", "digits:test")
+    assert (ran.status, "a model takes one input" in ran.err) == (2, True)
