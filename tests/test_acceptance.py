@@ -152,7 +152,7 @@ def test_a_placement_keeps_its_bound_or_says_how_close_it_came(data: Path, tmp_p
     assert done.returncode == (0 if drop <= 0.3 else 1), done.stderr
     whole = next(each for entry in report["passes"] for each in entry.get("found", []) if "placement" in each)
     assert whole["expected_drop"] <= 0.3 < whole["expected_drop_all_int8"]
-    assert 0 < whole["max_float_layers"] <= 24
+    assert 0 < whole["float_layers"] <= 24
     assert engine["linears"] == {"planned_int8": whole["int8_linears"], "int8": whole["int8_linears"], "fallback": []}
     assert engine["attention"]["fused"] == 12
     if drop > 0.3:

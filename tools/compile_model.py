@@ -180,7 +180,7 @@ def _pruned(found: BudgetFinding) -> str:
 def _placement(found: PlacementFinding) -> str:
     bound = "" if found.max_drop is None else f" of {found.max_drop:g} allowed"
     return (
-        f"{found.int8_linears} linears INT8, {found.max_float_layers} site(s) fallen back; {found.expected_drop:.2f} points"
+        f"{found.int8_linears} linears INT8, {found.float_layers} site(s) fallen back; {found.expected_drop:.2f} points"
         f"{bound} expected to be lost ({found.expected_drop_all_int8:.2f} with all in INT8)"
     )
 

@@ -99,7 +99,7 @@ class MixedPrecision(Pass):
             agreement=round(search.damage.agreement, 3),
             kl=_short(search.damage.divergence),
             kl_all_int8=_short(first.divergence),
-            max_float_layers=sites_in(search.off),
+            float_layers=sites_in(search.off),
             int8_linears=sum(each.is_linear and each not in search.off for each in search.switches.all),
             images=images,
         )

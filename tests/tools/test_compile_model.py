@@ -108,7 +108,7 @@ def test_a_bounded_placement_is_in_recipe_and_report_and_gives_the_same_bytes(cl
     assert "mixed-precision{max_float_layers=1}" in Path("out/pipeline.txt").read_text()
     (entry,) = [each for each in ran.json["passes"] if each["name"] == "mixed-precision"]
     whole, *rows = entry["found"]
-    assert whole["max_float_layers"] <= 1
+    assert whole["float_layers"] <= 1
     assert len(rows) == 16 + 4
     planned = ran.json["engine"]["linears"]["planned_int8"]
     assert planned == whole["int8_linears"]

@@ -135,7 +135,7 @@ class PlacementFinding(Finding):
     agreement: float
     kl: float
     kl_all_int8: float
-    max_float_layers: int
+    float_layers: int
     """How many sites fell back to floating point."""
     int8_linears: int
     images: int

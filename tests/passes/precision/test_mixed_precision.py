@@ -106,7 +106,7 @@ def test_measures_every_switch_and_takes_nothing_back_without_a_budget() -> None
     assert all(row["kl_all_but_one"] >= 0 for row in rows.values())
     assert {row["why"] for row in rows.values()} == {"no budget asks for a fall back"}
     assert whole["placement"] == "met"
-    assert (whole["int8_linears"], whole["max_float_layers"], whole["images"]) == (4, 0, 12)
+    assert (whole["int8_linears"], whole["float_layers"], whole["images"]) == (4, 0, 12)
 
 
 def test_the_text_after_taking_one_linear_back() -> None:
@@ -197,7 +197,7 @@ def test_a_budget_that_can_not_be_met_says_how_close_it_came() -> None:
 @pytest.mark.parametrize("count", [1, 2])
 def test_no_more_sites_than_allowed(count: int) -> None:
     _, whole, rows = placed(MixedPrecision(max_drop=0.0, max_float_layers=count), quantized(outputs=True, outlier=True))
-    assert whole["max_float_layers"] <= count
+    assert whole["float_layers"] <= count
     own = {name for name in floats(rows) if not rows[name]["why"].startswith("goes with mlp.fc2")}
     assert len(own) <= count
 
