@@ -149,12 +149,18 @@ def _elu(g: Lowering, call: Call) -> Result:
 
 def _softplus(g: Lowering, call: Call) -> Result:
     """log(1 + exp(beta x)) / beta; past the threshold torch gives x, which this equals to the last digit at 20."""
-    dtype, beta = call.type.dtype, call["beta"]
+    dtype, beta, threshold = call.type.dtype, call["beta"], call["threshold"]
     x = g.value(call["self"])
-    if beta == 1:
-        return g.emit("Softplus", x)
-    y = g.emit("Softplus", g.emit("Mul", x, g.number(beta, dtype)))
-    return g.emit("Div", y, g.number(beta, dtype))
+    scaled = x if beta == 1 else g.emit("Mul", x, g.number(beta, dtype))
+    y = g.emit("Softplus", scaled)
+    y = y if beta == 1 else g.emit("Div", y, g.number(beta, dtype))
+    if threshold >= _SAME_FROM:
+        return y
+    return g.emit("Where", g.emit("Greater", scaled, g.number(threshold, dtype)), x, y)
+
+
+_SAME_FROM = 20
+"""From here on softplus(x) is x, in FP32 and in narrower types; torch's default threshold."""
 
 
 def _prelu(g: Lowering, call: Call) -> Result:

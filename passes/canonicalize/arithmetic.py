@@ -64,10 +64,13 @@ def _if_same_type(program: Program, node: fx.Node, scalar: Any, other: Any = Non
 
 
 def add_product(program: Program, node: fx.Node) -> fx.Node | None:
-    """`addcmul`: `self + value * a * b`."""
+    """`addcmul`: `self + value * a * b`; the factor is the product's, not the sum's."""
     values = arguments(node)
-    product = program.insert(node, aten.mul.Tensor, values["tensor1"], values["tensor2"])
-    return program.insert(node, aten.add.Tensor, product, values["self"], alpha=values["value"])
+    left = values["tensor1"]
+    if values["value"] != 1:
+        left = program.insert(node, aten.mul.Tensor, left, values["value"])
+    product = program.insert(node, aten.mul.Tensor, left, values["tensor2"])
+    return program.insert(node, aten.add.Tensor, product, values["self"])
 
 
 def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:

@@ -138,6 +138,8 @@ CASES: dict[str, str] = {
     "elu": f"{X}; y = aten.elu.default(x, 0.7)",
     "elu_scaled": f"{X}; y = aten.elu.default(x, 1.5, 1.2)",
     "softplus": f"{X}; s = aten.mul.Tensor(x, 30.0); y = aten.softplus.default(s)",
+    "softplus_threshold": f"{X}; y = aten.softplus.default(x, 1.0, 0.5)",
+    "softplus_beta_threshold": f"{X}; y = aten.softplus.default(x, 2.0, -0.5)",
     "softplus_beta": f"{X}; y = aten.softplus.default(x, 2.0)",
     "mish": f"{X}; y = aten.mish.default(x)",
     "prelu": f"s: f32[5] = weight('s'); {X}; y = aten.prelu.default(x, s)",

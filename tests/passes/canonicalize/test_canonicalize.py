@@ -241,6 +241,21 @@ CASES: dict[str, tuple[str, str]] = {
         return_(i)
         """,
     ),
+    "addcmul scales the product, not what it is added to": (
+        """
+        a: f32[1, 2, 8] = aten.addcmul.default(y, y, y, value=0.25)
+        b: f32[1, 2, 8] = aten.addcmul.default(a, y, y)
+        return_(b)
+        """,
+        """
+        a: f32[1, 2, 8] = aten.mul.Tensor(y, 0.25)
+        b: f32[1, 2, 8] = aten.mul.Tensor(a, y)
+        c: f32[1, 2, 8] = aten.add.Tensor(b, y)
+        d: f32[1, 2, 8] = aten.mul.Tensor(y, y)
+        e: f32[1, 2, 8] = aten.add.Tensor(d, c)
+        return_(e)
+        """,
+    ),
     "what the dialect lacks and is known is computed": (
         """
         a: i64[8] = aten.arange.default(8, device=device('cpu'), pin_memory=False)
