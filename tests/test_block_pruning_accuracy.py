@@ -42,7 +42,13 @@ def test_fewer_tiles_by_what_images_show(data: Path) -> None:
     (pixels,) = (batch for batch, _ in evaluation.batches(1000))
     labels, dense = torch.tensor(list(evaluation.labels or ())), prepared(model)
     top1 = list[float]()
-    for options in ("score=magnitude", "score=magnitude uniform=true", "", "refit=true", "of=units refit=true"):
+    for options in (
+        "score=magnitude",
+        "score=magnitude uniform=true",
+        "",
+        "refit=true",
+        "granularity=units refit=true",
+    ):
         steps = f"block-prune{{rows=16 cols=16 budget=0.7 {options}}}"
         pruned = read_pipeline(steps).run(dense, Context(calibration=calibration))
         left = count(pruned).nonzero_macs / count(dense).macs

@@ -16,7 +16,7 @@ def check_output(out: Path, force: bool) -> None:
     """Can `out` be written? `InputError` if it exists (without `force`) or its folder can't be written to."""
     if out.exists() and not force:
         raise InputError(f"output {out} exists; name another with -o, or replace it with --force")
-    written = any((out / name).exists() for name in ("report.json", "searching.json"))
+    written = any((out / name).exists() for name in ("report.json", "search.json"))
     if out.exists() and not written and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"output {out} exists and was not written by vitgraph; --force replaces only what was")
     parent = out.absolute().parent

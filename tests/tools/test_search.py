@@ -119,7 +119,7 @@ def test_tiles_for_several_budgets_and_what_compile_makes_of_them(cli: Cli) -> N
     )
     assert ran.status == 0, ran.err
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "searching.html", "searching.json",
+        "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "search.html", "search.json",
     ]  # fmt: skip
     found = json.loads(Path("out/search.json").read_text())
     assert found == ran.json
@@ -197,7 +197,7 @@ def test_leaves_weights_and_a_recipe_that_compile_takes(cli: Cli) -> None:
     assert ran.status == 0
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["out"]
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "recipe.yaml", "searching.html", "searching.json", "weights.safetensors",
+        "recipe.yaml", "search.html", "search.json", "weights.safetensors",
     ]  # fmt: skip
     found = json.loads(Path("out/search.json").read_text())
     assert found == ran.json
@@ -266,7 +266,7 @@ def test_two_processes_search_as_one_does(cli: Cli, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    two = json.loads((tmp_path / "two" / "searching.json").read_text())
+    two = json.loads((tmp_path / "two" / "search.json").read_text())
     # images vary by process, so that losses differ a little, as those of another seed would; without it they'd be equal
     assert two["training"]["losses"] == pytest.approx(one["training"]["losses"], rel=0.1)
     assert two["chosen"]["cost"] <= two["budget"]["limit"]

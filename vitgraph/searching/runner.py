@@ -176,8 +176,8 @@ def _write(method: str, data: Mapping[str, Any], files: Mapping[str, bytes], out
     from vitgraph.compile.page import render
 
     pages = {
-        "searching.json": json.dumps(data, indent=2) + "\n",
-        "searching.html": render(f"{method}.html.j2", found=data),
+        "search.json": json.dumps(data, indent=2) + "\n",
+        "search.html": render(f"{method}.html.j2", found=data),
     }
     with whole_folder(output.out, output.force) as folder:
         for name, content in {**{name: text.encode() for name, text in pages.items()}, **files}.items():
