@@ -90,7 +90,7 @@ def sparsify(
     """Put N:M masks on the linears of a model's blocks and return it as a program, which runs and trains under its masks.
 
     `pattern` is `N:M`, or `V:N:M` where V rows share their columns. `score` says which weights stay, `refit` fits them to what the
-    dense linears put out; both but `magnitude` look at `data`. `only` and `skip` choose linears by path or role. The rest is as
+    dense linears output; both but `magnitude` look at `data`. `only` and `skip` choose linears by path or role. The rest is as
     `quantize` takes it. Raises `InputError` where something can't be had.
     """
     recipe = _mask_recipe(pattern, {"score": score, "refit": refit, "only": tuple(only), "skip": tuple(skip)})

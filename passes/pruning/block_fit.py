@@ -1,4 +1,4 @@
-"""What kept weights become under a mask of blocks: the exact least squares to what the dense linear puts out.
+"""What kept weights become under a mask of blocks: the exact least squares to what the dense linear outputs.
 
 Rows whose masks are alike share one linear system, so that tiles take one for each band of rows and not one for each row
 as N:M does (`_nm.refit`).

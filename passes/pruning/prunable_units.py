@@ -1,8 +1,8 @@
 """What a linear reads in whole units, hidden units of an MLP or heads of an attention; `_leaving` takes them out.
 
-A unit owns columns of the linear that reads it and rows of those that write it. What it puts out depends on nothing but
-these rows, so that a unit whose columns are zero is not needed, and one whose rows are zero puts out a constant. Of a gated MLP,
-act(a) · b (Shazeer, arXiv 2002.05202), a unit is a row of a and one of b, from two linears or two halves of one: it puts out a
+A unit owns columns of the linear that reads it and rows of those that write it. What it outputs depends on nothing but
+these rows, so that a unit whose columns are zero is not needed, and one whose rows are zero outputs a constant. Of a gated MLP,
+act(a) · b (Shazeer, arXiv 2002.05202), a unit is a row of a and one of b, from two linears or two halves of one: it outputs a
 constant where both rows are zero, or where one is and what it gives is zero.
 """
 
@@ -94,7 +94,7 @@ def find_units(program: Program, reader: fx.Node) -> PrunableUnits | str:
 def _heads(
     program: Program, reader: fx.Node, channels: ChannelGroup, attention: fx.Node, between: tuple[fx.Node, ...]
 ) -> PrunableUnits | str:
-    """The heads of an attention; v's rows are what they put out, for a mean of equal rows is that row."""
+    """The heads of an attention; v's rows are what they output, for a mean of equal rows is that row."""
     if any(node.target not in MOVES for node in between):
         return "an activation consumes the attention"
     writers = _writers_of_heads(program, attention)

@@ -1,4 +1,4 @@
-"""Take hidden units and heads out of the graph that put out nothing, or the same whatever comes in.
+"""Take hidden units and heads out of the graph that output nothing, or the same whatever comes in.
 
 Before:
     h = aten.linear.default(x, m1, b1)                        # m1: row 7 of w1 is masked; w1 is [3072, 768]
@@ -10,8 +10,8 @@ After:
     g = aten.gelu.default(h)
     y = aten.linear.default(g, w2_narrow, b2_narrow)          # unit 7 gave gelu(b1[7]): now a part of b2
 
-A unit whose column is zero vanishes. One whose row is zero still puts out its activation at the bias, and a head whose
-rows of v are zero puts out v's bias, for a mean of equal rows is that row: both go into the bias of what reads them. A
+A unit whose column is zero vanishes. One whose row is zero still outputs its activation at the bias, and a head whose
+rows of v are zero outputs v's bias, for a mean of equal rows is that row: both go into the bias of what reads them. A
 head takes its rows of q, k and v with it, and its plane of the position bias. A mask without zeros left goes too, so
 that what is left takes other patterns. A unit of a gated MLP takes its row of the gate and of the value. The same numbers,
 summed over fewer of them.
@@ -102,14 +102,14 @@ def _pattern_refusal(units: PrunableUnits, patterns: Mapping[fx.Node, Packing]) 
 
 
 def _empty(program: Program, units: PrunableUnits) -> tuple[Tensor, Tensor]:
-    """Which units nothing is read of, and which always put out the same: bool, `[count]` each."""
+    """Which units nothing is read of, and which always output the same: bool, `[count]` each."""
     read = (affine.weight(program, units.reader) != 0).any(0)
     fixed, _ = constants(program, units)
     return ~units.of_columns(read), ~units.of_columns(~fixed)
 
 
 def _move_into_bias(program: Program, units: PrunableUnits, leaving: Tensor) -> None:
-    """Add to the reader's bias what it reads of units that always put out the same."""
+    """Add to the reader's bias what it reads of units that always output the same."""
     if not bool(leaving.any()):
         return
     reader, weight = units.reader, affine.weight(program, units.reader)

@@ -9,7 +9,7 @@ After:
     y = aten.mul.Tensor(even, fc2_spread)                     # times f
     stream = aten.add.Tensor(y, skip)
 
-with f = max|y| of the channel over max|y| of all. Sparse INT8 kernels of Ampere put out INT8, with one scale for the
+with f = max|y| of the channel over max|y| of all. Sparse INT8 kernels of Ampere output INT8, with one scale for the
 tensor, and the residual stream of a vision transformer has channels whose ranges differ a hundredfold. Weights have a
 scale for each output channel, so that dividing a row by f leaves its INT8 numbers as they were; the product with f goes
 into the kernel that adds the branch to the stream. On a real ViT-Tiny, INT8 outputs cost 25 points of agreement without

@@ -67,7 +67,7 @@ class ChannelRange:
     def of(channels: ChannelStatistics, centred: bool, spare: bool = False) -> ChannelRange:
         """Around the middle of what was seen, or around zero.
 
-        With `spare`, more than was seen: what an activation function puts out has a long tail to one side, and what other
+        With `spare`, more than was seen: what an activation function outputs has a long tail to one side, and what other
         images put there would be clipped. Each channel gets `SPARE` of the way from its largest value in an average image to
         the largest of all, and none reaches less than the median one: its rounding is of little weight.
         """

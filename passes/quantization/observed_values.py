@@ -1,4 +1,4 @@
-"""Which values of a program get a quantizer: what linears read, what attentions are made of, what branches put out."""
+"""Which values of a program get a quantizer: what linears read, what attentions are made of, what branches output."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ObservedValues:
             readers.append(reader)
 
     def add_outputs(self) -> None:
-        """Quantize what the sparse kernels put out: proj and fc2, before the residual addition."""
+        """Quantize what the sparse kernels output: proj and fc2, before the residual addition."""
         for site in self.linears:
             if site.role in BRANCH_ENDS:
                 self.values[site.node] = None

@@ -75,7 +75,7 @@ class Quantize(Pass):
     percentile: Percent = 99.99
     """Of magnitudes, in percent, for `method=percentile`."""
     weights: WeightMethod = "minmax"
-    """How a weight's scale is picked: by its largest value, or by the error of the weights or of what they put out."""
+    """How a weight's scale is picked: by its largest value, or by the error of the weights or of what they output."""
     per_tensor: bool = False
     """One scale a weight, in place of one an output channel."""
     weight_format: FormatName = "int8"
@@ -177,7 +177,7 @@ class Quantize(Pass):
 
     @property
     def _attention_format(self) -> Format:
-        """What attentions, and outputs, are rounded to: no kernel computes or puts out INT4."""
+        """What attentions, and outputs, are rounded to: no kernel computes or outputs INT4."""
         return FORMATS["int8" if self.activation_format == "int4" else self.activation_format]
 
     def _take_linears(self, sites: list[LinearSite], context: Context) -> list[LinearSite]:

@@ -9,7 +9,7 @@ After:
     y = aten.linear.default(centred, w_smoothed, b_smoothed)  # w s, b + w z
 
 with s = max|x - z|^alpha / max|w|^(1 - alpha), channel by channel: SmoothQuant's migration (Xiao et al., arXiv 2211.10438,
-eq. 4), and z the middle of the channel's range (Outlier Suppression+, Wei et al., arXiv 2304.09145): what GELU puts out
+eq. 4), and z the middle of the channel's range (Outlier Suppression+, Wei et al., arXiv 2304.09145): what GELU outputs
 lies nearly all on one side of zero, and a symmetric scale would leave half its steps unused. Alpha, and whether to shift,
 are chosen for each value by the error that the quantized products would have; without a shift there is no `sub`.
 
@@ -167,7 +167,7 @@ def _is_read_by(program: Program, norm: fx.Node, linears: set[fx.Node]) -> bool:
 
 
 def _fold(program: Program, norm: fx.Node, z: Tensor, s: Tensor) -> None:
-    """The norm puts out (x - z) / s."""
+    """The norm outputs (x - z) / s."""
     call = LayerNormCall(norm)
     weight, bias = program.constant(call.weight), program.constant(call.bias)
     assert weight is not None

@@ -63,7 +63,7 @@ class NmMask(Pass):
     score: Literal["magnitude", "wanda", "sparsegpt", "cap"] = "magnitude"
     """Which weights stay; magnitude needs no images."""
     refit: bool = False
-    """Fit what is kept, by least squares, to what the dense linear puts out."""
+    """Fit what is kept, by least squares, to what the dense linear outputs."""
     percdamp: Positive = 0.1
     """Share of the mean diagonal that is added to second moments: how far kept weights are held to what they were."""
     only: Selectors = ()

@@ -39,7 +39,7 @@ def test_readers_are_found_after_moves_and_no_further() -> None:
 
 
 def test_padding_is_no_move() -> None:
-    """What is padded with zeros is not what the linear would have put out."""
+    """What is padded with zeros is not what the linear would have output."""
     program = parse("""
 x: f32[N, 5, 4] = input()
 w: f32[4, 4] = weight("w")

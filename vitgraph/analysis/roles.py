@@ -24,7 +24,7 @@ ROLES = (
 BLOCK_ROLES = ("qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge")
 """The linears of the transformer blocks: what the papers sparsify and quantize."""
 BRANCH_ENDS = ("proj", "fc2", "merge")
-"""The linears that a residual branch ends in: what sparse INT8 kernels must put out in INT8."""
+"""The linears that a residual branch ends in: what sparse INT8 kernels must output in INT8."""
 
 
 def role_of(node: fx.Node, shape: tuple[int, ...]) -> str:

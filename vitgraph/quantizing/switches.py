@@ -99,7 +99,7 @@ def _linear_switch(site: LinearSite) -> Switch:
 
 
 def _pairs_on(node: fx.Node) -> list[fx.Node]:
-    """The pairs that round what a linear puts out for no linear in particular: those that not only linears read."""
+    """The pairs that round what a linear outputs for no linear in particular: those that not only linears read."""
     pairs = [user for user in node.users if user.target is dialect.fake_quantize]
     return [pair for pair in pairs if any(user.target not in LINEARS for user in pair.users)]
 

@@ -69,7 +69,7 @@ return_(r)
 
 
 def test_hidden_units_leave() -> None:
-    """Unit 7 puts out gelu(b1[7]) and becomes a bias; nothing is read of units 2 and 3."""
+    """Unit 7 outputs gelu(b1[7]) and becomes a bias; nothing is read of units 2 and 3."""
     before, context = masked(MLP, fc1=(7, ALL), fc2=(ALL, [2, 3])), Context()
     after = run(RemovePruned(), before, context)
     assert body(show(after)) == body(show(parse(NARROW)))
@@ -231,7 +231,7 @@ def test_gated_units_take_a_row_of_either_branch(case: str, monkeypatch: pytest.
 
 
 def test_a_factor_that_is_always_zero_takes_the_other_along() -> None:
-    """The value's row is zero and so is its bias: whatever the gate says, the unit puts out nothing."""
+    """The value's row is zero and so is its bias: whatever the gate says, the unit outputs nothing."""
     before = masked(ONE_LINEAR, fc1=(16, ALL))
     with torch.no_grad():
         before.tensor("fc1.bias")[16] = 0.0
