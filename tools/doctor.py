@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import typer
 
+from vitgraph.threads import waiting
 from vitgraph.tools.command import Answer, command, group, table
 
 PACKAGES = (
@@ -32,6 +33,7 @@ def doctor() -> Answer:
         "python": sys.version.split()[0],
         "system": f"{platform.system()} {platform.machine()}",
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads_wait": waiting(),
         "gpu": _gpu(),
     }
     providers = _providers()

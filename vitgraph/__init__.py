@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.logs import follow_environment
+from vitgraph.threads import wait_passively
 
 if TYPE_CHECKING:
     from vitgraph.analysis.attention import AttentionSite as AttentionSite
@@ -163,6 +164,7 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 follow_environment()
+wait_passively()
 
 
 def __getattr__(name: str) -> Any:
