@@ -47,8 +47,8 @@ def compile_seconds(variables: dict[str, str]) -> float:
     """Seconds of the wall clock of one compile command."""
     real = WEIGHTS.is_file()
     given = ["--weights", str(WEIGHTS)] if real else ["--weights", "random"]
-    given += ["--calibration-data", str(DATA / "imagenet" / "calibration.zip") if real else "random"]
-    given += ["--evaluate-data", str(DATA / "imagenet" / "validation.zip")] if real else []
+    given += ["--calibration-data", str(DATA / "imagenet" / "calibration500.zip") if real else "random"]
+    given += ["--evaluate-data", str(DATA / "imagenet" / "validation500.zip")] if real else []
     command = [sys.executable, "-m", "vitgraph", "compile", MODEL, "--target", "a100", "--recipe", "int8", *given]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
