@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
+from vitgraph.reading import ONNX, check_file
 from vitgraph.runtime.backend import Runner, Source
 from vitgraph.targets.target import Target
 
@@ -84,9 +85,9 @@ class Ort:
 
 def _session(path: Path, name: str, threads: int) -> Any:
     """Make the session, and make sure that it runs where it was told to."""
+    check_file(path, ONNX)
     runtime = cast(Any, import_module("onnxruntime"))  # it has no type stubs
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such ONNX file; `vitgraph compile` writes model.onnx")
+    runtime.disable_telemetry_events()  # what a machine compiles is nobody else's business
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from vitgraph.errors import InputError
+from vitgraph.reading import ENGINE_REPORT, read_json
 from vitgraph.tools.command import Answer, command, table
 from vitgraph.tools.graph_cost import CostOptions, inspect_cost
 from vitgraph.tools.graph_drawn import to_dot, to_text
@@ -100,10 +101,10 @@ def _report(folder: Path, form: Format) -> Answer:
 
 def _engine(file: Path, pattern: str | None, form: Format) -> Answer:
     """The layers of an engine, as its builder told them."""
+    data = read_json(file, ENGINE_REPORT, nan=True)
     try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
         layers: list[dict[str, Any]] = data["layers"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise InputError(f"{file}: is no engine report: {error}; `vitgraph compile` writes engine.json") from error
     if form is Format.DOT:
         raise InputError(f"{file}: an engine report has no edges to draw; take --format text or json")

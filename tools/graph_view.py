@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import InputError
+from vitgraph.reading import ONNX, check_file
 
 if TYPE_CHECKING:
     from vitgraph.ir.program import Program
@@ -122,6 +123,7 @@ def read_onnx(path: Path) -> View:
     """An ONNX file; `InputError` where it is none. Weights outside the file are read for their zeros alone."""
     import onnx
 
+    check_file(path, ONNX)
     untyped: Any = onnx  # some of its functions lack annotations
     try:
         model: onnx.ModelProto = untyped.load(str(path), load_external_data=False)

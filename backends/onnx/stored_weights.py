@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vitgraph.ir.formats import pack_int4
 from vitgraph.ir.packing import Packing
+from vitgraph.reading import ONNX, check_file
 
 _WEIGHTED = {"MatMul", "Gemm", "Conv"}
 _FORMATS = {"INT8": "int8", "INT4": "int4", "FLOAT8E4M3FN": "fp8"}
@@ -62,6 +63,7 @@ def read_weights(path: Path, floats: bool = False) -> dict[str, StoredWeight]:
 
     With `floats` also those whose second input is a constant itself. External data is mapped, not read; keys are node names.
     """
+    check_file(path, ONNX)
     load = cast(Any, import_module("onnx_ir")).load
     graph = load(path).graph
     found = {str(node.name): _weight_of(node, floats) for node in _nodes(graph)}

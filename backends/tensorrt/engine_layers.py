@@ -7,13 +7,13 @@ layer leads back to the modules it computes.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 from vitgraph.errors import VitgraphError
+from vitgraph.reading import parse_json
 
 _TYPES = {
     "Float": "fp32",
@@ -140,9 +140,9 @@ def parse_layers_message(message: str) -> tuple[EngineLayer, ...]:
     return tuple(_parse_line(line) for line in body.splitlines() if line.strip())
 
 
-def parse_inspector_json(text: str) -> tuple[EngineLayer, ...]:
+def parse_inspector_json(text: str, origin: str = "the engine's layers") -> tuple[EngineLayer, ...]:
     """The layers in the JSON of `EngineInspector.get_engine_information` (full TensorRT, DETAILED)."""
-    rows = cast(list[Any], json.loads(text).get("Layers", []))
+    rows = cast(list[Any], parse_json(text, origin, nan=True).get("Layers", []))
     if any(not isinstance(row, dict) for row in rows):
         raise VitgraphError("the engine was built without layer details; build it with ProfilingVerbosity.DETAILED")
     return tuple(_layer_of_row(cast(Mapping[str, Any], row)) for row in rows)

@@ -6,7 +6,6 @@ Read from the layers of an engine that full TensorRT built: `engine.json` of a c
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from vitgraph.backends.tensorrt.engine import RTX_SPARSE_WHY
 from vitgraph.backends.tensorrt.engine_layers import parse_inspector_json
 from vitgraph.errors import InputError, VitgraphError
+from vitgraph.reading import ENGINE_REPORT, parse_json, read_text
 
 _SPARSE = re.compile(r"sparse|sptensor|spmma", re.IGNORECASE)
 """What the names of sparse kernels have in TensorRT's library: `…_sparse_gemm_i8i8_…`, `…sptensor16x8x64…`."""
@@ -26,10 +26,10 @@ def read_measured_layers(path: Path) -> dict[str, str | None]:
     `path` is such a file, or a compilation's folder. Raises `InputError` where it is not, or says nothing about kernels.
     """
     file = path / "engine.json" if path.is_dir() else path
+    text, origin = read_text(file, ENGINE_REPORT), f"--measured-layers {file}"
     try:
-        text = file.read_text(encoding="utf-8")
-        found = dict(_own(json.loads(text)) if '"layers"' in text else _inspected(text))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, VitgraphError) as error:
+        found = dict(_own(parse_json(text, origin, nan=True)) if '"layers"' in text else _inspected(text, origin))
+    except (ValueError, KeyError, TypeError, AttributeError, VitgraphError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -50,8 +50,8 @@ def _own(engine: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
             yield from ((module, _sparse(layer["tactic"])) for module in layer["modules"])
 
 
-def _inspected(text: str) -> Iterator[tuple[str, str | None]]:
-    for layer in parse_inspector_json(text):
+def _inspected(text: str, origin: str) -> Iterator[tuple[str, str | None]]:
+    for layer in parse_inspector_json(text, origin):
         if (layer.is_gemm or layer.is_convolution) and layer.tactic:
             yield from ((module, _sparse(layer.tactic)) for module in layer.modules)
 

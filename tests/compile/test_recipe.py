@@ -142,5 +142,5 @@ def test_a_file_that_is_not_there_or_not_text(tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "none.yaml"), find_pass)
     binary = tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="can't be read"):
+    with pytest.raises(InputError, match="is not text in UTF-8"):
         load_recipe(str(binary), find_pass)

@@ -61,14 +61,14 @@ def test_what_was_not_obtained_is_null() -> None:
 def test_a_document_without_a_key_is_no_report(key: str, tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     file.write_text(json.dumps({name: value for name, value in CONTENT.items() if name != key}), encoding="utf-8")
-    with pytest.raises(InputError, match="is no vitgraph report"):
+    with pytest.raises(InputError, match=r"is no vitgraph report|is not JSON"):
         read_report(file)
 
 
 def test_a_number_in_words_is_no_report(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     file.write_text(json.dumps(CONTENT | {"peak_rss_mb": "much"}), encoding="utf-8")
-    with pytest.raises(InputError, match="is no vitgraph report"):
+    with pytest.raises(InputError, match=r"is no vitgraph report|is not JSON"):
         read_report(file)
 
 
@@ -76,7 +76,7 @@ def test_nothing_there_or_no_json(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="can't be read"):
         read_report(tmp_path)
     (tmp_path / "report.json").write_text("not json", encoding="utf-8")
-    with pytest.raises(InputError, match="is no vitgraph report"):
+    with pytest.raises(InputError, match=r"is no vitgraph report|is not JSON"):
         read_report(tmp_path)
 
 

@@ -99,8 +99,8 @@ def written(name: str, content: bytes) -> Callable[[Path], Path]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (absent, "does not exist"),
-        (itself, "is a folder"),
+        (absent, "No such file"),
+        (itself, "it is a folder"),
         (truncated, "not a whole safetensors file"),
         (truncated_pth, "not a file torch.save wrote"),
         (written("w.safetensors", b"these are no weights\n" * 9), "not a whole safetensors file"),

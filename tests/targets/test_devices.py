@@ -8,8 +8,9 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from vitgraph.reading import TARGET, read_text
 from vitgraph.targets.target import Target, all_targets, parse_target
-from vitgraph.targets.target_file import packaged, read_text
+from vitgraph.targets.target_file import packaged
 
 FIGURES = ("bandwidth_gb_s", "memory_gb", "power_w")
 SHARED = ("matmul", "quantized", "sparse", "attention_kernels", "builders", "no_builder_here")
@@ -48,7 +49,7 @@ def lacking(target: Target) -> list[str]:
 def raw_files() -> dict[str, Any]:
     """Every packaged file as it is written, before layers are merged."""
     return {
-        f"{folder}/{name}": yaml.safe_load(read_text(file, name))
+        f"{folder}/{name}": yaml.safe_load(read_text(file, TARGET))
         for folder in ("devices", "capabilities")
         for name, file in packaged(folder).items()
     }

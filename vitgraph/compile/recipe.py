@@ -12,6 +12,7 @@ import yaml
 
 from vitgraph.errors import InputError
 from vitgraph.pass_manager.pipeline import Lookup, Pipeline, read_yaml
+from vitgraph.reading import RECIPE, parse_yaml, read_text
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,9 @@ def load_recipe(name: str, lookup: Lookup) -> Recipe:
     """A recipe by its name, or from a YAML file; `InputError` says what is wrong with either."""
     path = Path(name)
     if name in recipe_names():
-        text = resources.files("vitgraph.compile").joinpath("recipes", f"{name}.yaml").read_text(encoding="utf-8")
+        text = read_text(resources.files("vitgraph.compile").joinpath("recipes", f"{name}.yaml"), RECIPE)
     elif path.suffix in (".yaml", ".yml"):
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"recipe {name}: can't be read: {error}") from error
+        text = read_text(path, RECIPE)
     else:
         close = get_close_matches(name, recipe_names(), 3, 0.4)
         hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(recipe_names())}"
@@ -52,10 +50,7 @@ def load_recipe(name: str, lookup: Lookup) -> Recipe:
 
 
 def _parse(text: str, name: str, lookup: Lookup) -> Recipe:
-    try:
-        content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"recipe {name}: not YAML: {error}") from error
+    content: Any = parse_yaml(text, f"recipe {name}")
     if not isinstance(content, dict) or "pipeline" not in content:
         raise InputError(f"recipe {name}: a recipe is a mapping with the key `pipeline`: a list of passes")
     given = cast(dict[str, Any], content)

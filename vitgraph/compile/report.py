@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitgraph.errors import InputError
+from vitgraph.reading import REPORT, read_json
 
 
 class _Part(BaseModel):
@@ -81,10 +82,9 @@ def read_report(path: str | Path) -> Report:
     """Read `report.json`, or the one in a compilation's folder; `InputError` if there is none or it is no report."""
     file = Path(path)
     file = file / "report.json" if file.is_dir() else file
+    content = read_json(file, REPORT, nan=True)  # a decibel of a noise that is not there is infinite
     try:
-        return Report.model_validate_json(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: can't be read: {error}; name a folder that `vitgraph compile` wrote") from error
+        return Report.model_validate(content)
     except ValidationError as error:
         raise InputError(f"{file}: is no vitgraph report: {error.errors()[0]['msg']}") from error
 

@@ -19,11 +19,10 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
-
 from vitgraph.cost.published_forms import FORMS, Bench, Setting, Unanswered
 from vitgraph.cost.shares import FITTED, Shares
 from vitgraph.ir.program import Program
+from vitgraph.reading import PUBLISHED, parse_yaml, read_text
 
 TERMS = ("fitted", "held", "assumed", "counted")
 
@@ -51,8 +50,8 @@ class Row:
 @cache
 def document() -> dict[str, Any]:
     """The file: `encoders`, and `groups` of figures."""
-    text = resources.files("vitgraph.cost").joinpath("published.yaml").read_text(encoding="utf-8")
-    found: dict[str, Any] = yaml.safe_load(text)
+    text = read_text(resources.files("vitgraph.cost").joinpath("published.yaml"), PUBLISHED)
+    found: dict[str, Any] = parse_yaml(text, PUBLISHED.what)
     return found
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from safetensors.torch import load
 
+from vitgraph.reading import DIGITS, read_bytes
+
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
@@ -31,12 +33,12 @@ def build_digits_vit() -> VisionTransformer:
 
 def load_weights() -> dict[str, torch.Tensor]:
     """Read the trained weights as float32 (they are stored in float16)."""
-    stored = load((files(__name__) / "digits.safetensors").read_bytes())
+    stored = load(read_bytes(files(__name__) / "digits.safetensors", DIGITS))
     return {name: tensor.float() for name, tensor in stored.items()}
 
 
 @cache
 def load_images(split: Literal["train", "test"]) -> tuple[torch.Tensor, torch.Tensor]:
     """Read one half of the digits: uint8 images [N, 8, 8] with values 0 to 255, and int64 labels [N]."""
-    stored = load((files(__name__) / "images.safetensors").read_bytes())
+    stored = load(read_bytes(files(__name__) / "images.safetensors", DIGITS))
     return stored[f"{split}.images"], stored[f"{split}.labels"].long()

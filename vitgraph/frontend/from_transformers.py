@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -15,6 +14,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.source import ModelArgs
 from vitgraph.frontend.weight_files import Convert, StateDict
 from vitgraph.images.preprocess import Preprocessing, build
+from vitgraph.reading import SETTINGS, read_json
 
 
 class TransformersSource:
@@ -72,10 +72,7 @@ class TransformersSource:
     def preprocessing(self, module: nn.Module) -> Preprocessing | None:
         """Read `preprocessor_config.json`; without one, ImageNet's mean and standard deviation of 0.5, no crop."""
         file = self.folder / "preprocessor_config.json"
-        try:
-            stored: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-        except (ValueError, OSError) as error:
-            raise InputError(f"{file} is not JSON: {error}") from error
+        stored: dict[str, Any] = read_json(file, SETTINGS) if file.exists() else {}
         side: Any = getattr(cast(Any, module).config, "image_size", 224)
         size: tuple[int, int] = (side, side) if isinstance(side, int) else (side[0], side[1])
         scaled, keeps_aspect = read_size(stored.get("size"), size)

@@ -20,6 +20,7 @@ from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load
 from vitgraph.ir.tensor_type import Dim, TensorType
+from vitgraph.reading import GRAPH_TEXT, read_text
 
 QUANTIZED = "is quantized already"
 """Of a program whose weights are FP32 still: types are yet to be chosen."""
@@ -50,9 +51,10 @@ def read_program(path: Path) -> Program:
 
 def read_graph_text(path: Path, seed: int) -> Program:
     """Read a graph's text; its weights are drawn by the seed."""
+    text = read_text(path, GRAPH_TEXT)
     try:
-        return parse(path.read_text(encoding="utf-8"), seed=seed)
-    except (OSError, UnicodeDecodeError, TextError) as error:
+        return parse(text, seed=seed)
+    except TextError as error:
         raise InputError(f"{path}: its graph can't be read: {error}") from error
 
 

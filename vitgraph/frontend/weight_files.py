@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgraph.errors import InputError
+from vitgraph.reading import WEIGHTS, check_file
 
 StateDict = dict[str, Tensor]
 Convert = Callable[[StateDict, nn.Module], object]
@@ -45,9 +46,7 @@ class Misfit:
 
 def read_weights(path: Path) -> StateDict:
     """Read a weights file into a flat state dict on the CPU; raise InputError where it is absent, corrupt or no weights."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"weights {path}: the file {what}; give a .safetensors, .pth, .pt or .bin file")
+    check_file(path, WEIGHTS)
     if path.stat().st_size == 0:
         raise InputError(f"weights {path}: the file is empty; fetch it again")
     if path.suffix == ".safetensors":

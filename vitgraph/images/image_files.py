@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from vitgraph.errors import InputError
+from vitgraph.reading import IMAGE, LABEL_TABLE, Kind, check_size, read_bytes
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,10 +52,7 @@ class FolderFiles:
 
     def read(self, name: str) -> bytes:
         """One file's content; raise InputError where it can't be read."""
-        try:
-            return (self.folder / name).read_bytes()
-        except OSError as error:
-            raise InputError(f"image {self.folder / name} can't be read: {error.strerror}") from error
+        return read_bytes(self.folder / name, _kind(name))
 
 
 class ZipFiles:
@@ -78,10 +76,16 @@ class ZipFiles:
 
     def read(self, name: str) -> bytes:
         """One member's content; raise InputError where it is damaged or encrypted."""
+        kind = _kind(name)
+        check_size(self.archive.getinfo(name).file_size, kind, f"{kind.what} {name} in {self.source}")
         try:
-            return self.archive.read(name)
+            return self.archive.read(name)  # never more than the size that was checked
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
             raise InputError(f"image {name} in {self.source} can't be read: {error}") from error
+
+
+def _kind(name: str) -> Kind:
+    return LABEL_TABLE if PurePosixPath(name).name == LABELS else IMAGE
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from vitgraph.errors import InputError
 from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
 from vitgraph.outputs import write_whole
+from vitgraph.reading import PROGRAM, check_file, parse_json
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -37,6 +38,7 @@ def load(path: str | Path) -> Program:
 
     file = Path(path)
     file = file / "program.safetensors" if file.is_dir() else file
+    check_file(file, PROGRAM)
     untyped: Any = safe_open
     try:
         with untyped(file, framework="pt") as reader:
@@ -49,7 +51,7 @@ def load(path: str | Path) -> Program:
     if "vitgraph" not in metadata:
         raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
     try:
-        header: Any = json.loads(metadata["vitgraph"])
+        header: Any = parse_json(metadata["vitgraph"], f"{file}: its graph", nan=True)
         program = parse(header["text"], tensors)
         program.provenance, program.ledger = header["provenance"], header["ledger"]
     except (TextError, ValueError, KeyError, TypeError) as error:

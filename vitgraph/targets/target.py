@@ -19,8 +19,9 @@ from pydantic import Field, ValidationError
 
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import GATHERED, Packing
+from vitgraph.reading import TARGET, read_text
 from vitgraph.targets.capability import Capability, Count, FrozenModel, Kind, Positive
-from vitgraph.targets.target_file import packaged, read_device, read_text
+from vitgraph.targets.target_file import packaged, read_device
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -147,7 +148,7 @@ def get_target(name: str) -> Target:
     if name in packaged("devices"):
         return _packaged_target(name)
     if name.endswith((".yaml", ".yml")):
-        return parse_target(read_text(Path(name), name), name)
+        return parse_target(read_text(Path(name), TARGET), name)
     if name in offered_targets():
         return _offered_target(name)
     names = target_names()
@@ -165,7 +166,7 @@ def all_targets() -> tuple[Target, ...]:
 @cache
 def _packaged_target(name: str) -> Target:
     origin = f"target {name!r}"
-    return parse_target(read_text(packaged("devices")[name], origin), origin)
+    return parse_target(read_text(packaged("devices")[name], TARGET), origin)
 
 
 def _offered_target(name: str) -> Target:
@@ -179,7 +180,7 @@ def _offered_target(name: str) -> Target:
         raise InputError(
             f"{origin} cannot be loaded: {type(error).__name__}: {error}; mend or remove the package"
         ) from error
-    target = parse_target(read_text(Path(found), origin), origin) if isinstance(found, str | Path) else found
+    target = parse_target(read_text(Path(found), TARGET), origin) if isinstance(found, str | Path) else found
     if not isinstance(target, Target):
         raise InputError(f"{origin} is neither a Target nor the path of a YAML file; it is a {type(target).__name__}")
     if target.name != name:

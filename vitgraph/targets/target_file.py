@@ -15,12 +15,8 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, cast
 
-import yaml
-
 from vitgraph.errors import InputError
-
-MAX_BYTES = 1 << 20
-"""No description of a device comes near it; a larger file is something else."""
+from vitgraph.reading import TARGET, parse_yaml, read_text
 
 Facts = dict[str, Any]
 
@@ -30,20 +26,6 @@ def packaged(folder: str) -> dict[str, Traversable]:
     files = resources.files("vitgraph.targets").joinpath(folder).iterdir()
     found = {file.name.removesuffix(".yaml"): file for file in files if file.name.endswith(".yaml")}
     return dict(sorted(found.items()))
-
-
-def read_text(file: Traversable, origin: str) -> str:
-    """The text of a YAML file; InputError where it cannot be read, is no text, or is too large to be a target."""
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise InputError(f"{origin} is over {MAX_BYTES >> 20} MiB; give the YAML file that describes a device")
-        return content.decode("utf-8")
-    except OSError as error:
-        raise InputError(f"{origin} cannot be read: {error.strerror or error}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{origin} is not text in UTF-8; give the YAML file that describes a device") from error
 
 
 def read_device(text: str, origin: str) -> Facts:
@@ -79,7 +61,7 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Facts:
 @cache
 def _packaged_capability(name: str) -> Facts:
     origin = f"capability {name!r}"
-    return _resolve(_mapping(read_text(packaged("capabilities")[name], origin), origin), origin)
+    return _resolve(_mapping(read_text(packaged("capabilities")[name], TARGET), origin), origin)
 
 
 def _resolve(capability: object, origin: str) -> Facts:
@@ -118,10 +100,7 @@ def _explained(facts: Facts) -> Facts:
 
 
 def _mapping(text: str, origin: str) -> Facts:
-    try:
-        content: object = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date or number that is none
-        raise InputError(f"{origin} is not YAML: {error}") from error
+    content: object = parse_yaml(text, origin)
     if not isinstance(content, dict):
         raise InputError(f"{origin} does not describe a target: it is no mapping with keys such as `name` and `rates`")
     return dict(cast(Facts, content))
