@@ -45,6 +45,7 @@ PUBLIC = {
     "NormSite",
     "Packing",
     "Pass",
+    "OutputError",
     "PassError",
     "Pipeline",
     "Preprocessing",

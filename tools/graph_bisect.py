@@ -39,7 +39,9 @@ def bisect_passes(
         verdict = bisect(
             program,
             steps,
-            lambda fuel: replace(context, fuel=fuel, progress=progress, spent=[], refusals=[], findings=[], timings={}),
+            lambda fuel: replace(
+                context, fuel=fuel, progress=progress, spent=[], refusals=[], findings=[], timings={}, durations=[]
+            ),
             judged.judge,
             judged.make_instruments,
         )

@@ -11,9 +11,9 @@ import typer
 
 from vitgraph.errors import InputError
 from vitgraph.logs import only_errors
+from vitgraph.outputs.destination import check_file
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.model_options import PROGRAM_HELP, ModelSettings, open_program
-from vitgraph.tools.output import check_file
 from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, check_pipeline, make_context, read_pipeline
 from vitgraph.tools.progress import show_progress
 
@@ -72,16 +72,20 @@ def optimize(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the program; else its text is printed.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files that exist, which -o and --reproducer name.")
+    ] = False,
 ) -> Answer:
     """Run passes on a model or a saved program."""
+    from vitgraph.pass_manager.pipeline import timed_ledger
+
     steps = None if pipeline is None else read_pipeline(pipeline)
     if output is not None:
         check_file(output, force)
     if steps is not None:
         check_pipeline(steps, surroundings)
     if watching.reproducer is not None:
-        check_file(watching.reproducer, force=True)
+        check_file(watching.reproducer, force)
     program = open_program(model, settings)
     replayed = steps is None
     if steps is None:
@@ -93,18 +97,18 @@ def optimize(
     for remark in [] if only_errors() else _remarks(done.ledger):
         print(remark, file=sys.stderr)
     if watching.time_passes:
-        print(_times(done.ledger), file=sys.stderr)
+        print(_times(done.ledger, context.durations), file=sys.stderr)
     data: dict[str, Any] = {
         "program": done.name,
         "pipeline": str(steps),
-        "passes": done.ledger,
+        "passes": timed_ledger(done.ledger, context.durations),
         "rewrites": len(context.spent),
     }
     if output is None:
         return Answer(data | {"text": str(done)}, str(done))
     from vitgraph.ir.program_file import save
 
-    save(done, output)
+    save(done, output, replace=force)
     return Answer(
         data | {"output": str(output)}, f"{output}: {len(done.calls())} calls after {len(done.ledger)} passes"
     )
@@ -161,12 +165,13 @@ def _remarks(ledger: list[dict[str, Any]]) -> list[str]:
     return found + refused
 
 
-def _times(ledger: list[dict[str, Any]]) -> str:
-    total = sum(entry["seconds"] for entry in ledger)
-    width = max([len(entry["name"]) for entry in ledger] + [5])
+def _times(ledger: list[dict[str, Any]], durations: list[float]) -> str:
+    """A line for each pass that ran."""
+    ran, total = ledger[len(ledger) - len(durations) :], sum(durations)
+    width = max([len(entry["name"]) for entry in ran] + [5])
     lines = [
-        f"{entry['name']:<{width}}  {entry['seconds']:>8.3f} s  {entry['seconds'] / max(total, 1e-9):>6.1%}"
+        f"{entry['name']:<{width}}  {seconds:>8.3f} s  {seconds / max(total, 1e-9):>6.1%}"
         f"  {'changed' if entry['changed'] else ''}".rstrip()
-        for entry in ledger
+        for entry, seconds in zip(ran, durations, strict=True)
     ]
     return "\n".join([*lines, f"{'total':<{width}}  {total:>8.3f} s"])

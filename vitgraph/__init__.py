@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vitgraph.compile.report import read_report as read_report
     from vitgraph.errors import CheckFailed as CheckFailed
     from vitgraph.errors import InputError as InputError
+    from vitgraph.errors import OutputError as OutputError
     from vitgraph.errors import PassError as PassError
     from vitgraph.errors import VitgraphError as VitgraphError
     from vitgraph.frontend.capture import capture as _capture
@@ -136,6 +137,7 @@ _HOME = {
     "NormSite": "analysis.sites",
     "Packing": "ir.packing",
     "Pass": "pass_manager.pass_contract",
+    "OutputError": "errors",
     "PassError": "errors",
     "Pipeline": "pass_manager.pipeline",
     "Preprocessing": "images.preprocess",

@@ -22,6 +22,12 @@ class CheckFailed(VitgraphError):
     exit_status = 1
 
 
+class OutputError(VitgraphError):
+    """The work ran to its end, and something else stood where its output was to go; the message says where it is (exit status 1)."""
+
+    exit_status = 1
+
+
 class PassError(VitgraphError):
     """A pass could not do its work, or what it left is not a valid graph; the message shows where."""
 

@@ -5,7 +5,6 @@ Like `vitgraph/__init__.py`, this file may look upward: it is where the core mee
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from vitgraph.compile.request import (
 from vitgraph.compile.stopwatch import Stopwatch
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.batch import BatchSizes, read_batch
-from vitgraph.outputs import whole_folder
+from vitgraph.outputs.whole_folder import whole_folder
 from vitgraph.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -38,6 +37,9 @@ if TYPE_CHECKING:
     from vitgraph.pass_manager.pipeline import Pipeline
     from vitgraph.runtime.backend import Artifact, Build
     from vitgraph.targets.target import Target
+
+TIMED = ("report.json", "report.html")
+"""The files of a compilation that hold times, and so differ from run to run."""
 
 
 def compile_model(
@@ -77,6 +79,7 @@ def compile_model(
     the drop is over `max_drop`; then `out` is there and says so.
     """
     from vitgraph.compile.arguments import (
+        files_among,
         read_backend,
         read_bounds,
         read_count,
@@ -93,7 +96,13 @@ def compile_model(
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
         recipe=read_own_recipe(model, find_pass) if recipe is None else read_recipe(recipe, find_pass),
-        output=OutputRequest(read_path("out", out), force),
+        output=OutputRequest(
+            read_path("out", out),
+            force,
+            files_among(
+                model, target, recipe, weights, calibration_data, evaluate_data, pipeline, measured_layers, model_args
+            ),
+        ),
         data=DataRequest(
             calibration_data,
             read_count("calibration_images", calibration_images),
@@ -116,11 +125,10 @@ def run_compile(request: CompileRequest, progress: Progress = silent) -> Report:
     """Do what the request asks for; see `compile_model`."""
     clock, output = Stopwatch(), request.output
     job = open_request(request, progress)
-    with whole_folder(output.out, output.force) as folder:
+    with whole_folder(output.out, output.force, TIMED) as folder:
         report = _compile(job, clock, folder)
         report.seconds = clock.read()
         _write_report(report, folder)
-    shutil.rmtree(job.scratch, ignore_errors=True)
     if report.violations:
         from vitgraph.compile.report_builder import broken
 
@@ -158,6 +166,7 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
     from vitgraph.frontend.open_model import program_of
     from vitgraph.ir.printer import show
     from vitgraph.ir.program_file import save
+    from vitgraph.pass_manager.pipeline import timed_ledger
 
     with clock.timed("capture"):
         captured = program_of(job.weights.take(), job.batch)
@@ -170,6 +179,7 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
     with clock.timed("lower"):
         model = lower(program, folder / "model.onnx")
     report = describe(job, captured, program)
+    report.passes = timed_ledger(program.ledger, clock.passes)
     report.accuracy, report.accuracy_why = evaluate(job, clock, reference, program, model, job.runner.source)
     if mask_profit is not None:
         report.mask_profit = mask_profit.against(report.accuracy)
@@ -177,7 +187,7 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
 
 
 def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Program:
-    """The pipeline's program; its times go to the report's `seconds`."""
+    """The pipeline's program; its times go to the report."""
     from vitgraph.compile.inputs import probe
     from vitgraph.pass_manager.instruments import Compare, Verify
     from vitgraph.pass_manager.pass_contract import Context
@@ -191,6 +201,7 @@ def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Prog
     )
     with clock.timed("passes"):
         program = job.pipeline.run(captured, context, [Verify(), Compare()])
+    clock.passes = context.durations
     spent = context.timings.get("calibration", 0.0)
     clock.add("calibration", spent)
     clock.add("passes", -spent)

@@ -14,7 +14,8 @@ from vitgraph.compile.inputs import check_fp32, open_inputs
 from vitgraph.compile.request import CompileRequest, PrecisionBounds
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import Batch
-from vitgraph.outputs import check_output, unfinished
+from vitgraph.outputs.destination import check_folder
+from vitgraph.outputs.workspace import parts_of
 from vitgraph.progress import Progress
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
     from vitgraph.images.calibration_data import UnopenedImages
     from vitgraph.pass_manager.continuation import remaining
 
-    check_output(request.output.out, request.output.force)
+    output = request.output
+    check_folder(output.out, output.force, output.inputs)
     recipe, target, masks, data = request.recipe, request.target, request.masks, request.data
     steps = bounded(request.pipeline or recipe.pipeline, request.bounds, recipe.name)
     saved = open_saved(request.model)
@@ -99,7 +101,7 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
         calibration=opened.calibration,
         evaluation=opened.evaluation,
         progress=progress,
-        scratch=unfinished(request.output.out),
+        scratch=parts_of(output.out),
         runner=runner,
         builder=builder,
         unbuilt_why=unbuilt_why,

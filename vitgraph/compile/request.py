@@ -66,6 +66,8 @@ class OutputRequest:
     out: Path
     force: bool = False
     """Whether a folder that vitgraph wrote is replaced."""
+    inputs: tuple[Path, ...] = ()
+    """What is read from disk: a folder that holds any of it is not replaced."""
 
 
 @dataclass(frozen=True)

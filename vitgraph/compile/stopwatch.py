@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 
@@ -13,6 +13,8 @@ class Stopwatch:
     def __init__(self) -> None:
         self.started = time.perf_counter()
         self.seconds = dict[str, float]()
+        self.passes: Sequence[float] = ()
+        """Of each pass that ran, in order."""
 
     @contextmanager
     def timed(self, part: str) -> Generator[None]:

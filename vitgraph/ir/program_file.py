@@ -11,12 +11,19 @@ from torch import Tensor
 from vitgraph.errors import InputError
 from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
-from vitgraph.outputs import write_whole
+from vitgraph.outputs.whole_file import write_whole
 from vitgraph.reading import PROGRAM, check_file, parse_json
 
 
-def save(program: Program, path: str | Path) -> None:
-    """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes."""
+def save(program: Program, path: str | Path, *, replace: bool = True) -> None:
+    """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes.
+
+    Raises `InputError` where the file can't be written, `OutputError` where there is one that is not to be replaced.
+    """
+    write_whole(Path(path), _packed(program), replace)
+
+
+def _packed(program: Program) -> bytes:
     from safetensors.torch import save as to_bytes
 
     header = {"text": str(program), "provenance": program.provenance, "ledger": program.ledger}
@@ -29,7 +36,7 @@ def save(program: Program, path: str | Path) -> None:
         shared = whole.untyped_storage().data_ptr() in taken or whole.untyped_storage().nbytes() > whole.nbytes
         tensors[name] = whole.clone() if shared else whole
         taken.add(tensors[name].untyped_storage().data_ptr())
-    write_whole(Path(path), to_bytes(tensors, metadata=metadata))
+    return to_bytes(tensors, metadata=metadata)
 
 
 def load(path: str | Path) -> Program:

@@ -16,6 +16,7 @@ from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import save
 from vitgraph.ir.verify import check
+from vitgraph.outputs.whole_file import write_whole
 from vitgraph.pass_manager.numerics import measure, objection, record, site_snr
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import show_pass
@@ -150,8 +151,7 @@ class Dump(Quiet):
         if self.folder is None:
             self.write(f"# ---- {moment} {show_pass(step)}\n{show(program)}")
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / f"{self._count:02}-{moment}-{step.name}.txt").write_text(show(program))
+        write_whole(self.folder / f"{self._count:02}-{moment}-{step.name}.txt", show(program).encode())
 
 
 @dataclass

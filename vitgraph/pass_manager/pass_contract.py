@@ -68,6 +68,8 @@ class Context:
     """What passes found; goes into the ledger entry of the pass as plain JSON (key `found`)."""
     timings: dict[str, float] = field(default_factory=dict[str, float])
     """Seconds of work that the report shows by itself, such as `calibration`."""
+    durations: list[float] = field(default_factory=list[float])
+    """Seconds of each pass that ran. They are no part of the program's ledger: the same passes leave the same program."""
 
     @property
     def images(self) -> Images:

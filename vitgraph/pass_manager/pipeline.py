@@ -103,7 +103,7 @@ def _run_step(
         _clean(work, where)
         new = show(work)
         entry["changed"] = new != old
-        entry["seconds"] = round(time.perf_counter() - start, 4)
+        seconds = time.perf_counter() - start
         entry["nodes"] = [nodes, len(work.calls())]
         entry["drift"] = None
         entry["refused"] = [{"site": r.site, "why": r.why} for r in context.refusals[refused:]]
@@ -118,13 +118,21 @@ def _run_step(
             raise
         raise PassError(f"{where} failed: {type(error).__name__}: {error}") from error
     work.ledger.append(entry)
-    _tell(where, entry)
+    context.durations.append(round(seconds, 4))
+    _tell(where, entry, seconds)
     return new
 
 
-def _tell(where: str, entry: dict[str, Any]) -> None:
+def timed_ledger(ledger: Sequence[dict[str, Any]], durations: Sequence[float]) -> list[dict[str, Any]]:
+    """The entries with `seconds`: those of the passes that ran last, None for those that had run on the program before."""
+    earlier = len(ledger) - len(durations)
+    seconds = [None] * earlier + list(durations)
+    return [{**entry, "seconds": each} for entry, each in zip(ledger, seconds, strict=True)]
+
+
+def _tell(where: str, entry: dict[str, Any], seconds: float) -> None:
     done = "changed the graph" if entry["changed"] else "left the graph as it was"
-    _log.info("%s %s, %.2f s, %d site(s) refused", where, done, entry["seconds"], len(entry["refused"]))
+    _log.info("%s %s, %.2f s, %d site(s) refused", where, done, seconds, len(entry["refused"]))
     for refused in entry["refused"]:
         _log.debug("%s left %s alone: %s", where, refused["site"], refused["why"])
 

@@ -19,7 +19,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import LoadedModel
 from vitgraph.images.image_set import ImageSet
-from vitgraph.outputs import unfinished
+from vitgraph.outputs.workspace import parts_of
 from vitgraph.pass_manager.pass_contract import Refusal
 from vitgraph.pass_manager.pipeline import Pipeline, build_pass
 from vitgraph.passes import ORDER, find_pass
@@ -109,7 +109,7 @@ class ElsaMethod:
             cost = milliseconds(program, space, request.target, opened.inputs.batch.best, kind)
         budget = read_budget(request.budgets[0], space, cost)
         images, settings = _training_images(opened), self.settings
-        checkpoint = Checkpoint.of(unfinished(request.output.out), program, key_of(settings, budget, space), images)
+        checkpoint = Checkpoint.of(parts_of(request.output.out), program, key_of(settings, budget, space), images)
         search = ElsaSearch(
             model.module, space, cost, budget, images, nm_keep, settings, checkpoint, progress, self.processes
         )

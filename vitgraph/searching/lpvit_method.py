@@ -22,7 +22,7 @@ from vitgraph.compile.recipe import Recipe
 from vitgraph.errors import InputError
 from vitgraph.frontend.open_model import program_of
 from vitgraph.ir.program import Program
-from vitgraph.outputs import unfinished
+from vitgraph.outputs.workspace import parts_of
 from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
@@ -68,7 +68,7 @@ class LpvitMethod:
         request, inputs = self.request, opened.inputs
         (ahead, step), images = _split(opened), inputs.calibration
         Pipeline((*ahead, step)).check(request.target, images)
-        scratch = unfinished(request.output.out)
+        scratch = parts_of(request.output.out)
         context = Context(request.target, calibration=images, progress=progress, scratch=scratch)
         program = Pipeline(ahead).run(program_of(inputs.model, inputs.batch), context, [])
         steps = [_under(step, read_limit(text), program, context) for text in request.budgets]

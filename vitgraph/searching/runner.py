@@ -6,9 +6,9 @@ Like `vitgraph/compile/compiler.py`, this file may look upward: it finds the pas
 from __future__ import annotations
 
 import json
-import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from vitgraph.compile.request import DataRequest, OutputRequest
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import BatchSizes, read_batch
-from vitgraph.outputs import check_output, unfinished, whole_folder
+from vitgraph.outputs.destination import check_folder
+from vitgraph.outputs.whole_folder import whole_folder
 from vitgraph.progress import Progress, silent
 from vitgraph.searching.method import Method, OpenedSearch
 from vitgraph.searching.request import SearchRequest
@@ -39,6 +40,9 @@ METHODS: Mapping[str, str] = {
     "elsa": "vitgraph.searching.elsa_method:ElsaMethod",  # an N:M level for each linear, by a supernet and evolution
     "lpvit": "vitgraph.searching.lpvit_method:LpvitMethod",  # tiles, or units, that each linear loses, by equal slopes
 }
+
+TIMED = ("search.json", "search.html")
+"""The files of a search that hold times, and so differ from run to run."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,15 @@ def search(
     `compile_model` takes them, and a module that is handed in stays as it is. Raises `InputError` before any long work where something
     can't be had.
     """
-    from vitgraph.compile.arguments import read_count, read_model, read_path, read_recipe, read_target, read_words
+    from vitgraph.compile.arguments import (
+        files_among,
+        read_count,
+        read_model,
+        read_path,
+        read_recipe,
+        read_target,
+        read_words,
+    )
     from vitgraph.passes import find_pass
 
     kind = find_method(method)
@@ -105,7 +117,9 @@ def search(
         target=read_target(target),
         target_name=str(target) if isinstance(target, str | Path) else target.name,
         budgets=read_words("budget", budget),
-        output=OutputRequest(read_path("out", out), force),
+        output=OutputRequest(
+            read_path("out", out), force, files_among(model, data, target, recipe, weights, evaluate_data, model_args)
+        ),
         data=DataRequest(
             evaluation=evaluate_data, evaluation_images=read_count("evaluate_images", evaluate_images), **data_request
         ),
@@ -134,14 +148,15 @@ def run_search(request: SearchRequest, progress: Progress = silent) -> SearchRes
     """Do what the request asks for; see `search`."""
     start = time.perf_counter()
     output, method = request.output, find_method(request.method)(request)
-    check_output(output.out, output.force)
+    check_folder(output.out, output.force, output.inputs)
     method.check()
     opened = _open(request, method)
-    found = method.search(opened, progress)
-    data = {"vitgraph": version("vitgraph"), "method": method.name, **_describe(opened), **found.data}
-    data["seconds"] = round(time.perf_counter() - start, 1)
-    if method.writes:
-        _write(method.name, data, found.files, output)
+    with _folder(method, output) as folder:
+        found = method.search(opened, progress)
+        data = {"vitgraph": version("vitgraph"), "method": method.name, **_describe(opened), **found.data}
+        data["seconds"] = round(time.perf_counter() - start, 1)
+        if folder is not None:
+            _write(method.name, data, found.files, folder)
     return SearchResult(output.out, data, tuple(found.files))
 
 
@@ -171,15 +186,23 @@ def _describe(opened: OpenedSearch) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _write(method: str, data: Mapping[str, Any], files: Mapping[str, bytes], output: OutputRequest) -> None:
-    """The folder, with `search.json` and its page beside the method's files."""
+@contextmanager
+def _folder(method: Method, output: OutputRequest) -> Generator[Path | None]:
+    """The folder to write, for the one process that does."""
+    if not method.writes:
+        yield None
+        return
+    with whole_folder(output.out, output.force, TIMED) as folder:
+        yield folder
+
+
+def _write(method: str, data: Mapping[str, Any], files: Mapping[str, bytes], folder: Path) -> None:
+    """`search.json` and its page beside the method's files."""
     from vitgraph.compile.page import render
 
     pages = {
         "search.json": json.dumps(data, indent=2) + "\n",
         "search.html": render(f"{method}.html.j2", found=data),
     }
-    with whole_folder(output.out, output.force) as folder:
-        for name, content in {**{name: text.encode() for name, text in pages.items()}, **files}.items():
-            (folder / name).write_bytes(content)
-    shutil.rmtree(unfinished(output.out), ignore_errors=True)
+    for name, content in {**{name: text.encode() for name, text in pages.items()}, **files}.items():
+        (folder / name).write_bytes(content)
