@@ -87,4 +87,4 @@ def _usage_error(error: Exception, given: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(import_module("vitgraph.__main__").run())

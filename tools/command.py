@@ -19,6 +19,7 @@ import typer
 
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.logs import level_asked, set_level
+from vitgraph.tools.interruption import TOLD
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 1
@@ -121,8 +122,8 @@ def execute(work: Callable[[], Answer], telling: Telling) -> int:
             answer = work()
     except VitgraphError as error:
         return report_error(str(error), error.exit_status, as_json=as_json, debug=debug)
-    except KeyboardInterrupt:
-        return report_error("interrupted; nothing half-written was left", INTERRUPTED, as_json=as_json)
+    except KeyboardInterrupt as error:
+        return report_error(TOLD, getattr(error, "status", INTERRUPTED), as_json=as_json)
     except MemoryError:
         return report_error("out of memory; take fewer images or a smaller batch", INTERNAL_ERROR, as_json=as_json)
     except Exception as error:  # noqa: BLE001  anything else is vitgraph's own fault, and must not bury the user in a traceback

@@ -139,7 +139,7 @@ def build_engine(
         role=builder.role,
         role_why=builder.why,
         build_seconds=seconds,
-        log="\n".join(record.log) + "\n",
+        log=record.text(onnx_path),
         sparse=read_sparse_tactics(record.log, flavour),
     )
 

@@ -18,6 +18,7 @@ BatchSizes = tuple[int, int, int]
 
 _INFO = 3  # ILogger.Severity; more verbose messages are read for layers and sparsity, not kept
 _ERROR = 1
+_TIME = re.compile(r"\b\d+(?:\.\d+)?(?:e[-+]?\d+)?( ?(?:ns|us|ms|s|sec|seconds?|minutes?)\b)")
 _NOISE = ("cudaError 35", "CUDA lazy loading is not enabled")
 _PREFIX = re.compile(r"^(?:I?\w+::\w+: )?(?:Error Code \d+: )?(?:Myelin )?(?:\(?\[\S+\.\w+:\d*:? ?\w*\] ?)?")
 _PLACE = re.compile(r"\s*(?:In \w+ at /\S+|\(\S+\.(?:cpp|h):\d+\)|In \S+ at \S+\.cpp:\d+)\)?")
@@ -45,6 +46,12 @@ class Record:
             self.log.append(message)
         if severity <= _ERROR:
             self.errors.append(message)
+
+    def text(self, path: Path) -> str:
+        """The log without what differs from run to run, which is where the model lay, what the clock said and how much memory
+        was in use: the same build has the same log."""
+        lines = "\n".join(line for line in self.log if not line.startswith("[MemUsage"))
+        return _TIME.sub(r"…\1", lines.replace(str(path), path.name).replace(str(path.parent), ".")) + "\n"
 
 
 @dataclass

@@ -12,14 +12,10 @@ from vitgraph.errors import InputError
 from vitgraph.outputs.disk import writing
 from vitgraph.outputs.manifest import differences
 
-_LONGEST = "x" * 100
-"""As long as what is put into an output's hidden folder, or more."""
-
 
 def unfinished(out: Path) -> Path:
-    """The hidden folder (for a file: file) beside an output in which it is made, until it is there whole."""
-    real = Path(os.path.realpath(out))
-    return real.with_name(f".{real.name}.unfinished") if real.name else real / ".unfinished"
+    """The hidden folder (for a file: file) beside an output in which it is made; `out` is where it really goes, no link."""
+    return out.with_name(f".{out.name}.unfinished") if out.name else out / ".unfinished"
 
 
 def check_folder(out: Path, force: bool, inputs: Iterable[Path] = ()) -> Path:
@@ -69,9 +65,7 @@ def _resolve(out: Path) -> Path:
         with writing(out):
             dangling = out.is_symlink() and not os.path.exists(out)
             with suppress(FileNotFoundError):
-                (
-                    unfinished(real) / _LONGEST
-                ).lstat()  # raises where a name is too long, or a part of the path is a file
+                unfinished(real).lstat()  # raises where a name is too long, or a part of the path is a file
     except ValueError as error:  # a null byte, or bytes that are no text
         raise InputError(f"output {str(out)!r}: is no name of a file ({error}); name another with -o") from error
     if dangling:

@@ -16,11 +16,11 @@ NO_ROOM = {
     errno.EDQUOT: _MORE_ROOM,
     errno.EFBIG: "raise the limit on the size of a file, or name a place on another disk",
     errno.EROFS: "name a place on a disk that can be written to",
+    errno.ENAMETOOLONG: "name a shorter one",
 }
 """What only writing runs into, with the remedy."""
 _REMEDIES = {
     **NO_ROOM,
-    errno.ENAMETOOLONG: "name a shorter one",
     errno.ENOTDIR: "a part of the path is a file: name another place",
     errno.ELOOP: "its links lead in a circle: name another place",
     errno.EACCES: "get the right to write there, or name another place",

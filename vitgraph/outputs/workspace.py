@@ -30,6 +30,7 @@ class Workspace:
     """Where an output is made."""
 
     out: Path
+    """As `check_folder` returns it."""
 
     @property
     def root(self) -> Path:
@@ -125,7 +126,7 @@ def claimed(out: Path) -> Generator[Workspace]:
 
 def parts_of(out: Path) -> Path:
     """The folder in which long work keeps what it has finished, until `out` is there."""
-    return Workspace(out).parts
+    return Workspace(Path(os.path.realpath(out))).parts
 
 
 def taken(out: Path, kept: Path) -> OutputError:

@@ -1,0 +1,121 @@
+"""The hidden folder beside an output: one process at a time, and whatever moment a process is killed at."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vitgraph.errors import InputError
+from vitgraph.outputs.manifest import differences
+from vitgraph.outputs.whole_folder import whole_folder
+from vitgraph.outputs.workspace import claimed, parts_of
+
+STEPS = ("rename", "mkdir", "rmdir", "unlink")
+KILLED = 9
+
+
+def write(out: Path, text: str, force: bool = True) -> None:
+    """An output of two files, with a part finished on the way."""
+    with whole_folder(out, force) as folder:
+        parts_of(out).mkdir(exist_ok=True)
+        (parts_of(out) / "1.part").write_text(text)
+        (folder / "program").mkdir()
+        for name in ("model", "program/graph"):
+            (folder / name).write_text(text)
+
+
+def content(out: Path) -> str:
+    """Which output it is; whole, or this fails."""
+    assert differences(out) == []
+    (text,) = {(out / name).read_text() for name in ("model", "program/graph")}
+    return text
+
+
+def killed_at(step: int, work: Callable[[], None]) -> bool:
+    """Do the work in a process that ends, without a chance to clean up, ahead of its change number `step` to the disk."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) in (0, KILLED)
+        return os.waitstatus_to_exitcode(status) == KILLED
+    code = 1
+    try:
+        _arm(step)
+        work()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _arm(step: int) -> None:
+    numbers = count()
+
+    def counted(real: Any) -> Any:
+        def call(*given: Any, **more: Any) -> Any:
+            if next(numbers) == step:
+                os._exit(KILLED)
+            return real(*given, **more)
+
+        return call
+
+    for name in STEPS:
+        setattr(os, name, counted(getattr(os, name)))
+
+
+@pytest.mark.parametrize("former", [None, "old"])
+def test_killed_at_any_moment_nothing_is_lost(
+    former: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # a killed process loses nothing that it has written
+    told, ever_kept = 0, False
+    for step in count():
+        out = tmp_path / str(step) / "out"
+        if former is not None:
+            write(out, former)
+        killed = killed_at(step, lambda out=out: write(out, "new"))  # type: ignore[misc]
+        with claimed(out) as place:
+            found = content(out) if out.exists() else None
+            assert found in (former, "new")
+            kept = place.parts.exists()
+        assert kept or not ever_kept or found == "new", "a finished part is gone on from until the output is there"
+        ever_kept |= kept
+        told += "an earlier run did not end" in caplog.text
+        caplog.clear()
+        write(out, "again")
+        assert content(out) == "again"
+        assert [each.name for each in out.parent.iterdir()] == ["out"]
+        if not killed:
+            break
+    assert ever_kept
+    assert step > 12
+    assert told > 4
+
+
+def test_another_process_is_told_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from vitgraph.outputs.whole_folder import whole_folder\n"
+        "with whole_folder(Path(sys.argv[1]), True): print('here', flush=True); sys.stdin.read()"
+    )
+    out = tmp_path / "out"
+    words = [sys.executable, "-O", "-c", code, str(out)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InputError, match=rf"is being written by another process \({other.pid}\)"):
+            write(out, "mine")
+        other.communicate("")
+    assert list(out.iterdir()) == [out / "manifest.json"]
+    write(out, "mine")
+    assert content(out) == "mine"
+
+
+def test_what_is_of_others_in_the_hidden_folder_stays(tmp_path: Path) -> None:
+    (tmp_path / ".out.unfinished").mkdir()
+    (tmp_path / ".out.unfinished/mine").write_text("x")
+    write(tmp_path / "out", "new")
+    assert (tmp_path / ".out.unfinished/mine").read_text() == "x"
