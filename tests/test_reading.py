@@ -155,6 +155,8 @@ READERS = {
 }  # fmt: skip
 """What opens a file or reads a document, by the last part of its name."""
 LIBRARIES = {"json", "yaml", "torch", "onnx", "np", "numpy", "zipfile", "safetensors", "pickle", "toml", "csv", "Image"}
+OUTPUTS = "vitgraph/outputs/"
+"""Opens files to write them, and to compare what it wrote with its manifest, in bounds of its own."""
 ALLOWED = {
     "vitgraph/reading.py": "the door itself",
     "vitgraph/images/image_files.py": "members of a zip and images, their sizes checked",
@@ -201,7 +203,7 @@ def test_nothing_else_reads_files() -> None:
     found = {
         f"{place}:{line}"
         for file in source_files(ROOT)
-        if (place := file.relative_to(ROOT).as_posix()) not in ALLOWED
+        if (place := file.relative_to(ROOT).as_posix()) not in ALLOWED and not place.startswith(OUTPUTS)
         for line in readers(ast.parse(file.read_text(encoding="utf-8")))
     }
     assert found == set()

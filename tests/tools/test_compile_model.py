@@ -326,7 +326,7 @@ def test_evidence_decides_where_it_speaks(cli: Cli) -> None:
         ("nm-mask", "cpu", None, "no time can be estimated for cpu"),
         ("nm-mask", "a100", engine_json("tensorrt_rtx", {"a": "b"}), "picks sparse kernels when the engine first runs"),
         ("nm-mask", "a100", engine_json("tensorrt", {}), "none of its layers names a kernel"),
-        ("nm-mask", "a100", "{", "no engine's layers in it"),
+        ("nm-mask", "a100", "{", "engine.json is not JSON"),
     ],
 )
 def test_what_cannot_be_judged_is_told_before_any_work(
