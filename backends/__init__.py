@@ -18,7 +18,7 @@ from vitgraph.runtime.backend import Backend, Builder
 
 OWN: Mapping[str, str] = {
     "eager": "vitgraph.backends.eager:Eager",
-    "ort": "vitgraph.backends.ort:Ort",
+    "ort": "vitgraph.backends.ort.backend:Ort",
     "openvino": "vitgraph.backends.openvino.backend:OpenVino",
     "tensorrt": "vitgraph.backends.tensorrt.backend:TensorRT",
 }

@@ -25,7 +25,7 @@ import torch
 
 from vitgraph import Context, Program, capture_model, load_model, open_images, read_pipeline
 from vitgraph.backends.onnx.lowering import lower
-from vitgraph.backends.ort import Ort
+from vitgraph.backends.ort.backend import Ort
 from vitgraph.compile.accuracy import Predictions
 from vitgraph.cost.counts import count
 from vitgraph.images.preprocess import PreprocessingOptions

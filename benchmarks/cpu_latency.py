@@ -33,7 +33,7 @@ import torch
 from vitgraph import InputError, capture_model, get_target, load_model, open_images, read_pipeline
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.openvino.backend import OpenVino
-from vitgraph.backends.ort import Ort
+from vitgraph.backends.ort.backend import Ort
 from vitgraph.compile.recipe import load_recipe
 from vitgraph.ir.batch import parse_batch
 from vitgraph.pass_manager.pass_contract import Context

@@ -165,7 +165,7 @@ ALLOWED = {
     "vitgraph/ir/program_file.py": "a library opens the file, after check_file",
     "vitgraph/runtime/checkpoint.py": "its own files, by a digest",
     "vitgraph/outputs.py": "its own files",
-    "backends/ort.py": "a library opens the file, after check_file",
+    "backends/ort/backend.py": "a library opens the file, after check_file",
     "backends/onnx/stored_weights.py": "a library opens the file, after check_file",
     "backends/onnx/file_writer.py": "writes",
     "tools/graph_view.py": "a library opens the file, after check_file",

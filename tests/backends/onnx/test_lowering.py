@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from tests.backends.operator_cases import CASES, batch_for, build
 from tests.conftest import ROOT
 from vitgraph.backends.onnx.lowering import lower
-from vitgraph.backends.ort import Ort
+from vitgraph.backends.ort.backend import Ort
 from vitgraph.errors import InputError
 from vitgraph.ir.dialect import fake_quantize, quantize_values
 from vitgraph.ir.parser import parse

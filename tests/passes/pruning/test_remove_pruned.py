@@ -12,7 +12,7 @@ from tests.harness import body, hold_to_effect, hold_to_text, ledger_findings, r
 from tests.passes.quantization.test_quantize import Noise, block
 from tests.passes.sparsity.test_nm_mask import MLP
 from vitgraph.analysis.sites import find_sites
-from vitgraph.backends.ort import Ort
+from vitgraph.backends.ort.backend import Ort
 from vitgraph.cost.counts import count
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import load_model

@@ -11,7 +11,7 @@ import torch
 from tests.backends.operator_cases import CASES, batch_for, build
 from vitgraph.backends.eager import Eager
 from vitgraph.backends.onnx.lowering import lower
-from vitgraph.backends.ort import Ort, OrtRunner
+from vitgraph.backends.ort.backend import Ort, OrtRunner
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.numerics import measure
