@@ -82,7 +82,13 @@ def lower(program: Program, path: Path, *, opset: int | None = None, external_by
         ),
         weights={name: g.initializers[name].read() for name in names},
         operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
+        values={node.name: _names(g.values[node]) for node in program.calls() if node in g.values},
     )
+
+
+def _names(result: Result) -> tuple[str, ...]:
+    """The names of a call's values in the file."""
+    return tuple(str(value.name) for value in (result if isinstance(result, tuple) else (result,)))
 
 
 def _opset(program: Program, asked: int | None) -> int:

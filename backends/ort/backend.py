@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from vitgraph.backends.ort.session import open_session
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.reading import ONNX, check_file
 from vitgraph.runtime.backend import Runner, Source
 from vitgraph.targets.target import Target
-
-PROVIDER = "CPUExecutionProvider"
 
 _TORCH_TYPES = {
     "tensor(float)": torch.float32,
@@ -84,38 +82,11 @@ class Ort:
 
 
 def _session(path: Path, name: str, threads: int) -> Any:
-    """Make the session, and make sure that it runs where it was told to."""
+    """One whose model takes one tensor."""
     check_file(path, ONNX)
-    runtime = cast(Any, import_module("onnxruntime"))  # it has no type stubs
-    runtime.disable_telemetry_events()  # what a machine compiles is nobody else's business
-    options = runtime.SessionOptions()
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    # ONNX Runtime's own INT8 kernels add pairs of products in 16 bits on processors without VNNI: attention computed
-    # with them was off by 2 to 60 %. Without them Q/DQ runs as the model says, as exact as eager, and was faster too.
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    # Idle threads would otherwise spin for tens of milliseconds, on the cores of whatever runs next.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = runtime.InferenceSession(str(path), options, providers=[PROVIDER])
-    except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base
-        raise InputError(f"{name}: ONNX Runtime {runtime.__version__} refuses it: {_reason(error)}") from error
-    if session.get_providers() != [PROVIDER]:
-        raise InputError(f"{name}: ONNX Runtime runs it on {session.get_providers()}, not on {PROVIDER}")
+    session = open_session(str(path), name, threads)
     if len(session.get_inputs()) != 1:
         raise InputError(f"{name}: has {len(session.get_inputs())} inputs; a runner takes models of one")
     if str(session.get_inputs()[0].type) not in _TORCH_TYPES:
         raise InputError(f"{name}: takes {session.get_inputs()[0].type}, which torch has no tensors of")
     return session
-
-
-def _reason(error: Exception) -> str:
-    """Its first line, and what to do where that is known."""
-    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:400]
-    lowered = text.lower()
-    if "bfloat16" in lowered or "not_implemented" in lowered.replace(" ", "_"):
-        return f"{text}; its CPU kernels lack this (bfloat16 among them): measure the FP16 or FP32 form instead"
-    if "protobuf" in lowered or "unsupported model ir" in lowered:
-        return f"{text}; is it a whole ONNX file?"
-    return text

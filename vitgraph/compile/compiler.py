@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vitgraph.ir.program import Program
     from vitgraph.pass_manager.pipeline import Pipeline
     from vitgraph.runtime.backend import Artifact, Build
+    from vitgraph.runtime.onnx_model import OnnxModel
     from vitgraph.targets.target import Target
 
 TIMED = ("report.json", "report.html")
@@ -148,7 +149,7 @@ def _compile(job: OpenedRequest, clock: Stopwatch, folder: Path) -> Report:
         report.engine = dict(artifact.report)
     for name, content in artifact.files.items():
         (folder / name).write_bytes(content)
-    report.violations = [asdict(violation) for violation in artifact.violations]
+    report.violations += [asdict(violation) for violation in artifact.violations]
     report.violations += judge_drop(job.pipeline, report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)
@@ -180,10 +181,25 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
         model = lower(program, folder / "model.onnx")
     report = describe(job, captured, program)
     report.passes = timed_ledger(program.ledger, clock.passes)
+    _hold_to_program(job, clock, report, program, model)
     report.accuracy, report.accuracy_why = evaluate(job, clock, reference, program, model, job.runner.source)
     if mask_profit is not None:
         report.mask_profit = mask_profit.against(report.accuracy)
     return job, report, job.builder.plan(program, model, job.target, job.batch)
+
+
+def _hold_to_program(job: OpenedRequest, clock: Stopwatch, report: Report, program: Program, model: OnnxModel) -> None:
+    """Compare the file with the program it was written of, whether or not there are images to evaluate it on."""
+    from vitgraph.backends.ort.lowering_check import LoweringCheck, check_lowering
+    from vitgraph.compile.inputs import probe
+
+    with clock.timed("lowering check"):
+        found = check_lowering(program, model, probe(job.calibration, job.model, job.batch))
+    if not isinstance(found, LoweringCheck):
+        report.lowering_why = found
+        return
+    report.lowering = found.to_json()
+    report.violations += [asdict(violation) for violation in found.violations]
 
 
 def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Program:

@@ -60,6 +60,9 @@ class Report(_Part):
     passes: list[dict[str, Any]]
     sites: dict[str, Any]
     cost: dict[str, Any]
+    lowering: dict[str, Any] | None = None
+    """How many calls of `model.onnx` were compared with the program on a probe batch, and the one that is furthest off."""
+    lowering_why: str | None = None
     accuracy: AccuracyPart | None = None
     accuracy_why: str | None = None
     mask_profit: dict[str, Any] | None = None

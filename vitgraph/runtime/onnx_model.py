@@ -67,6 +67,8 @@ class OnnxModel:
     """The initializers of codes by name, as they are stored; INT4 one to a byte."""
     operators: Mapping[str, int] = field(default_factory=dict[str, int])
     """How many nodes there are of each ONNX operator."""
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, "tuple[str, ...]"], repr=False)
+    """The names in the file of what each call of the program gives, by the name of its node; no constants."""
 
     @property
     def dynamic_batch(self) -> bool:
