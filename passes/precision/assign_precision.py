@@ -22,19 +22,23 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
-from vitgraph.ir.calls import CastCall, QuantizeCall, WeightedCall
+from vitgraph.ir.call_arguments import argument, parameters, set_argument
+from vitgraph.ir.calls import QuantizeCall, WeightedCall
 from vitgraph.ir.dialect import aten
-from vitgraph.ir.operator_classes import LINEARS, PAIRS
+from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import LINEARS, PAIRS, ROUNDS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
+from vitgraph.passes.precision.half_numbers import fit_numbers, fit_tensor, wide_operators, write_defaults
 from vitgraph.targets.target import Target
 
 _HALF = {"f16": torch.float16, "bf16": torch.bfloat16}
+_WIDE = (torch.float32, torch.float64)
 _TARGET_NAMES = {"f16": "fp16", "bf16": "bf16"}
 
 
@@ -68,13 +72,17 @@ class AssignPrecision(Pass):
             return
         if not context.take(self.name, "model"):
             return
-        island = _island(program) if self._wide(context) else set[fx.Node]()
+        write_defaults(program)
+        wide = wide_operators(program, half)
+        for node, number in wide.items():
+            context.refuse(path_of(node), f"{node.target} stays FP32: {self.to} can't hold {number:g}")
+        island = {*wide, *(_island(program) if self._wide(context) else ())}
         halves = dict[str, fx.Node]()
         for node in list(program.graph.nodes):
             if node.op == "placeholder":
                 _cast_after(program, node, half)
             elif node.op == "call_function" and node in island:
-                _border(program, node, island, half)
+                _border(program, node, island, half, clip=node in wide)
             elif node.op == "call_function":
                 _narrow(program, node, half, halves)
         _restore_output(program, island)
@@ -89,6 +97,11 @@ class AssignPrecision(Pass):
 def _dtype(node: fx.Node) -> torch.dtype | None:
     kind = node.meta["type"]
     return kind.dtype if isinstance(kind, TensorType) else None
+
+
+def _is_floating(node: fx.Node) -> bool:
+    dtype = _dtype(node)
+    return dtype is not None and dtype.is_floating_point
 
 
 def _island(program: Program) -> set[fx.Node]:
@@ -118,8 +131,7 @@ def _is_weight_alone(pair: fx.Node) -> bool:
 
 def _cast_after(program: Program, node: fx.Node, dtype: torch.dtype) -> None:
     """Every reader of `node` reads it cast."""
-    kind = node.meta["type"]
-    if not isinstance(kind, TensorType) or not kind.dtype.is_floating_point:
+    if not _is_floating(node):
         return
     readers = list(node.users)
     cast = program.insert(node.next, aten.to.dtype, node, dtype, path=node.meta.get("path", ""))
@@ -127,25 +139,28 @@ def _cast_after(program: Program, node: fx.Node, dtype: torch.dtype) -> None:
         reader.replace_input_with(node, cast)
 
 
-def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.dtype) -> None:
-    """Cast what comes into the island to FP32, and what leaves it to half."""
+def _border(program: Program, node: fx.Node, island: set[fx.Node], half: torch.dtype, clip: bool) -> None:
+    """Cast what comes into the island to FP32, and what leaves it to half, with `clip` within its limits."""
     for source in list(node.all_input_nodes):
-        if source.op == "call_function" and source not in island:
+        if source.op == "call_function" and source not in island and _is_floating(source):
             node.replace_input_with(source, program.insert(node, aten.to.dtype, source, torch.float32))
     kept = (aten.to.dtype, "output")  # an output that is FP32 already stays so
     outside = [user for user in node.users if user not in island and user.target not in kept]
-    if not outside:
+    if not outside or not _is_floating(node):
         return
-    cast = program.insert(node.next, aten.to.dtype, node, half, path=node.meta.get("path", ""))
+    after, path, limit = node.next, node.meta.get("path", ""), torch.finfo(half).max
+    value = program.insert(after, aten.clamp.default, node, -limit, limit, path=path) if clip else node
+    cast = program.insert(after, aten.to.dtype, value, half, path=path)
     for user in outside:
         user.replace_input_with(node, cast)
 
 
 def _narrow(program: Program, node: fx.Node, half: torch.dtype, halves: dict[str, fx.Node]) -> None:
-    """Let an ordinary operator read half-precision copies of its weights; a cast to FP32 becomes one to half."""
-    cast = CastCall.of(node)
-    if cast is not None and cast.dtype is torch.float32:
-        cast.dtype = half
+    """Let an ordinary operator read half-precision copies of its weights; where it asks for FP32 it gets half."""
+    fit_numbers(node, half)
+    if parameters(node.target).get("dtype") is not None and argument(node, "dtype") in _WIDE:
+        set_argument(node, "dtype", half)
+    scale = argument(node, "scale") if node.target in PAIRS | ROUNDS else None
     for source in list(node.all_input_nodes):
         tensor = program.constant(source)
         if tensor is None or tensor.dtype != torch.float32:
@@ -154,19 +169,14 @@ def _narrow(program: Program, node: fx.Node, half: torch.dtype, halves: dict[str
         if name not in halves:
             first = next(iter(program.graph.nodes))
             trainable = isinstance(tensor, torch.nn.Parameter)
-            halves[name] = program.constant_node(first, f"{name}_{_short(half)}", _fit(tensor, half), trainable)
+            halves[name] = program.constant_node(
+                first, f"{name}_{_short(half)}", fit_tensor(tensor, half, lift=source is scale), trainable
+            )
         node.replace_input_with(source, halves[name])
 
 
 def _short(dtype: torch.dtype) -> str:
     return next(name for name, kind in _HALF.items() if kind is dtype)
-
-
-def _fit(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Cast, with what is too large (a mask's -1e9) brought to the type's limit; infinities stay."""
-    limit = torch.finfo(dtype).max
-    clipped = torch.where(tensor.isinf(), tensor, tensor.clamp(-limit, limit))
-    return clipped.detach().to(dtype)
 
 
 def _restore_output(program: Program, island: set[fx.Node]) -> None:
