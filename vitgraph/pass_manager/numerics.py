@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import torch
@@ -82,11 +83,14 @@ def _keeps_order(reference: Tensor, found: Tensor) -> bool:
     return bool((found.gather(-1, order).diff(dim=-1) <= 0).all())
 
 
-def snr_db(reference: Tensor, found: Tensor) -> float:
-    """Signal-to-noise ratio in decibels: energy of the reference over energy of the difference."""
+def snr_db(reference: Tensor, found: Tensor, silence: float = 0.0) -> float:
+    """Signal-to-noise ratio in decibels: energy of the reference over energy of the difference.
+
+    A reference whose mean square is under `silence` counts as one of that: a ratio to nothing says nothing of the noise.
+    """
     a, b = reference.detach().double(), found.detach().double()
     noise = float((a - b).square().sum())
-    signal = float(a.square().sum())
+    signal = max(float(a.square().sum()), silence * a.numel())
     if noise == 0.0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal and math.isfinite(noise) else -math.inf
@@ -118,13 +122,23 @@ class _Recorder(fx.Interpreter):
         return value
 
 
+_SILENCE = 1e-10
+"""Mean square of a signal beside that of the model's others (-100 dB) below which it is none: what FP32 leaves of a zero."""
+
+
+def _silence(sites: dict[str, Tensor]) -> float:
+    """The mean square below which a site of this model has no signal."""
+    energies = [float(value.detach().double().square().mean()) for value in sites.values() if value.numel()]
+    return _SILENCE * median([each for each in energies if each > 0] or [0.0])
+
+
 class _Judge(fx.Interpreter):
     """Runs a graph, holds each site to the reference, and goes on with the reference's value: clean inputs for all."""
 
     def __init__(self, program: Program, reference: dict[str, Tensor]) -> None:
         super().__init__(program.module)
         self.keys = site_keys(program)
-        self.reference = reference
+        self.reference, self.silence = reference, _silence(reference)
         self.ratios = dict[str, float]()
 
     def run_node(self, n: fx.Node) -> Any:
@@ -132,7 +146,7 @@ class _Judge(fx.Interpreter):
         wanted = self.reference.get(self.keys.get(n, ""))
         if wanted is None or wanted.shape != value.shape:
             return value
-        self.ratios[self.keys[n]] = snr_db(wanted, value)
+        self.ratios[self.keys[n]] = snr_db(wanted, value, self.silence)
         return wanted.to(value.dtype)
 
 
@@ -149,4 +163,4 @@ def site_snr(program: Program, inputs: list[Tensor], outputs: Any, sites: dict[s
     with torch.no_grad():
         found = judge.run(*inputs)
     pairs = zip(flatten_outputs(outputs), flatten_outputs(found), strict=True)
-    return {**judge.ratios, "output": min(snr_db(a, b) for a, b in pairs)}
+    return {**judge.ratios, "output": min(snr_db(a, b, judge.silence) for a, b in pairs)}

@@ -159,7 +159,7 @@ class _Model(nn.Module):
 
 
 def _captured(layer: nn.Module) -> tuple[Program, Tensor]:
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
     x = torch.randn(2, 3, 8, 8) * 1e-3  # near the epsilons
     return capture(_Model(layer).eval(), x), x
 
