@@ -9,7 +9,10 @@ from vitgraph.ir import call_arguments
 from vitgraph.ir.calls import LinearCall, MaskCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
+from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.program import Program
+
+TIED = "other linears read its weight too, and factors of its own would store it once more for each"
 
 
 def has_constant_weight(linear: fx.Node) -> bool:
@@ -20,6 +23,12 @@ def has_constant_weight(linear: fx.Node) -> bool:
     mask = MaskCall.of(call.weight)
     plain = call.weight if mask is None else mask.weight
     return plain.op == "get_attr" and (call.bias is None or call.bias.op == "get_attr")
+
+
+def is_tied(program: Program, linear: fx.Node) -> bool:
+    """Whether another linear reads the same weight, which then can't take a factor that is this one's alone."""
+    name = weight_of(linear).target
+    return sum(weight_of(node).target == name for node in program.calls(*LINEARS)) > 1
 
 
 def weight(program: Program, linear: fx.Node) -> Tensor:

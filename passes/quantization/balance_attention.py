@@ -64,6 +64,9 @@ class BalanceAttention(Pass):
         found = list[_Attention]()
         for site in find_sites(program).fused_attentions:
             attention = _Attention(program, site)
+            if attention.is_tied:
+                context.refuse(site.path, affine.TIED)
+                continue
             for why in attention.refusals():
                 context.refuse(site.path, why)
             if (attention.scores or attention.values) and context.take(self.name, site.path):
@@ -89,6 +92,12 @@ class _Attention:
         alone = affine.has_constant_weight(self.proj) and self.proj.args[0] is self.merged
         self.scores = self.rows[0] is not None and self.rows[1] is not None
         self.values = self.rows[2] is not None and alone
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether a linear that would take factors shares its weight with another."""
+        linears = (each for each in (*self.linears, self.proj) if affine.has_constant_weight(each))
+        return any(affine.is_tied(self.program, each) for each in linears)
 
     @property
     def sources(self) -> list[fx.Node]:

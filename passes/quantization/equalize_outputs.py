@@ -61,6 +61,8 @@ class EqualizeOutputs(Pass):
         for site in select(find_sites(program).linears, self.only, self.skip, BRANCH_ENDS):
             if not affine.has_constant_weight(site.node):
                 context.refuse(site.path, "it is no linear with a constant weight and bias")
+            elif affine.is_tied(program, site.node):
+                context.refuse(site.path, affine.TIED)
             elif context.take(self.name, site.path):
                 linears.append(site.node)
         with context.timed("calibration"):

@@ -11,17 +11,24 @@ After:
 
 Other formats alike: weight_int4 holds INT4 codes in bytes (the ONNX file packs them), weight_fp8 FP8 numbers.
 
-The numbers are the same bit for bit. After this the program no longer trains.
+Weights that are equal number for number become one constant, as in blocks that are run several times. The numbers are the same
+bit for bit. After this the program no longer trains.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, fx
 
 from vitgraph.ir import dialect
-from vitgraph.ir.calls import DequantizeCall, MaskCall, QuantizeCall
+from vitgraph.ir.calls import DequantizeCall, MaskCall, QuantizeCall, WeightedCall
 from vitgraph.ir.navigate import path_of
+from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
@@ -56,3 +63,28 @@ class Materialize(Pass):
             new = program.insert(node, dialect.dequantize, *DequantizeCall.written(constant, pair.scale, axis, grid))
             node.replace_all_uses_with(new)
             program.graph.erase_node(node)
+        _share_weights(program)
+
+
+def _share_weights(program: Program) -> None:
+    """Let equal weights be read from one constant: passes make a tensor for each linear, tied or not."""
+    first = dict[tuple[str, str], fx.Node]()
+    for reader, constant in _weights(program):
+        known = first.setdefault(_content(program.tensor(str(constant.target))), constant)
+        reader.replace_input_with(constant, known)
+
+
+def _weights(program: Program) -> Iterator[tuple[fx.Node, fx.Node]]:
+    """Constants that are weights, or their codes and scales, each with what reads it, in order."""
+    for node in program.calls(*LINEARS, dialect.dequantize):
+        if node.target is dialect.dequantize:
+            read: tuple[fx.Node, ...] = (DequantizeCall(node).codes, DequantizeCall(node).scale)
+        else:
+            read = (WeightedCall(node).weight,)
+        yield from ((node, each) for each in read if each.op == "get_attr")
+
+
+def _content(tensor: Tensor) -> tuple[str, str]:
+    """The type and shape of a tensor, and a digest of its numbers."""
+    numbers: Any = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return f"{tensor.dtype}{list(tensor.shape)}", hashlib.sha256(numbers).hexdigest()

@@ -68,7 +68,7 @@ class SmoothQuant(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Observe the channels, then rewrite."""
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
-        groups = _group(program, [site for site in chosen if self._takes(site, context)], context)
+        groups = _group(program, [site for site in chosen if self._takes(program, site, context)], context)
         with context.timed("calibration"):
             seen = observe_channels(program, list(groups), context.images, context.progress) if groups else []
             rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
@@ -81,7 +81,7 @@ class SmoothQuant(Pass):
             return {}
         return sample_rows(program, linears, context.images, context.progress)
 
-    def _takes(self, site: LinearSite, context: Context) -> bool:
+    def _takes(self, program: Program, site: LinearSite, context: Context) -> bool:
         source: Any = site.node.args[0]
         if before_layout(source).target is dialect.attention and not self.only:
             return False  # balance-attention's part
@@ -91,6 +91,8 @@ class SmoothQuant(Pass):
             context.refuse(site.path, "its input is an attention's output, which balance-attention equalizes")
         elif not affine.has_constant_weight(site.node):
             context.refuse(site.path, "its weight or bias is computed")
+        elif affine.is_tied(program, site.node):
+            context.refuse(site.path, affine.TIED)
         else:
             return True
         return False

@@ -122,3 +122,38 @@ def test_one_weight_under_two_masks_gives_two_constants() -> None:
     result = run(Materialize(), program)
     hold_to_effect(Materialize(), program, result)
     assert [name for name in result.tensors() if "masked" in name] == ["fc.weight_masked", "fc.weight_masked_1"]
+
+
+TIED = """
+x: f32[N, 8] = input()
+w: f32[8, 8] = weight("fc.weight")
+{pairs}y: f32[N, 8] = aten.linear.default(x, {first}, None)
+z: f32[N, 8] = aten.linear.default(y, {second}, None)
+return_(z)
+"""
+PAIRS = """s: f32[8] = constant("s")
+a: f32[8, 8] = vitgraph.fake_quantize.default(w, s, 0)
+t: f32[8] = constant("t")
+b: f32[8, 8] = vitgraph.fake_quantize.default({weight}, t, 0)
+"""
+
+
+def test_a_weight_of_several_linears_is_one_constant_of_codes() -> None:
+    values = {"fc.weight": torch.randn(8, 8), "s": torch.full((8,), 0.02), "t": torch.full((8,), 0.02)}
+    before = parse(TIED.format(pairs=PAIRS.format(weight="w"), first="a", second="b"), values)
+    result = run(Materialize(), before)
+    assert set(result.tensors()) == {"fc.weight_int8", "s"}
+    hold_to_effect(Materialize(), before, result)
+    values["t"] = torch.full((8,), 0.03)  # another scale is another weight
+    other = run(Materialize(), parse(TIED.format(pairs=PAIRS.format(weight="w"), first="a", second="b"), values))
+    assert set(other.tensors()) == {"fc.weight_int8", "s", "fc.weight_int8_1", "t"}
+
+
+def test_equal_weights_under_two_names_are_one() -> None:
+    """As passes leave those of tied blocks; weights of the same shape that differ stay two."""
+    text = TIED.format(pairs='u: f32[8, 8] = weight("other.weight")\n', first="w", second="u")
+    values = {"fc.weight": torch.randn(8, 8)}
+    same = run(Materialize(), parse(text, {**values, "other.weight": values["fc.weight"].clone()}))
+    assert list(same.tensors()) == ["fc.weight"]
+    apart = run(Materialize(), parse(text, {**values, "other.weight": -values["fc.weight"]}))
+    assert list(apart.tensors()) == ["fc.weight", "other.weight"]

@@ -3,13 +3,14 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.harness import check
+from tests.harness import check, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
+from vitgraph.passes.affine import TIED
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.passes.quantization.smooth_quant import SmoothQuant
 from vitgraph.quantizing.calibration import observe_channels
@@ -209,3 +210,13 @@ def test_a_masked_weight_keeps_its_mask() -> None:
     assert len(smoothed.calls(dialect.mask)) == 1
     x = torch.randn(2, 4, 8)
     torch.testing.assert_close(smoothed.run(x), program.run(x))
+
+
+def test_a_weight_that_another_linear_reads_too_takes_no_factor() -> None:
+    """Blocks that are run several times: a factor for each would store the weight as often."""
+    text = AFTER_GELU.replace("# fc2\n", "# fc2\nlinear_2: f32[N, 4, 8] = aten.linear.default(gelu, w2, b2)\n")
+    text = text.replace("add.Tensor(linear_1, x)", "add.Tensor(linear_1, linear_2)")
+    context = calibrated()
+    result = run(SmoothQuant(only=("fc2",)), parse(text), context)
+    assert [name for name in result.tensors() if "fc2.weight" in name] == ["fc2.weight"]
+    assert {refusal.why for refusal in context.refusals} == {TIED}
