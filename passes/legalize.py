@@ -55,8 +55,7 @@ class Legalize(Pass):
             return
         for site in find_sites(program).fused_attentions:
             kind = "int8" if AttentionCall(site.node).is_rounded else _KINDS[_dtype(site.node)]
-            tokens = max(site.tokens, site.keys)
-            why = context.target.attention_refusal(kind, site.head_dim, tokens, site.value_dim)
+            why = site.kernel_refusal(context.target, kind)
             if why is not None:
                 context.refuse(site.path, f"its attention will not be one kernel: {why}")
 

@@ -14,7 +14,7 @@ from vitgraph.targets.target import Target
 def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePlan:
     """Every linear with the type it was planned in and its mask, every softmax attention with its kernel's type.
 
-    An attention is excused from being one kernel only where the target has none for its head dimension or tokens.
+    An attention is excused from being one kernel only where the target has none for its sizes.
     """
     masks = program.masks
     weights = read_weights(model.path, floats=bool(masks))
@@ -40,7 +40,7 @@ def _excuses(program: Program, model: OnnxModel, target: Target) -> dict[Attenti
     for attention, site in zip(model.attentions, sites, strict=True):
         if not site.is_fused or target.attention(attention.planned) is None:
             continue
-        why = target.attention_refusal(attention.planned, site.head_dim, max(site.tokens, site.keys), site.value_dim)
+        why = site.kernel_refusal(target, attention.planned)
         if why is not None:
             found[attention] = why
     return found

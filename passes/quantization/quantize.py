@@ -15,8 +15,8 @@ After:
 
 Quantizing linear inputs alone makes the builder compute many QKV products in FP16 without a word; a quantizer on the QKV
 output prevents that and gives a fused INT8 attention. Structured-sparse INT8 kernels of Ampere need INT8 outputs too.
-Where a head dimension or a number of tokens has no INT8 attention kernel, the attention stays in floating point and the
-reason is recorded.
+Where an attention's sizes have no INT8 kernel (head dim, tokens, queries, heads), it stays in floating point and the reason is
+recorded.
 
 `weight_format` and `activation_format` name other formats, which then stand on the pairs:
     wq = vitgraph.fake_quantize.default(w, w_scale, 0, 'int4')        # group=64: w_scale [out, in / 64], along axis 1
@@ -34,7 +34,7 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.roles import BLOCK_ROLES
-from vitgraph.analysis.site_selectors import select
+from vitgraph.analysis.site_selectors import names, select
 from vitgraph.analysis.sites import LinearSite, find_sites
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
@@ -93,7 +93,7 @@ class Quantize(Pass):
     only: Selectors = ()
     """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks where none are named."""
     skip: Selectors = ()
-    """Leave these sites alone."""
+    """Leave these sites alone; besides linears there is `attention`."""
 
     @property
     def needs_images(self) -> bool:
@@ -125,7 +125,8 @@ class Quantize(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Calibrate, then insert."""
         sites = find_sites(program)
-        linears = self._take_linears(select(sites.linears, self.only, self.skip, BLOCK_ROLES), context)
+        chosen = select(sites.linears, self.only, self.skip, BLOCK_ROLES, others=sites.fused_attentions)
+        linears = self._take_linears(chosen, context)
         plan = ObservedValues(linears)
         importance = self._importance(program, linears, context)
         if self.activation_format != "float":
@@ -213,15 +214,14 @@ class Quantize(Pass):
         """Why this attention stays in floating point, or None."""
         if not self.attention:
             return "INT8 attention was not asked for (attention=false)"
+        skipping = next((each for each in self.skip if names(site, each)), None)
+        if skipping is not None:
+            return f"it is to be left alone (skip={skipping})"
         if AttentionCall(site.node).is_rounded:
             return "it is quantized already"
         if not plan.is_consumed_quantized(site.node):
             return "its output does not go into a quantized linear, and an INT8 attention must have an INT8 output"
-        if context.target is None:
-            return None
-        return context.target.attention_refusal(
-            self._attention_format.name, site.head_dim, max(site.tokens, site.keys), site.value_dim
-        )
+        return None if context.target is None else site.kernel_refusal(context.target, self._attention_format.name)
 
     def _softmax_thresholds(
         self, program: Program, sites: list[AttentionSite], seen: list[Statistics], context: Context

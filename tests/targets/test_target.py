@@ -147,3 +147,36 @@ def test_turing_compiles_no_fp32_product() -> None:
     assert not get_target("rtx-turing").supports_matmul("fp32")
     assert get_target("rtx-turing").supports_matmul("fp16")
     assert get_target("a100").supports_matmul("fp32")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes", "why"),
+    [
+        ("int8", {"queries": 1, "heads": 12}, "1 query, fewer than 2"),
+        ("int8", {"queries": 2, "heads": 2, "matrices": 2}, None),
+        ("int8", {}, None),
+        ("fp16", {"queries": 1, "heads": 12, "matrices": 12}, None),
+        ("fp16", {"queries": 197, "heads": 1, "matrices": 1}, "1 head of one image, fewer than 2"),
+        ("fp16", {"queries": 197, "heads": 1, "matrices": 2}, None),
+        ("fp16", {"queries": 197, "heads": 1, "matrices": None}, None),  # the batch is not known
+    ],
+)
+@pytest.mark.parametrize("name", ["a100", "orin-agx", "l4", "rtx-turing"])
+def test_queries_and_heads_belong_to_the_rules_of_attention(
+    name: str, kind: str, sizes: dict[str, int | None], why: str | None
+) -> None:
+    assert get_target(name).attention_refusal(kind, 64, 197, 64, **sizes) == why
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "why"),
+    [
+        ("a100", 2, "1 head, fewer than 2"),
+        ("rtx-ampere", 2, "1 head, fewer than 2"),
+        ("l4", 2, None),
+        ("l4", 1, "1 head of one image, fewer than 2"),
+    ],
+)
+def test_one_head_in_int8_is_a_matter_of_the_capability(name: str, images: int, why: str | None) -> None:
+    said = get_target(name).attention_refusal("int8", 64, 197, 64, queries=197, heads=1, matrices=images)
+    assert said == why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_classes import BETWEEN_PRODUCTS, NONLINEAR
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
+from vitgraph.targets.target import Target
 
 Kind = Literal["softmax", "linear", "other"]
 
@@ -49,6 +51,31 @@ class AttentionSite:
     def is_fused(self) -> bool:
         """Whether it is one `vitgraph.attention`, which passes round and balance."""
         return self.node.target is dialect.attention
+
+    @property
+    def role(self) -> str:
+        """What selectors call it."""
+        return "attention"
+
+    @property
+    def matrices(self) -> int | None:
+        """How many there are of queries, of all heads, windows and images; None where the batch is not known."""
+        kind = self.node.meta["type"]
+        sizes = [size for size in kind.shape[:-2] if not isinstance(size, Dim)]
+        return math.prod(sizes) if len(sizes) == kind.rank - 2 else None
+
+    def kernel_refusal(self, target: Target, kind: str) -> str | None:
+        """Why it cannot be one kernel that computes in `kind` (fp16, bf16, int8, …) on this target, or None where it can."""
+        longest = max(self.tokens, self.keys)
+        return target.attention_refusal(
+            kind,
+            self.head_dim,
+            longest,
+            self.value_dim,
+            queries=self.tokens,
+            heads=self.heads,
+            matrices=self.matrices,
+        )
 
 
 def find_softmaxes(program: Program) -> list[tuple[str, fx.Node]]:

@@ -46,8 +46,9 @@ class Kernel:
     def _attention(self, work: Attention, line: Roofline, moved: float) -> Estimate:
         """Fused where the target has a kernel for it; of 8 bits in 16 where it has only that."""
         kinds = (self.kind, "fp16") if BITS[self.kind] <= 8 else (self.kind,)
+        longest, queries = max(work.tokens, work.keys), work.tokens
         for kind in kinds:
-            if line.target.attention_refusal(kind, work.head_dim, work.tokens, work.value_dim) is None:
+            if line.target.attention_refusal(kind, work.head_dim, longest, work.value_dim, queries=queries) is None:
                 return line.fused_attention(work, kind, moved)
         return total(line.unfused_attention(work, self.kind, moved))
 

@@ -20,17 +20,32 @@ class FrozenModel(BaseModel):
 
 
 class AttentionKernel(FrozenModel):
-    """The problems for which the builder has one fused attention kernel (sizes per head; tokens of one sequence)."""
+    """The problems for which the builder has one fused attention kernel (sizes per head; tokens of one sequence).
+
+    `tokens` are queries or keys, whichever are more; `matrices` those of queries, of all heads, windows and images together.
+    """
 
     head_dims: tuple[Count, ...] | None = None
     min_head_dim: Count | None = None
     max_head_dim: Count | None = None
     min_tokens: Count = 1
     max_tokens: Annotated[int, Field(ge=0)] | None = None
+    min_queries: Count = 1
+    min_heads: Count = 1
+    min_matrices: Count = 1
     source: str
 
-    def refusal(self, head_dim: int, tokens: int, value_dim: int | None = None) -> str | None:
-        """Why this kernel does not take the problem, or None where it does."""
+    def refusal(
+        self,
+        head_dim: int,
+        tokens: int,
+        value_dim: int | None = None,
+        *,
+        queries: int | None = None,
+        heads: int | None = None,
+        matrices: int | None = None,
+    ) -> str | None:
+        """Why this kernel does not take the problem, or None where it does; a number not given is not asked about."""
         if value_dim is not None and value_dim != head_dim:
             return f"value dim {value_dim} differs from head dim {head_dim}"
         if self.head_dims is not None and head_dim not in self.head_dims:
@@ -43,6 +58,14 @@ class AttentionKernel(FrozenModel):
             return f"{tokens} token(s), fewer than {self.min_tokens}"
         if self.max_tokens is not None and tokens > self.max_tokens:
             return f"{tokens} tokens, more than {self.max_tokens}"
+        counts = (
+            ("query", "queries", queries, self.min_queries),
+            ("head", "heads", heads, self.min_heads),
+            ("head of one image", "heads", matrices, self.min_matrices),
+        )
+        for one, more, count, least in counts:
+            if count is not None and count < least:
+                return f"{count} {one if count == 1 else more}, fewer than {least}"
         return None
 
     def accepts(self, head_dim: int, tokens: int, value_dim: int | None = None) -> bool:

@@ -110,12 +110,22 @@ class Target(Capability):
             else f"{self.name} has no convolution of {weights} weights with {activations} activations: {why}"
         )
 
-    def attention_refusal(self, kind: str, head_dim: int, tokens: int, value_dim: int | None = None) -> str | None:
-        """Why attention in `kind` cannot be one fused kernel here, or None where it can."""
+    def attention_refusal(
+        self,
+        kind: str,
+        head_dim: int,
+        tokens: int,
+        value_dim: int | None = None,
+        *,
+        queries: int | None = None,
+        heads: int | None = None,
+        matrices: int | None = None,
+    ) -> str | None:
+        """Why attention in `kind` cannot be one fused kernel here, or None where it can; a size not given is not asked about."""
         kernel = self.attention(kind)
         if kernel is None:
             return f"{self.name} has no fused {kind} attention"
-        return kernel.refusal(head_dim, tokens, value_dim)
+        return kernel.refusal(head_dim, tokens, value_dim, queries=queries, heads=heads, matrices=matrices)
 
 
 @cache

@@ -75,6 +75,13 @@ def test_attention_unfused_or_of_another_type_is_named() -> None:
     assert report.engine["attention"] == {"sites": 1, "fused": 1, "fused_int8": 0}
 
 
+def test_a_kernel_that_casts_by_itself_keeps_an_attention_in_floating_point() -> None:
+    """Of one query; a site planned in INT8 is not kept so."""
+    casting = layer("kgen", "fp32:1x16x512", "fp16:4x1x64", name="_gemv_mha_v1", nodes=("attn/Softmax",))
+    assert check_contract(engine(casting), EnginePlan((), (replace(SITE, type="fp16"),))).violations == ()
+    assert check_contract(engine(casting), EnginePlan((), (SITE,))).violations != ()
+
+
 def test_a_recorded_refusal_is_not_a_violation() -> None:
     site = replace(SITE, unfused_why="head dim 24 is not one of 16, 32, 64")
     assert check_contract(engine(), EnginePlan((), (site,))).violations == ()

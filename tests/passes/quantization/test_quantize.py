@@ -154,7 +154,7 @@ return_([y, x])
 
 
 def test_linears_that_read_one_value_share_its_pair() -> None:
-    result = run(Quantize(only=("q", "k", "v", "head")), parse(SEPARATE), context(channels=16))
+    result = run(Quantize(only=("q", "k", "v", "head")), parse(SEPARATE), context(channels=16, target=None))
     pairs = [n for n in result.calls(dialect.fake_quantize) if n.args[2] is None]
     assert len(pairs) == 5  # x; q, k and v; the attention
     shared = [n for n in pairs if n.args[0] is result.inputs[0]]
@@ -170,6 +170,10 @@ def test_linears_that_read_one_value_share_its_pair() -> None:
         (577, 16, Quantize(), "577 tokens"),
         (5, 16, Quantize(skip=("proj",)), "does not go into a quantized linear"),
         (5, 16, Quantize(attention=False), "not asked for"),
+        (5, 16, Quantize(skip=("attention",)), "skip=attention"),
+        (5, 16, Quantize(skip=("attn",)), "skip=attn"),
+        (5, 16, Quantize(skip=("attn:attention",)), "skip=attn:attention"),
+        (1, 16, Quantize(), "1 query, fewer than 2"),
     ],
 )
 def test_an_attention_that_stays_in_floating_point(tokens: int, head_dim: int, step: Quantize, why: str) -> None:
@@ -181,6 +185,14 @@ def test_an_attention_that_stays_in_floating_point(tokens: int, head_dim: int, s
     assert len(site.args) == 5
     assert not [name for name in result.tensors() if "qkv.output_scale" in name or "probability" in name]
     assert "attn.qkv.input_scale" in result.tensors()  # the linears are quantized all the same
+
+
+def test_only_names_linears_and_leaves_attentions_to_follow_them() -> None:
+    with pytest.raises(InputError, match="'attention' matches no site"):
+        run(Quantize(only=("attention",)), parse(block()), context())
+    result = run(Quantize(only=("qkv", "proj"), skip=("n>=96",)), parse(block()), context())
+    assert "attn.probability_scale" in result.tensors()  # a bound is one on weights
+    assert "qkv.weight_scale" not in result.tensors()
 
 
 def test_q_k_and_v_that_no_linear_gives_are_quantized_where_they_are_read() -> None:
@@ -196,7 +208,7 @@ def test_q_k_and_v_that_no_linear_gives_are_quantized_where_they_are_read() -> N
 
 def test_a_value_that_linear_and_attention_read_keeps_both_readers() -> None:
     text = SEPARATE.replace("vitgraph.attention.default(q, k, v,", "vitgraph.attention.default(q, k, x,")
-    result = run(Quantize(only=("q", "k", "head")), parse(text), context(channels=16))
+    result = run(Quantize(only=("q", "k", "head")), parse(text), context(channels=16, target=None))
     (pair,) = [n for n in result.calls(dialect.fake_quantize) if n.args[0] is result.inputs[0]]
     assert sorted(user.meta["path"] for user in pair.users) == ["attn", "k", "q"]
 
