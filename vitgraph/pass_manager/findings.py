@@ -172,6 +172,18 @@ class SplitFinding(Finding):
 
 
 @dataclass(frozen=True)
+class LeftInFloatFinding(Finding):
+    """What `quantize` left in floating point, where that is most of the model's work."""
+
+    quantized_macs: float
+    """Share of the multiply-accumulates with weights, of all products with weights."""
+    left_in_float: str
+    """The roles with most of the others, and their shares, in words."""
+    remedy: str
+    """Why they were left, and what would quantize them."""
+
+
+@dataclass(frozen=True)
 class AttentionFinding(Finding):
     """What kind an attention is: softmax, linear or other."""
 

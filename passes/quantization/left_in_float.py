@@ -1,0 +1,48 @@
+"""Says so where quantizing leaves most of a model's work in floating point, as of one that is made of convolutions."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.sites import LinearSite
+from vitgraph.ir.calls import WeightedCall
+from vitgraph.ir.operator_classes import PAIRS
+from vitgraph.pass_manager.findings import LeftInFloatFinding
+from vitgraph.pass_manager.pass_contract import Refusal
+
+MOST = 0.5
+"""A share of the multiply-accumulates from which on it is worth a word."""
+_SHOWN = 3
+
+
+def left_in_float(sites: Sequence[LinearSite], refusals: Sequence[Refusal]) -> LeftInFloatFinding | None:
+    """The finding, where products with weights in floating point are most of the multiply-accumulates; else None."""
+    macs = {site: _macs(site) for site in sites}
+    left = {site: count for site, count in macs.items() if WeightedCall(site.node).weight.target not in PAIRS}
+    total = sum(macs.values())
+    if not total or sum(left.values()) <= MOST * total:
+        return None
+    roles = Counter[str]()
+    for site, count in left.items():
+        roles[site.role] += count
+    shares = [f"{role} {count / total:.0%}" for role, count in roles.most_common(_SHOWN)]
+    return LeftInFloatFinding(round(1 - sum(left.values()) / total, 4), ", ".join(shares), _remedy(left, refusals))
+
+
+def _macs(site: LinearSite) -> int:
+    """Multiply-accumulates for one image, or one of whatever the batch is made of."""
+    outputs: int = math.prod(site.node.meta["type"].at(1))
+    return site.k * outputs
+
+
+def _remedy(left: Collection[LinearSite], refusals: Sequence[Refusal]) -> str:
+    """Why they were left, and what quantizes them."""
+    told = {refusal.site: refusal.why for refusal in refusals}
+    reasons = Counter(told[site.path] for site in left if site.path in told)
+    others = sorted({site.role for site in left if site.path not in told} - {*BLOCK_ROLES})
+    if others:
+        return f"quantize takes linears of transformer blocks unless told otherwise; quantize{{only=[*]}} takes {', '.join(others)} too"
+    return reasons.most_common(1)[0][0] if reasons else "they were left out by skip; name fewer sites there"
