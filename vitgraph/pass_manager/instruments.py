@@ -17,8 +17,8 @@ from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import save
 from vitgraph.ir.verify import check
 from vitgraph.outputs.whole_file import write_whole
-from vitgraph.pass_manager.numerics import measure, objection, record, site_snr
 from vitgraph.pass_manager.not_finite import end_of_finite
+from vitgraph.pass_manager.numerics import measure, objection, record, site_snr
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import show_pass
 from vitgraph.runtime.memory import peak_rss_mb

@@ -1,6 +1,7 @@
 """ONNX Runtime: the numbers of INT8 graphs, and what it says of files it can't run."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,13 @@ INT8_LINEAR = (
     "s: f32[] = constant('s'); w: f32[32, 512] = weight('w'); ws: f32[32] = constant('w_scale'); b: f32[32] = weight('b'); "
     "x: f32[4, 7, 512] = input(); f = vitgraph.fake_quantize.default(x, s); g = vitgraph.fake_quantize.default(w, ws, 0); "
     "y = aten.linear.default(f, g, b)"
+)
+INT4_MLP = (
+    "s: f32[] = constant('s'); t: f32[] = constant('t'); x: f32[2, 5, 16] = input(); f = vitgraph.fake_quantize.default(x, s); "
+    "w: f32[32, 16] = weight('w'); ws: f32[32] = constant('ws'); a = vitgraph.fake_quantize.default(w, ws, 0, 'int4'); "
+    "h = aten.linear.default(f, a, None); g = aten.gelu.default(h); q = vitgraph.fake_quantize.default(g, t); "
+    "v: f32[16, 32] = weight('v'); vs: f32[16] = constant('vs'); b = vitgraph.fake_quantize.default(v, vs, 0, 'int4'); "
+    "c: f32[16] = weight('c'); y = aten.linear.default(q, b, c)"
 )
 INT8_ATTENTION = (
     "s: f32[] = constant('s'); ps: f32[] = constant('scale'); b: f32[3, 50, 50] = weight('b'); "
@@ -165,3 +173,15 @@ def test_runner_names_the_model_in_its_violation() -> None:
     session = SimpleNamespace(get_inputs=lambda: [place], get_outputs=lambda: [place])
     with pytest.raises(InputError, match="tiny: takes"):
         OrtRunner(session, "tiny").run(torch.zeros(1))
+
+
+def test_int4_weights_beside_int8_run_with_the_option_that_the_page_names(tmp_path: Path) -> None:
+    """docs/quantization.md names `session.disable_quant_qdq`; where the plain session runs it too, the page is out of date."""
+    runtime: Any = import_module("onnxruntime")
+    program = build(INT4_MLP)
+    assert relative_l2(program, batch_for(program, 2)) < 1e-5
+    lower(program, tmp_path / "m.onnx")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    with pytest.raises(Exception, match="output_dtype INT8 does not match"):
+        runtime.InferenceSession(str(tmp_path / "m.onnx"), options, providers=["CPUExecutionProvider"])
