@@ -176,7 +176,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ]
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]
-    return [*facts, *_engine_facts(engine)]
+    return [*facts, *_engine_facts(engine, report.sites.get("linear"))]
 
 
 def _pruned(found: BudgetFinding) -> str:
@@ -202,7 +202,7 @@ def _mask_profit(found: dict[str, Any]) -> str:
     return f"{found['kept']} kept, {found['dropped']} dropped that buy no time; {gain}"
 
 
-def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
+def _engine_facts(engine: dict[str, Any], all_linears: int | None) -> list[tuple[str, str]]:
     if not {"linears", "attention", "gemm"} <= engine.keys():  # another package's builder
         return [("engine", ", ".join(f"{key} {value}" for key, value in engine.items()))]
     linears, attention = engine["linears"], engine["attention"]
@@ -211,7 +211,7 @@ def _engine_facts(engine: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("engine", f"{engine['bytes']:,} bytes, {engine['layers']} layers ({engine['flavour']} {engine['version']})"),
         ("role", f"{engine['role']}: {engine['role_why']}"),
-        ("linears", f"{_kept_linears(linears)}{fallback}"),
+        ("linears", f"{_kept_linears(linears)}{_of(all_linears)}{fallback}"),
         ("products", ", ".join(f"{count} {kind}" for kind, count in engine["gemm"].items() if count) or "none"),
         ("attention", f"{attention['fused']} of {attention['sites']} fused, {_kept_attentions(attention)}"),
     ]
@@ -236,6 +236,11 @@ def _kept_linears(linears: dict[str, Any]) -> str:
     """In each format that was planned, how many run in it."""
     kinds = [name for name in ("int8", "fp8") if linears.get(f"planned_{name}")] or ["int8"]
     return ", ".join(f"{linears[kind]} of {linears[f'planned_{kind}']} planned run in {kind.upper()}" for kind in kinds)
+
+
+def _of(all_linears: int | None) -> str:
+    """What a count of planned ones alone would hide: how many there are."""
+    return f"; the model has {all_linears}" if all_linears else ""
 
 
 def _kept_attentions(attention: dict[str, Any]) -> str:

@@ -51,31 +51,34 @@ class AssignPrecision(Pass):
     for_engine: ClassVar[bool] = True
     floor_db: ClassVar[float] = 20.0
 
-    to: Literal["f16", "bf16", "f32"] = "f16"
-    """The type that everything else is computed in."""
+    to: Literal["auto", "f16", "bf16", "f32"] = "auto"
+    """The type that everything else is computed in; auto is FP16, and FP32 where the target has no FP16 arithmetic."""
     linears: Literal["auto", "f32", "half"] = "auto"
     """What quantized products are dequantized to: FP32, or `to` itself; auto takes FP32 where the target multiplies it."""
 
     def check(self, target: Target | None, images: Images | None) -> None:
         """A type that the target has no arithmetic for."""
         super().check(target, images)
-        if target is not None and self.to != "f32" and not target.supports_type(_TARGET_NAMES[self.to]):
-            raise InputError(f"{target.name} has no {self.to} arithmetic; write to=f16 or to=f32")
+        if target is not None and self.to in _HALF and not target.supports_type(_TARGET_NAMES[self.to]):
+            raise InputError(
+                f"{target.name} has no {self.to} arithmetic; write to=auto, which is {self._type(target)} there"
+            )
 
     def run(self, program: Program, context: Context) -> None:
         """Cast the weights and insert casts at the borders."""
-        if self.to == "f32":
+        to = self._type(context.target) if self.to == "auto" else self.to
+        if to == "f32":
             return
-        half = _HALF[self.to]
+        half = _HALF[to]
         if any(_dtype(node) is half for node in program.calls()):
-            context.refuse("model", f"it computes in {self.to} already")
+            context.refuse("model", f"it computes in {to} already")
             return
         if not context.take(self.name, "model"):
             return
         write_defaults(program)
         wide = wide_operators(program, half)
         for node, number in wide.items():
-            context.refuse(path_of(node), f"{node.target} stays FP32: {self.to} can't hold {number:g}")
+            context.refuse(path_of(node), f"{node.target} stays FP32: {to} can't hold {number:g}")
         island = {*wide, *(_island(program) if self._wide(context) else ())}
         halves = dict[str, fx.Node]()
         for node in list(program.graph.nodes):
@@ -86,6 +89,10 @@ class AssignPrecision(Pass):
             elif node.op == "call_function":
                 _narrow(program, node, half, halves)
         _restore_output(program, island)
+
+    def _type(self, target: Target | None) -> str:
+        """What `auto` stands for."""
+        return "f16" if target is None or target.supports_type("fp16") else "f32"
 
     def _wide(self, context: Context) -> bool:
         """Are quantized products dequantized to FP32?"""

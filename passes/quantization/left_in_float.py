@@ -11,7 +11,7 @@ from vitgraph.analysis.sites import LinearSite
 from vitgraph.ir.calls import WeightedCall
 from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.pass_manager.findings import LeftInFloatFinding
-from vitgraph.pass_manager.pass_contract import Refusal
+from vitgraph.pass_manager.pass_contract import Context, Refusal
 
 MOST = 0.5
 """A share of the multiply-accumulates from which on it is worth a word."""
@@ -30,6 +30,13 @@ def left_in_float(sites: Sequence[LinearSite], refusals: Sequence[Refusal]) -> L
         roles[site.role] += count
     shares = [f"{role} {count / total:.0%}" for role, count in roles.most_common(_SHOWN)]
     return LeftInFloatFinding(round(1 - sum(left.values()) / total, 4), ", ".join(shares), _remedy(left, refusals))
+
+
+def refuse_unrecognized(sites: Sequence[LinearSite], chosen: Collection[LinearSite], context: Context) -> None:
+    """Say of each linear that is for nothing that is known why it is left alone; nobody named it, or said to skip it."""
+    for site in sites:
+        if site.role == "other" and site not in chosen:
+            context.refuse(site.path, "it is no linear of a block that is recognized; only=[*] takes it too")
 
 
 def _macs(site: LinearSite) -> int:

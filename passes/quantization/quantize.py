@@ -47,7 +47,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.options import Count, Percent, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import move_shift_into_pair
-from vitgraph.passes.quantization.left_in_float import left_in_float
+from vitgraph.passes.quantization.left_in_float import left_in_float, refuse_unrecognized
 from vitgraph.passes.quantization.observed_values import ObservedValues
 from vitgraph.passes.quantization.qdq_pair import insert_pair
 from vitgraph.quantizing.calibration import Observer, mean_squares, observe
@@ -134,8 +134,10 @@ class Quantize(Pass):
             self._quantize_activations(program, plan, sites.fused_attentions, context)
         for site in linears:
             self._quantize_weight(program, site, importance.get(site.node))
-        left = None if self.only else left_in_float(sites.linears, context.refusals)
-        context.findings += [left] if left is not None else []
+        if not self.only:
+            refuse_unrecognized(sites.linears, chosen, context)
+            left = left_in_float(sites.linears, context.refusals)
+            context.findings += [left] if left is not None else []
 
     def _importance(self, program: Program, linears: list[LinearSite], context: Context) -> dict[fx.Node, Tensor]:
         """The mean square of what each weight's columns multiply, for `weights=hessian`; not of convolutions."""

@@ -32,7 +32,7 @@ def test_each_packaged_recipe_keeps_the_order(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "rest"),
     [
-        ("fp16", "assign-precision,materialize,legalize"),
+        ("fp16", "assign-precision{to=f16},materialize,legalize"),
         ("bf16", "assign-precision{to=bf16},materialize,legalize"),
         ("int8", "balance-attention,smooth-quant,quantize,absorb-shifts,assign-precision,materialize,legalize"),
         ("fp8", "quantize{weight_format=fp8 activation_format=fp8},assign-precision,materialize,legalize"),

@@ -51,7 +51,7 @@ def test_compiles_and_every_reader_understands_it(cli: Cli) -> None:
     assert report["accuracy"]["images"] == 50
 
     told = cli("inspect", "out").out
-    assert "16 of 16 planned run in INT8" in told
+    assert "16 of 16 planned run in INT8; the model has 18" in told
     assert "4 of 4 fused, 4 in INT8" in told
     assert cli("inspect", "out", "--json").json == report
     assert "blocks.0.mlp.fc1" in cli("inspect", "out", "--node", "blocks.0.mlp.fc1").out

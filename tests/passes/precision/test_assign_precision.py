@@ -180,8 +180,16 @@ return_(y)
 
 
 def test_a_type_that_the_target_lacks() -> None:
-    with pytest.raises(InputError, match="rtx-turing has no bf16 arithmetic; write to=f16"):
+    with pytest.raises(InputError, match="rtx-turing has no bf16 arithmetic; write to=auto, which is f16 there"):
         run(AssignPrecision(to="bf16"), parse(PLAIN), Context(get_target("rtx-turing")))
+    with pytest.raises(InputError, match="cpu has no f16 arithmetic; write to=auto, which is f32 there"):
+        run(AssignPrecision(to="f16"), parse(PLAIN), Context(get_target("cpu")))
+
+
+@pytest.mark.parametrize(("target", "half"), [("cpu", False), ("rtx-turing", True), (None, True)])
+def test_auto_is_fp16_where_the_target_has_it(target: str | None, half: bool) -> None:
+    result = run(AssignPrecision(), parse(PLAIN), Context(None if target is None else get_target(target)))
+    assert ("f16" in show(result)) is half
 
 
 def test_stops_when_the_fuel_is_used_up() -> None:

@@ -1,6 +1,7 @@
 """A recipe that quantizes little says so, with what would be quantized."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -85,3 +86,24 @@ def test_what_is_quantized_already_is_not_left() -> None:
     once = run(Quantize(), parse(LINEARS), context)
     run(Quantize(), once, context)
     assert context.findings == []
+
+
+UNKNOWN = """
+x: f32[N, 8, 8] = input()
+n: f32[N, 8, 8] = aten.cumsum.default(x, 1)
+a: f32[8, 8] = weight("mix.weight")
+y: f32[N, 8, 8] = aten.linear.default(n, a, None)  # mix
+z: f32[N, 8, 8] = aten.cumsum.default(y, 1)
+return_(z)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "told"),
+    [(UNKNOWN, {}, ["mix"]), (UNKNOWN, {"only": ("*",)}, []), (LINEARS, {}, [])],
+    ids=["a linear that is for nothing known", "named", "known ones"],
+)
+def test_a_linear_that_is_not_recognized_says_why(text: str, options: dict[str, Any], told: list[str]) -> None:
+    context = Context(calibration=_Noise(8, 8))
+    run(Quantize(**options), parse(text), context)
+    assert [refusal.site for refusal in context.refusals if "recognized" in refusal.why] == told
