@@ -81,10 +81,13 @@ def open_calibration(program: Program, data: str, count: int, seed: int) -> Imag
     """Images as this program was made to see them."""
     from vitgraph.images.image_set import open_images
     from vitgraph.images.preprocess import Preprocessing
+    from vitgraph.images.variety import check_variety
 
     stored = program.provenance.get("preprocessing")
     if stored is not None:
-        return open_images(data, Preprocessing.from_json(json.dumps(stored)), limit=count, seed=seed)
+        images = open_images(data, Preprocessing.from_json(json.dumps(stored)), limit=count, seed=seed)
+        check_variety(images)
+        return images
     kind = program.input_types()[0]
     tail = kind.shape[1:]
     if data != "random" or len(tail) != 3 or tail[0] not in (1, 3):

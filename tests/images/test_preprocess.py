@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vitgraph.errors import InputError
-from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions
+from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -111,12 +111,25 @@ def test_override(given_options: PreprocessingOptions, expected: Preprocessing) 
         ({"interpolation": "cubic"}, "bicubic"),
         ({"resize": "200"}, "smaller than the image size 224x224"),
         ({"std": "0"}, "above zero"),
+        ({"std": "1e-9"}, "above zero"),
+        ({"mean": "nan"}, "--mean 'nan' is not one finite number"),
+        ({"std": "inf"}, "--std 'inf' is not one finite number"),
+        ({"mean": "123.7,116.3,103.5"}, "by 255"),
+        ({"std": "58.4"}, "by 255"),
+        ({"image_size": "9" * 5000}, "is not a size"),
         ({"crop": "none", "resize": "256"}, "without a crop"),
     ],
 )
 def test_refuses_with_a_remedy(texts: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         BASE.override(options(**texts))
+
+
+@pytest.mark.parametrize("field", ["mean", "std"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_has_no_fields_that_are_not_finite(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"{field} .*must be finite"):
+        build(BASE.model_dump() | {field: (value,) * 3}, "these settings")
 
 
 def test_refuses_other_json() -> None:

@@ -44,7 +44,9 @@ def open_inputs(
     `shape` is the (C, H, W) of the model's input, for a module that does not tell it; None takes that of the images.
     """
     from vitgraph.frontend.open_model import batch_for, load, open_saved
+    from vitgraph.images.class_names import match_classes
     from vitgraph.images.data_sources import open_data
+    from vitgraph.images.variety import check_variety
 
     saved = saved or open_saved(request)
     opened = {} if saved is not None or shape is not None else _handed_in(request, data)
@@ -53,10 +55,14 @@ def open_inputs(
 
     def images(which: str, what: What) -> ImageSet | None:
         source: Data | None = getattr(data, which)
-        if source is None or which in opened:
-            return opened.get(which)
+        if source is None:
+            return None
         limit = getattr(data, f"{which}_images")
-        return open_data(source, model.preprocessing, limit, request.seed, what, model.input_shape)
+        found = opened.get(which) or open_data(
+            source, model.preprocessing, limit, request.seed, what, model.input_shape
+        )
+        check_variety(found)
+        return match_classes(found, model.class_names)
 
     inputs = Inputs(
         model=model,

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
 from vitgraph.errors import InputError
+from vitgraph.images.pixel_modes import refusal
 from vitgraph.reading import IMAGE, LABEL_TABLE, Kind, check_size, read_bytes
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 LABELS = "labels.csv"
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif"})
+
+
+_DIGITS, _SHOWN = 9, 20
+"""An index of more digits is no class."""
 
 
 class Files(Protocol):
@@ -125,6 +130,10 @@ def list_images(files: Files) -> Listing:
     if any("/" not in name for name in images) or len(folders) < 2:
         return Listing("unlabelled", images)
     numbered = all(folder.isascii() and folder.isdigit() for folder in folders)
+    if numbered and (long := next((folder for folder in folders if len(folder) > _DIGITS), None)):
+        raise InputError(
+            f"images {files.source}: folder {long[:_SHOWN]} is no class index; name folders 0, 1, 2 … or in words"
+        )
     index = {folder: int(folder) if numbered else position for position, folder in enumerate(folders)}
     return Listing(
         kind="class folders",
@@ -155,8 +164,11 @@ def _open_image(content: bytes, name: str, source: str, whole: bool) -> Image:
     except UnidentifiedImageError as error:
         what = "is empty" if not content else "is a text file" if _is_text(content) else "is not an image"
         raise InputError(f"image {name} in {source} {what}, whatever its name says; remove or replace it") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"image {name} in {source} is damaged: {error}; remove or replace it") from error
+    except Exception as error:
+        why = str(error) or type(error).__name__
+        raise InputError(f"image {name} in {source} is damaged: {why}; remove or replace it") from error
+    if why_not := refusal(image):
+        raise InputError(f"image {name} in {source} {why_not}")
     return image
 
 
@@ -179,8 +191,8 @@ def _read_labels(files: Files, table: str, present: set[str]) -> Listing:
     class_names: dict[int, str] = {}
     for line, row in enumerate(rows, start=2):
         name, index = row["file"] or "", (row["index"] or "").strip()
-        if not (index.isascii() and index.isdigit()):
-            raise InputError(f"{where}, line {line}: index {index!r} is not a whole number from 0")
+        if not (index.isascii() and index.isdigit() and len(index) <= _DIGITS):
+            raise InputError(f"{where}, line {line}: index {index[:_SHOWN]!r} is not a class's number, 0 or above")
         names.append((folder / name).as_posix())
         labels.append(int(index))
         if label := row.get("label"):

@@ -29,6 +29,8 @@ from vitgraph.images.preprocess import Preprocessing
 
 RANDOM_IMAGES = 32
 """How many images `random` holds where no limit says otherwise."""
+NOISE = "random noise"
+"""The kind of images that `random` makes."""
 
 
 class Reader(Protocol):
@@ -57,7 +59,7 @@ class ImageSet:
     class_names: dict[int, str]
     """Names of the classes that occur, by index; empty where none are known."""
     classes: int | None
-    """How many classes the source has, where it counts them all (class folders, digits)."""
+    """How many classes the source has, where it counts them all (class folders in words, digits)."""
     _reader: Reader = field(repr=False)
 
     def __len__(self) -> int:
@@ -106,9 +108,11 @@ class ImageSet:
                 "the images, or one folder for each class"
             )
         if self.kind == "class folders" and self.classes not in (None, classes):
+            order = ", ".join(f"{name} would be {index}" for index, name in sorted(self.class_names.items())[:3])
             raise InputError(
                 f"images {self.source}: {self.classes} class folders, but the model tells {classes} classes apart, so "
-                "which folder is which index is unknown; add a labels.csv (file,index,label)"
+                f"which folder is which index is unknown (by their order {order}); name the folders as the model's "
+                f"classes or 0 to {classes - 1}, or add a labels.csv (file,index,label)"
             )
         for name, label in zip(self.names, self.labels, strict=True):
             if label >= classes:
@@ -222,7 +226,7 @@ class _DigitsReader:
 def _open_random(preprocessing: Preprocessing, count: int, seed: int) -> ImageSet:
     return ImageSet(
         source=f"random (seed {seed})",
-        kind="random noise",
+        kind=NOISE,
         preprocessing=preprocessing,
         names=tuple(map(str, range(count))),
         labels=None,

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vitgraph.errors import InputError
+from vitgraph.images.pixel_modes import to_8_bits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +29,11 @@ Size = tuple[Annotated[int, Field(gt=0, le=16384)], Annotated[int, Field(gt=0, l
 Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Crop = Literal["center", "none"]
 Fit = Literal["cover", "exact"]
+_LARGEST = 10.0
+"""A mean or deviation over it is one of pixels from 0 to 255."""
+_SMALLEST_STD = 1e-4
+_DIGITS = 9
+"""A side of more digits is no size."""
 
 
 class Preprocessing(BaseModel):
@@ -52,8 +59,13 @@ class Preprocessing(BaseModel):
     def _check(self) -> Self:
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
             raise ValueError(f"mean {self.mean} and std {self.std} must both have 1 value (grayscale) or 3 (RGB)")
-        if not all(value > 0 for value in self.std):
-            raise ValueError(f"std {self.std} must be above zero")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if not all(isfinite(value) for value in values):
+                raise ValueError(f"{name} {values} must be finite")
+            if any(abs(value) > _LARGEST for value in values):
+                raise ValueError(f"{name} {values} is of pixels in [0, 1]; divide one of pixels from 0 to 255 by 255")
+        if not all(value >= _SMALLEST_STD for value in self.std):
+            raise ValueError(f"std {self.std} must be above zero, {_SMALLEST_STD} at least")
         if any(side < wanted for side, wanted in zip(self.resize, self.image_size, strict=True)):
             raise ValueError(f"resize {_times(self.resize)} is smaller than the image size {_times(self.image_size)}")
         if self.crop == "none" and (self.fit != "exact" or self.resize != self.image_size):
@@ -71,10 +83,10 @@ class Preprocessing(BaseModel):
         return (self.channels, *self.image_size)
 
     def apply(self, image: Image) -> torch.Tensor:
-        """Turn a decoded image into a normalized float32 tensor [C, H, W]."""
+        """Turn a decoded image into a normalized float32 tensor [C, H, W]; raise InputError for modes without an 8-bit form."""
         from PIL.Image import Resampling
 
-        image = image.convert("L" if self.channels == 1 else "RGB")
+        image = to_8_bits(image, "L" if self.channels == 1 else "RGB")
         scaled = self._scaled_size(image.height, image.width)
         if scaled != (image.height, image.width):
             image = image.resize((scaled[1], scaled[0]), Resampling[self.interpolation.upper()])
@@ -91,33 +103,8 @@ class Preprocessing(BaseModel):
         return ((pixels - mean) / std).contiguous()
 
     def override(self, options: PreprocessingOptions) -> Preprocessing:
-        """Put the options that were given in place of the model's own; raise InputError where they do not fit together.
-
-        A new image size keeps the ratio of resize to crop, unless resize is given too.
-        """
-        fields: dict[str, Any] = self.model_dump()
-        if options.image_size is not None:
-            fields["image_size"] = options.image_size
-            fields["resize"] = tuple(
-                new * resize // old
-                for new, resize, old in zip(options.image_size, self.resize, self.image_size, strict=True)
-            )
-        if options.crop is not None:
-            fields["crop"] = options.crop
-        if options.crop == "none" and options.resize is None:
-            fields |= {"resize": fields["image_size"], "fit": "exact"}
-        if isinstance(options.resize, int):
-            fields |= {"resize": _cover(options.resize, fields["image_size"]), "fit": "cover"}
-            fields["crop"] = options.crop or "center"
-        elif options.resize is not None:
-            fields |= {"resize": options.resize, "fit": "exact"}
-        for name in ("mean", "std"):
-            given: tuple[float, ...] | None = getattr(options, name)
-            if given is not None:
-                fields[name] = given * self.channels if len(given) == 1 else given
-        if options.interpolation is not None:
-            fields["interpolation"] = options.interpolation
-        return build(fields, "the pre-processing options")
+        """Put the options that were given in place of the model's own; raise InputError where they do not fit together."""
+        return build(override(self.model_dump(), options), "the pre-processing options")
 
     def to_json(self) -> str:
         """One line of JSON that `from_json` reads back to an equal value."""
@@ -177,6 +164,36 @@ class PreprocessingOptions:
         )
 
 
+def override(own: Mapping[str, Any], options: PreprocessingOptions) -> dict[str, Any]:
+    """Fields of a Preprocessing with the options that were given in their place, not yet held against each other.
+
+    A new image size keeps the ratio of resize to crop, unless resize is given too.
+    """
+    fields: dict[str, Any] = dict(own)
+    if options.image_size is not None:
+        fields["image_size"] = options.image_size
+        fields["resize"] = tuple(
+            new * resize // old
+            for new, resize, old in zip(options.image_size, own["resize"], own["image_size"], strict=True)
+        )
+    if options.crop is not None:
+        fields["crop"] = options.crop
+    if options.crop == "none" and options.resize is None:
+        fields |= {"resize": fields["image_size"], "fit": "exact"}
+    if isinstance(options.resize, int):
+        fields |= {"resize": _cover(options.resize, fields["image_size"]), "fit": "cover"}
+        fields["crop"] = options.crop or "center"
+    elif options.resize is not None:
+        fields |= {"resize": options.resize, "fit": "exact"}
+    for name in ("mean", "std"):
+        given: tuple[float, ...] | None = getattr(options, name)
+        if given is not None:
+            fields[name] = given * len(own["mean"]) if len(given) == 1 else given
+    if options.interpolation is not None:
+        fields["interpolation"] = options.interpolation
+    return fields
+
+
 def build(fields: Mapping[str, Any], origin: str) -> Preprocessing:
     """Make a Preprocessing of `fields`; raise InputError that names `origin` and the first fault."""
     try:
@@ -193,9 +210,14 @@ def _cover(short_side: int, image_size: tuple[int, int]) -> tuple[int, int]:
 
 def _parse_sides(option: str, text: str) -> tuple[int, ...]:
     parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isascii() and part.strip().isdigit() and int(part) > 0 for part in parts):
+    if len(parts) > 2 or not all(map(_is_side, parts)):
         raise InputError(f"{option} {text!r} is not a size: write one number, 224, or height x width, 224x196")
     return tuple(int(part) for part in parts)
+
+
+def _is_side(text: str) -> bool:
+    digits = text.strip()
+    return digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS and int(digits) > 0
 
 
 def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
@@ -203,8 +225,10 @@ def _parse_numbers(option: str, text: str) -> tuple[float, ...]:
         numbers = tuple(float(part) for part in text.replace(",", " ").split())
     except ValueError:
         numbers = ()
-    if len(numbers) not in (1, 3):
-        raise InputError(f"{option} {text!r} is not one number or three with commas between, as 0.485,0.456,0.406")
+    if len(numbers) not in (1, 3) or not all(map(isfinite, numbers)):
+        raise InputError(
+            f"{option} {text!r} is not one finite number or three with commas between, as 0.485,0.456,0.406"
+        )
     return numbers
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet
+from vitgraph.images.pixel_modes import refusal
 from vitgraph.images.preprocess import Preprocessing
 
 What = Literal["calibration", "evaluation"]
@@ -104,6 +105,8 @@ class Collector:
     def _normalized(self, image: Any) -> Tensor:
         """The image as float32 on the CPU: floats as they are, pixels of 0 to 255 and PIL's as the model wants them."""
         if hasattr(image, "convert") and hasattr(image, "tobytes"):
+            if why := refusal(image):
+                raise self._fault(why)
             return self._known_preprocessing("an image of PIL").apply(image)
         try:
             tensor = torch.as_tensor(image).detach().cpu()
