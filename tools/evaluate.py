@@ -37,7 +37,7 @@ def evaluate(
 ) -> Answer:
     """Measure top-1 of a compiled model or a saved program on labelled images."""
     name, recipe, preprocessing = _describe(out)
-    pictures = _open(data, images, preprocessing)
+    pictures = _open(out, data, images, preprocessing)
     predictions, measured_on, executed = _predict(out, backend, pictures)
     answer: dict[str, Any] = {
         "model": name,
@@ -50,7 +50,19 @@ def evaluate(
     }
     rows = [[name, recipe or "–", f"{answer['top1']:.2f} %", str(len(pictures)), measured_on]]
     told = table(["model", "recipe", "top-1", "images", "measured on"], rows)
-    return Answer(answer, told if executed is None else group(told, f"{backend}: {executed.summary()}"))
+    text = told if executed is None else group(told, f"{backend}: {executed.summary()}")
+    return Answer(answer, text, *_judge(out, predictions))
+
+
+def _judge(out: Path, predictions: Predictions) -> tuple[int, str]:
+    """Exit status, and what failed: an accuracy among logits of NaN is none."""
+    if not predictions.not_finite:
+        return 0, ""
+    images = len(predictions.classes)
+    return 1, (
+        f"{out}: its logits hold NaN or infinity for {predictions.not_finite} of {images} images, which count as wrong; "
+        "`vitgraph bisect` finds the pass that began it"
+    )
 
 
 def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
@@ -75,15 +87,31 @@ def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
     return report.model.name, report.recipe, build(report.preprocessing, where)
 
 
-def _open(data: str, limit: int | None, preprocessing: Preprocessing) -> ImageSet:
+def _open(out: Path, data: str, limit: int | None, preprocessing: Preprocessing) -> ImageSet:
     from vitgraph.images.image_set import open_images
+    from vitgraph.images.variety import check_variety
 
     pictures = open_images(data, preprocessing, limit=limit)
     if pictures.labels is None:
         raise InputError(
             f"images {data}: no labels ({pictures.kind}); accuracy needs a labels.csv (file,index,label) or class folders"
         )
-    return pictures
+    check_variety(pictures)
+    in_words = pictures.kind == "class folders" and pictures.classes is not None
+    return _numbered(out, pictures) if in_words else pictures
+
+
+def _numbered(out: Path, pictures: ImageSet) -> ImageSet:
+    """Class folders numbered as the model's classes are; `InputError` where that can't be told."""
+    from vitgraph.frontend.model_request import ModelRequest
+    from vitgraph.frontend.saved_programs import describe_saved, read_program
+    from vitgraph.images.class_names import match_classes
+
+    model = describe_saved(read_program(out), ModelRequest(out))
+    numbered = match_classes(pictures, model.class_names)
+    if model.classes is not None:
+        numbered.check_labels(model.classes)
+    return numbered
 
 
 def _predict(out: Path, backend: str, pictures: ImageSet) -> tuple[Predictions, str, Execution | None]:

@@ -63,6 +63,35 @@ def test_no_labels_no_accuracy() -> None:
     assert predict(Flat(), Labelled([0, 1], None), None).top1 is None
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_logits_that_are_not_finite_are_counted_and_no_class(value: float) -> None:
+    class Broken(Flat):
+        def run(self, batch: Tensor) -> Tensor:
+            logits = batch.flatten(1).clone()
+            logits[logits[:, 0] == 1, 3] = value
+            return logits
+
+    found = predict(Broken(), Labelled([0, 1, 2, 0], [0, 1, 2, 3]), None)
+    assert found.not_finite == 2
+    assert (found.top1, found.agreement(found)) == (50.0, 50.0)
+    assert predict(Flat(), Labelled([0, 1], [0, 1]), None).not_finite == 0
+
+
+def test_a_label_that_is_no_class() -> None:
+    with pytest.raises(InputError, match="an image is of class 99, but the model has classes 0 to 3"):
+        predict(Flat(), Labelled([0, 1], [0, 99]), None)
+
+
+def test_one_class_for_all_images_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    predict(Flat(), Labelled([2, 2, 2], [0, 1, 2]), None)
+    assert "evaluation: all 3 images were given class 2" in caplog.text
+    caplog.clear()
+    predict(Flat(), Labelled([2, 2], [2, 2]), None)
+    predict(Flat(), Labelled([2], [0]), None)
+    predict(Flat(), Labelled([2, 1], [0, 0]), None)
+    assert caplog.text == ""
+
+
 def test_agreement() -> None:
     one = Predictions(torch.tensor([0, 1, 2, 3]), None)
     other = Predictions(torch.tensor([0, 1, 0, 0]), None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +13,8 @@ from torch import Tensor
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.progress import Progress, silent
+
+_log = logging.getLogger("vitgraph")
 
 
 class Runs(Protocol):
@@ -26,6 +30,7 @@ class Predictions:
     """Predicted classes and labels, both `[images]`; no labels where the images have none."""
 
     classes: Tensor
+    """-1 where the logits are not finite: it is no label, and agrees with nothing."""
     labels: Tensor | None
 
     @property
@@ -35,7 +40,12 @@ class Predictions:
 
     def agreement(self, other: Predictions) -> float:
         """Share of images for which both predict the same class, in percent."""
-        return 100.0 * float((self.classes == other.classes).double().mean())
+        return 100.0 * float(((self.classes == other.classes) & (self.classes >= 0)).double().mean())
+
+    @property
+    def not_finite(self) -> int:
+        """For how many images the logits hold NaN or infinity."""
+        return int((self.classes < 0).sum())
 
 
 def predict(
@@ -47,7 +57,8 @@ def predict(
 ) -> Predictions:
     """Run all images; a runner with a fixed `batch` gets its last batch filled up, and the filling is not counted.
 
-    Raises `InputError` for a model that does not classify.
+    Raises `InputError` for a model that does not classify, and for labels that are none of its classes. A warning says
+    where all images get one class, since then neither accuracy nor agreement tells much.
     """
     classes, labels = list[int](), list[int]()  # a tensor kept of each image would pin the heap
     for pixels, truth in images.batches(batch or 8):
@@ -58,8 +69,20 @@ def predict(
             raise InputError(
                 f"accuracy needs a model whose output is [images, classes]; this one gives {list(logits.shape)}"
             )
-        classes += map(int, logits.argmax(-1))
+        classes += map(int, logits.argmax(-1).where(logits.isfinite().all(-1), -1))
         if truth is not None:
-            labels += map(int, truth)
+            labels += _checked(truth, logits.shape[-1])
         progress(what, len(classes), len(images))
+    if len(classes) > 1 and len(set(classes)) == 1 and len(set(labels)) != 1:
+        _log.warning("%s: all %d images were given class %d", what, len(classes), classes[0])
     return Predictions(torch.tensor(classes), torch.tensor(labels) if labels else None)
+
+
+def _checked(truth: Iterable[int], classes: int) -> list[int]:
+    labels = [int(label) for label in truth]
+    if max(labels, default=0) >= classes:
+        raise InputError(
+            f"an image is of class {max(labels)}, but the model has classes 0 to {classes - 1}; give the model these "
+            "images were labelled for"
+        )
+    return labels

@@ -138,7 +138,7 @@ def run_compile(request: CompileRequest, progress: Progress = silent) -> Report:
 
 
 def _compile(job: OpenedRequest, clock: Stopwatch, folder: Path) -> Report:
-    from vitgraph.compile.report_builder import judge_drop
+    from vitgraph.compile.report_builder import judge_drop, judge_logits
     from vitgraph.runtime.memory import peak_rss_mb, trim_memory
 
     job, report, build = _rewrite(job, clock, folder)
@@ -150,7 +150,7 @@ def _compile(job: OpenedRequest, clock: Stopwatch, folder: Path) -> Report:
     for name, content in artifact.files.items():
         (folder / name).write_bytes(content)
     report.violations += [asdict(violation) for violation in artifact.violations]
-    report.violations += judge_drop(job.pipeline, report)
+    report.violations += judge_drop(job.pipeline, report) + judge_logits(report)
     report.peak_rss_mb = peak_rss_mb()
     _write_recipe(job, folder)
     return report

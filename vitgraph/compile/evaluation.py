@@ -42,6 +42,7 @@ def evaluate(
         agreement=round(expected.agreement(found), 3),
         measured_on=f"{job.runner.name} {job.runner.source}",
         data_sha256=job.evaluation.sha256,
+        not_finite=found.not_finite,
         **({} if executed is None else {"execution": executed.as_json()}),
     )
     return accuracy, None

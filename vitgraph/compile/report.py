@@ -43,6 +43,8 @@ class AccuracyPart(_Part):
     agreement: float
     measured_on: str
     data_sha256: str
+    not_finite: int = 0
+    """For how many images the logits hold NaN or infinity after compiling: they count as wrong."""
 
 
 class Report(_Part):

@@ -88,6 +88,15 @@ def judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
     ]
 
 
+def judge_logits(report: Report) -> list[dict[str, Any]]:
+    """A violation where logits are not finite on the images that were evaluated."""
+    accuracy = report.accuracy
+    if accuracy is None or not accuracy.not_finite:
+        return []
+    found = f"NaN or infinity for {accuracy.not_finite} of {accuracy.images} images"
+    return [{"site": report.model.name, "planned": "finite logits", "found": found, "why": accuracy.measured_on}]
+
+
 def broken(report: Report, out: Path) -> str:
     """What the user is told of a compilation with violations."""
     lines = [f"  {c['site']}: planned {c['planned']}, found {c['found']} ({c['why']})" for c in report.violations]

@@ -1,0 +1,144 @@
+"""Images to measure accuracy on: labels that are none, folders of which nobody knows the class, logits that are no numbers."""
+
+import io
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tests.bad_inputs.mistake import Make, Mistake, each, hold
+from tests.tools.conftest import Cli
+from vitgraph.frontend.capture import capture
+from vitgraph.ir.program_file import save
+from vitgraph.passes.prepared import prepare
+
+CLASSES = 10
+Content = Mapping[str, str | bytes | Make]
+
+
+def encode(pixels: object) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+A, B = encode(np.arange(64).reshape(8, 8)), encode(np.arange(64).reshape(8, 8).T)
+NOISE = encode(np.random.default_rng(0).integers(0, 255, (16, 16)))
+WHITE = encode(np.full((8, 8), 255))
+
+
+class Logits(nn.Module):
+    """The first ten pixels; their logarithm where they may be none (of a pixel below the middle)."""
+
+    def __init__(self, sound: bool) -> None:
+        super().__init__()
+        self.sound = sound
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits = images.flatten(1)[:, :CLASSES]
+        return logits + 0.5 if self.sound else torch.log(logits)
+
+
+class Maps(nn.Module):
+    """No logits, but as many pixels as came in."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images * 2.0
+
+
+@cache
+def names(count: int) -> list[str]:
+    return [f"class {number}" for number in range(count)]
+
+
+def program(module: nn.Module, described: bool = True) -> Make:
+    size = {"image_size": (8, 8), "resize": (8, 8), "mean": (0.5,), "std": (0.5,), "fit": "exact", "crop": "none"}
+    provenance = {"preprocessing": size, "class_names": names(CLASSES)} if described else {}
+
+    def write(path: Path) -> None:
+        save(prepare(capture(module, torch.zeros(1, 1, 8, 8), provenance=provenance)), path)
+
+    return write
+
+
+SOUND, UNSOUND = program(Logits(True)), program(Logits(False))
+GOOD: Content = {"d/a.png": A, "d/b.png": B, "d/labels.csv": "file,index\na.png,9\nb.png,0\n"}
+
+
+def _evaluate(
+    name: str, files: Content, *says: str, model: Make = SOUND, more: tuple[str, ...] = ("--data", "d")
+) -> Mistake:
+    return Mistake(name, ("evaluate", "p.safetensors", *more), says, {"p.safetensors": model, **files})
+
+
+def _compile(name: str, files: Content, *says: str) -> Mistake:
+    line = ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "--evaluate-data", "d", "-o", "out")
+    return Mistake(name, line, says, files)
+
+
+def _folders(*folders: str) -> Content:
+    return {f"d/{folder}/{position}.png": (A, B)[position % 2] for position, folder in enumerate(folders)}
+
+
+THREE = ("3 class folders", "10 classes", "cat would be 0", "labels.csv")
+MISTAKES = [
+    _evaluate("no data", {}, "--data", more=()),
+    _evaluate("a folder that is absent", {}, "images d", "no such folder"),
+    _evaluate("images without labels", {"d/a.png": A, "d/b.png": B}, "no labels", "labels.csv"),
+    _evaluate("one class folder", {"d/cat/a.png": A, "d/cat/b.png": B}, "no labels", "class folders"),
+    _evaluate("noise", {}, "no labels", more=("--data", "random")),
+    _evaluate("a label of 99", {**GOOD, "d/labels.csv": "file,index\na.png,0\nb.png,99\n"}, "class 99", "0 to 9"),
+    _evaluate("a label of 10", {**GOOD, "d/labels.csv": "file,index\na.png,10\n"}, "class 10", "0 to 9"),
+    _evaluate("an index of 30 digits", {**GOOD, "d/labels.csv": f"file,index\na.png,{'9' * 30}\n"}, "line 2", "'9999"),
+    _evaluate("three class folders of ten", _folders("cat", "dog", "ship"), *THREE, "name the folders"),
+    _evaluate("folders of numbers too high", _folders("3", "12"), "class 12", "0 to 9"),
+    _evaluate("a folder 999…9", _folders("1", "9" * 40), "folder 9999", "no class index"),
+    _evaluate("one folder of ten that is no class", _folders(*names(CLASSES)[:3], "cat"), "4 class folders"),
+    _evaluate("white images", {**GOOD, "d/a.png": WHITE, "d/b.png": WHITE}, "of one colour"),
+    _evaluate("a damaged image", {**GOOD, "d/b.png": NOISE[:150]}, "b.png", "is damaged"),
+    _evaluate("an unknown backend", GOOD, "nobody", more=("--data", "d", "--backend", "nobody")),
+    _evaluate("no image at all", GOOD, "--images", more=("--data", "d", "--images", "0")),
+    _evaluate("a model of maps", GOOD, "[images, classes]", model=program(Maps())),
+    _evaluate("a program that tells no pre-processing", GOOD, "pre-processed", model=program(Logits(True), False)),
+    Mistake("a folder that is no output", ("evaluate", "d", "--data", "d"), ("report.json", "can't be read"), GOOD),
+    Mistake(
+        "logits of NaN", ("evaluate", "p.safetensors", "--data", "d"),
+        ("NaN or infinity for 2 of 2 images", "vitgraph bisect"), {"p.safetensors": UNSOUND, **GOOD}, status=1,
+    ),
+    _compile("three class folders in compile", _folders("cat", "dog", "ship"), *THREE),
+    _compile("a label of 99 in compile", {**GOOD, "d/labels.csv": "file,index\na.png,99\n"}, "class 99", "0 to 9"),
+    _compile("no labels in compile", {"d/a.png": A, "d/b.png": B}, "no labels", "labels.csv"),
+    _compile("white images in compile", {**GOOD, "d/a.png": WHITE, "d/b.png": WHITE}, "of one colour"),
+]  # fmt: skip
+
+
+@each(MISTAKES)
+def test_is_answered(mistake: Mistake, cli: Cli) -> None:
+    hold(mistake, cli)
+
+
+@pytest.mark.parametrize(
+    ("files", "accuracy"),
+    [
+        (GOOD, 50.0),
+        (_folders("class 9", "class 0"), 50.0),
+        (_folders("9", "0"), 50.0),
+        (_folders("class 9", "class 8"), 50.0),
+    ],
+    ids=["labels.csv", "folders named as classes", "folders of numbers", "some of the classes"],
+)
+def test_good_labels_are_none(files: Content, accuracy: float, cli: Cli) -> None:
+    """The control. A's first ten pixels rise, so it is of class 9; folders by their order would make it 0 or 1."""
+    SOUND(Path("p.safetensors"))
+    for name, content in files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        assert not callable(content)
+        Path(name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    ran = cli("evaluate", "p.safetensors", "--data", "d", "--json")
+    assert ran.status == 0, ran.err
+    assert ran.json["top1"] == accuracy
