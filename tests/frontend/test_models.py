@@ -104,9 +104,11 @@ def test_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "def make(): return build_digits_vit()\n"
         "def make_text(): return 'text'\n"
         "def fail(): raise OSError('no disk')\n"
+        "def leave(): raise SystemExit(7)\n"
         "constant = 3\n"
     )
     (tmp_path / "broken.py").write_text("1/0\n")
+    (tmp_path / "leaving.py").write_text("import sys; sys.exit(3)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     path = list(sys.path)
@@ -117,6 +119,8 @@ def test_own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "mine:mak": "did you mean make",
         "mine:make_text": "gave back str",
         "mine:fail": "no disk",
+        "mine:leave": r"the factory failed: SystemExit\(7\)",
+        "leaving:make": r"importing leaving failed: SystemExit\(3\)",
         "mine:constant": "not a function",
         "mines:make": "no module 'mines'",
         "broken:make": "ZeroDivisionError",
@@ -153,6 +157,17 @@ def test_given_module_stays_as_it_is() -> None:
     assert bool(next(module.parameters()).any())
 
 
+def test_given_module_of_another_size_than_its_name_has() -> None:
+    model = load_model(import_module("timm").create_model(TINY, img_size=64, **SMALL))
+    assert model.input_shape == (3, 64, 64)
+    assert model.preprocessing is not None
+    assert model.preprocessing.resize == (71, 71)
+
+
+def test_a_size_that_overlapping_patches_do_not_divide() -> None:
+    assert load_model("pvt_v2_b0", weights="random", preprocessing=at("256")).input_shape == (3, 256, 256)
+
+
 def test_given_module_that_cannot_be_copied() -> None:
     module = build_digits_vit()
     object.__setattr__(module, "kept", next(module.parameters()) * 2)
@@ -184,7 +199,7 @@ def test_position_embeddings_follow_the_image_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "size", "message"),
     [
-        (TINY, "225", "not divided by its patch size 16; 224 or 240 would work"),
+        (TINY, "225", r"not divided by its patch size 16\); 224 or 240 would work"),
         ("swin_tiny_patch4_window7_224", "226", "224 or 228 would work"),
         ("torchvision:vit_b_16", "225", "cannot be made for --image-size 225"),
         ("levit_128s", "225", "does not run at --image-size 225 .*; 224 or 256 would work"),
@@ -205,6 +220,10 @@ def test_image_size_the_model_cannot_have(spec: str, size: str, message: str) ->
         ("transformers:nowhere", {}, r"no config\.json"),
         (TINY, {"colour": 1}, "does not accept --model-args colour=1"),
         (TINY, {"in_chans": 4}, "takes 4 channels"),
+        (TINY, {"num_heads": 0}, "does not accept --model-args num_heads=0"),
+        (TINY, {"patch_size": 0}, "does not accept --model-args patch_size=0"),
+        (TINY, {"act_layer": "gelu_of_tomorrow"}, "does not accept --model-args act_layer=gelu_of_tomorrow"),
+        (TINY, {"depth": "deep"}, "does not accept --model-args depth=deep"),
         (TINY, {"img_size": "wide"}, "is not a size"),
         ("digits-vit", {"depth": 2}, "does not accept --model-args depth=2"),
         (__file__, {}, "is a path"),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vitgraph.errors import InputError
-from vitgraph.frontend.weight_files import hash_state, infer_classes, load_weights, read_weights, strip_prefix
+from vitgraph.frontend.weight_files import hash_state, read_weights
+from vitgraph.frontend.weight_fit import infer_classes, load_weights
 
 save: Callable[..., None] = import_module("safetensors.torch").save_file
 State = dict[str, Tensor]
@@ -42,7 +43,7 @@ def prefixed(prefix: str) -> State:
 def test_unwraps_what_training_scripts_save(tmp_path: Path, content: object) -> None:
     path, fresh = put(content, tmp_path / "w.pth"), network()
     before = hash_state(fresh.state_dict())
-    load_weights(fresh, strip_prefix(fresh, read_weights(path)), path)
+    load_weights(fresh, read_weights(path), path)
     assert hash_state(fresh.state_dict()) != before
 
 
@@ -106,7 +107,7 @@ def written(name: str, content: bytes) -> Callable[[Path], Path]:
         (written("w.safetensors", b"these are no weights\n" * 9), "not a whole safetensors file"),
         (written("w.safetensors", b""), "is empty"),
         (written("w.pth", b"these are no weights\n" * 9), "not a file torch.save wrote"),
-        (written("w.onnx", b"x"), "'.onnx' is unknown"),
+        (written("w.onnx", b"x"), "no safetensors"),
         (saved("w.pth", {"epoch": 3}), "no state dict in it, but a dict of epoch"),
         (saved("w.pt", [1, 2]), "no state dict in it, but a list"),
         (saved("w.bin", {}), "no state dict in it"),

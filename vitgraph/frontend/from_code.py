@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -25,10 +25,10 @@ class OwnModule:
     size_argument = None
     class_argument = None
 
-    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
+    def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
         """The module's own `preprocessing` or timm-like config, where it has either."""
         own = getattr(module, "preprocessing", None)
-        return own if isinstance(own, Preprocessing) else read_timm_config(module)
+        return own.model_dump() if isinstance(own, Preprocessing) else read_timm_config(module)
 
     def classes(self, module: nn.Module) -> int | None:
         """The module's `num_classes`, where it has one."""
@@ -62,7 +62,7 @@ class FactorySource(OwnModule):
             ) from error
         except AttributeError as error:
             raise InputError(f"model {self.spec!r}: {error}{near_misses(attribute, dir(found))}") from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"model {self.spec!r}: importing {module_path} failed: {error!r}") from error
         finally:
             sys.path.remove("")
@@ -76,7 +76,7 @@ class FactorySource(OwnModule):
             made = self.factory(**arguments)
         except TypeError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(f"model {self.spec!r}: the factory failed: {error!r}") from error
         if not isinstance(made, nn.Module):
             raise InputError(f"model {self.spec!r} gave back {type(made).__name__}, not a torch.nn.Module")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -34,9 +35,9 @@ class DigitsSource:
             module.load_state_dict(digits.load_weights())
         return module
 
-    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
+    def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
         """As in training."""
-        return PREPROCESSING
+        return PREPROCESSING.model_dump()
 
     def classes(self, module: nn.Module) -> int | None:
         """Ten."""

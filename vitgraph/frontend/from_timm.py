@@ -16,7 +16,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.hub import fetch
 from vitgraph.frontend.source import ModelArgs, near_misses
 from vitgraph.frontend.weight_files import Convert
-from vitgraph.images.preprocess import Preprocessing, build
+from vitgraph.images.image_size import own_size
 
 
 class TimmSource:
@@ -53,7 +53,7 @@ class TimmSource:
 
         return fetch(create, self.name) if pretrained else create()
 
-    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
+    def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
         """Read timm's data config of the module."""
         return read_timm_config(module)
 
@@ -76,25 +76,23 @@ class TimmSource:
         return cast(Convert | None, getattr(home, "checkpoint_filter_fn", None))
 
 
-def read_timm_config(module: nn.Module) -> Preprocessing | None:
-    """Turn the module's timm data config into a Preprocessing; None where it has no config.
+def read_timm_config(module: nn.Module) -> dict[str, Any] | None:
+    """Turn the module's timm data config into fields of a Preprocessing; None where it has no config.
 
+    A model that was made for another size (`img_size=64`) still has its name's config: its own size holds.
     timm's `border` crop mode (padding to a square) has no counterpart here: a centre crop stands for it.
     """
     if not isinstance(getattr(module, "pretrained_cfg", getattr(module, "default_cfg", None)), Mapping):
         return None
     config: Mapping[str, Any] = import_module("timm.data.config").resolve_model_data_config(module)
-    _, height, width = config["input_size"]
+    height, width = own_size(module) or config["input_size"][1:]
     squash = config.get("crop_mode") == "squash"
     interpolation = config["interpolation"]
-    return build(
-        {
-            "image_size": (height, width),
-            "resize": tuple(math.floor(side / config["crop_pct"]) for side in (height, width)),
-            "fit": "exact" if squash else "cover",
-            "mean": config["mean"],
-            "std": config["std"],
-            "interpolation": "bicubic" if interpolation == "random" else interpolation,
-        },
-        "the model's data config",
-    )
+    return {
+        "image_size": (height, width),
+        "resize": tuple(math.floor(side / config["crop_pct"]) for side in (height, width)),
+        "fit": "exact" if squash else "cover",
+        "mean": config["mean"],
+        "std": config["std"],
+        "interpolation": "bicubic" if interpolation == "random" else interpolation,
+    }

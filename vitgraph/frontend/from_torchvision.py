@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, cast
@@ -13,7 +13,6 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.hub import fetch
 from vitgraph.frontend.source import ModelArgs, near_misses
 from vitgraph.frontend.weight_files import Convert
-from vitgraph.images.preprocess import Preprocessing, build
 
 
 def list_names() -> list[str]:
@@ -41,20 +40,17 @@ class TorchvisionSource:
             return get_model(self.name, weights=None, **arguments)
         return fetch(lambda: get_model(self.name, weights="DEFAULT", **arguments), f"torchvision:{self.name}")
 
-    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
+    def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
         """Read the transform that torchvision ships with the model's default weights."""
         transform: Any = self._default_weights().transforms()
         crop, resize = transform.crop_size[0], transform.resize_size[0]
-        return build(
-            {
-                "image_size": (crop, crop),
-                "resize": (resize, resize),
-                "mean": tuple(transform.mean),
-                "std": tuple(transform.std),
-                "interpolation": transform.interpolation.value,
-            },
-            f"the default transforms of torchvision:{self.name}",
-        )
+        return {
+            "image_size": (crop, crop),
+            "resize": (resize, resize),
+            "mean": tuple(transform.mean),
+            "std": tuple(transform.std),
+            "interpolation": transform.interpolation.value,
+        }
 
     def classes(self, module: nn.Module) -> int | None:
         """The output size of the last linear layer, which in torchvision's classifiers is the head."""

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from vitgraph.errors import InputError
+from vitgraph.frontend.processor_config import read_processor
 from vitgraph.frontend.source import ModelArgs
-from vitgraph.frontend.weight_files import Convert, StateDict
-from vitgraph.images.preprocess import Preprocessing, build
-from vitgraph.reading import SETTINGS, read_json
+from vitgraph.frontend.weight_files import Convert, StateDict, first_names
+from vitgraph.images.image_size import own_size, vision_config
+from vitgraph.reading import SETTINGS, WEIGHTS, check_file, read_json
+
+_SIZE = "image_size"
+_INTERPOLATE = "interpolate_pos_encoding"
 
 
 class TransformersSource:
     """An image classifier of transformers, made from a folder with a `config.json`."""
 
     class_argument = "num_labels"
-    _RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by PIL's number
 
     def __init__(self, folder: Path) -> None:
         """Read the config; raise InputError where there is none, or none of an image classifier."""
@@ -31,75 +38,62 @@ class TransformersSource:
         import_module(
             "transformers.utils.logging"
         ).disable_progress_bar()  # it would run through the command line's own output
-        try:
-            self.config: Any = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise InputError(f"model 'transformers:{folder}': config.json cannot be used: {error}") from error
         self.folder, self.kind = folder, f"transformers {version('transformers')}"
+        read_json(folder / "config.json", SETTINGS, nan=True)
+        with self._telling("config.json cannot be used"):
+            self.config: Any = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
 
     @property
     def size_argument(self) -> str | None:
         """The config's `image_size`, where it has one."""
-        return "image_size" if hasattr(self.config, "image_size") else None
+        return _SIZE if hasattr(vision_config(self.config), _SIZE) else None
 
     def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
         """Make the module, returning the logits tensor alone; its module paths stay what they are."""
-        auto = import_module("transformers").AutoModelForImageClassification
         config = self._config(arguments)
         if not pretrained:
-            try:
-                return return_logits(auto.from_config(config))
-            except ValueError as error:
-                name = type(config).__name__
-                raise InputError(f"model 'transformers:{self.folder}': {name} is of no image classifier") from error
-        if not (self.folder / "model.safetensors").is_file():
+            return self._from_config(config)
+        file = self.folder / "model.safetensors"
+        if not file.is_file():
             raise InputError(
                 f"model 'transformers:{self.folder}': no model.safetensors in the folder; put it there, or use "
                 "--weights FILE or --weights random"
             )
+        check_file(file, WEIGHTS)
         try:
-            module, info = auto.from_pretrained(
-                self.folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+            module, info = _auto().from_pretrained(
+                self.folder,
+                config=config,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, with their shapes
+                trust_remote_code=False,
             )
         except Exception as error:
-            raise InputError(f"weights {self.folder / 'model.safetensors'} cannot be loaded: {error}") from error
-        if lacking := sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]])):
-            raise InputError(
-                f"weights {self.folder / 'model.safetensors'}: without {', '.join(lacking[:4])}: not this model's"
-            )
+            raise InputError(f"weights {file} cannot be loaded: {_first_line(error)}") from error
+        if lacking := sorted(info["missing_keys"]):
+            raise InputError(f"weights {file}: {len(lacking)} missing ({first_names(lacking)}): not this model's")
+        if other := [f"{key} {list(found)}, the model's is {list(own)}" for key, found, own in info["mismatched_keys"]]:
+            raise InputError(f"weights {file}: {len(other)} of another shape ({first_names(other)}): not this model's")
         return return_logits(module)
 
-    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
-        """Read `preprocessor_config.json`; without one, ImageNet's mean and standard deviation of 0.5, no crop."""
-        file = self.folder / "preprocessor_config.json"
-        stored: dict[str, Any] = read_json(file, SETTINGS) if file.exists() else {}
-        side: Any = getattr(cast(Any, module).config, "image_size", 224)
-        size: tuple[int, int] = (side, side) if isinstance(side, int) else (side[0], side[1])
-        scaled, keeps_aspect = read_size(stored.get("size"), size)
-        crops = bool(stored.get("do_center_crop", keeps_aspect))
-        fit = "cover" if keeps_aspect else "exact"
-        channels = int(getattr(cast(Any, module).config, "num_channels", 3))
-        return build(
-            {
-                "image_size": size,
-                "resize": scaled if crops else size,
-                "fit": fit if crops else "exact",
-                "crop": "center" if crops else "none",
-                "mean": tuple(stored.get("image_mean", (0.5,) * channels)),
-                "std": tuple(stored.get("image_std", (0.5,) * channels)),
-                "interpolation": self._RESAMPLING[int(stored.get("resample", 2))],
-            },
-            str(file),
-        )
+    def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
+        """Read `preprocessor_config.json`; without one, a mean and standard deviation of 0.5, no crop."""
+        config = vision_config(cast(Any, module).config)
+        processor = read_processor(self.folder / "preprocessor_config.json")
+        return processor.fields(own_size(module), int(getattr(config, "num_channels", 3)))
 
     def classes(self, module: nn.Module) -> int | None:
         """The config's `num_labels`."""
         return int(cast(Any, module).config.num_labels)
 
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
-        """The config's `id2label`, in order."""
-        names: dict[int, str] = cast(Any, module).config.id2label
-        return [names[index] for index in sorted(names)]
+        """The config's `id2label`, in order; None where it has none."""
+        names: dict[int, str] | None = cast(Any, module).config.id2label
+        return [str(names[index]) for index in sorted(names)] if names else None
 
     def converter(self, module: nn.Module) -> Convert | None:
         """Transformers' own loading: the names in its files are not the names in its modules."""
@@ -113,40 +107,65 @@ class TransformersSource:
 
         return convert
 
-    def _config(self, arguments: ModelArgs) -> Any:
-        from copy import deepcopy
+    def _from_config(self, config: Any) -> nn.Module:
+        with self._telling(f"{type(config).__name__} makes no image classifier"):
+            return return_logits(_auto().from_config(config, trust_remote_code=False))
 
-        unknown = [name for name in arguments if not hasattr(self.config, name)]
-        if unknown:
-            raise TypeError(f"{type(self.config).__name__} has no {', '.join(unknown)}")
+    def _config(self, arguments: ModelArgs) -> Any:
+        """The config with these arguments. A model that fits its positions to an image keeps those that it was trained with."""
         config = deepcopy(self.config)
         for name, value in arguments.items():
-            setattr(config, name, value)
+            part = vision_config(config) if name == _SIZE else config
+            if not hasattr(part, name):
+                raise TypeError(f"{type(config).__name__} has no {name}")
+            if name != _SIZE or not self._runs_at(config, value):
+                setattr(part, name, value)
         return config
+
+    def _runs_at(self, config: Any, size: int | tuple[int, int]) -> bool:
+        """Whether the model of this config takes images of another size; asked of one without values."""
+        height, width = (size, size) if isinstance(size, int) else size
+        channels = getattr(vision_config(config), "num_channels", 3)
+        try:
+            with torch.device("meta"), torch.no_grad():
+                self._from_config(config).eval()(torch.zeros(1, channels, height, width))
+        except Exception:  # noqa: BLE001 - whatever it raises, it does not run
+            return False
+        return True
+
+    @contextmanager
+    def _telling(self, what: str) -> Generator[None]:
+        """Tell whatever a library raises for a user's file: a fault in it may come up anywhere."""
+        try:
+            yield
+        except Exception as error:
+            raise InputError(
+                f"model 'transformers:{self.folder}': {what}: {_first_line(error)}; mend config.json, or install what it asks for"
+            ) from error
+
+
+def _auto() -> Any:
+    return import_module("transformers").AutoModelForImageClassification
+
+
+def _first_line(error: Exception) -> str:
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__} {text}".rstrip() if isinstance(error, KeyError) else text or type(error).__name__
 
 
 def return_logits(model: nn.Module) -> nn.Module:
-    """Make the model return its logits [B, classes] and nothing else.
+    """Make the model return its logits [B, classes] and nothing else, at any image size that its positions can be fitted to.
 
     Its class becomes a subclass of what it was: a wrapper module would put its own name before every module path.
     """
     base: Any = type(model)
+    fits_positions = _INTERPOLATE in signature(base.forward).parameters
+    trained_at = own_size(model)
 
     def forward(self: nn.Module, pixel_values: Tensor) -> Tensor:
-        return cast(Tensor, base.forward(self, pixel_values=pixel_values).logits)
+        fitted = fits_positions and tuple(pixel_values.shape[-2:]) != trained_at
+        options = {_INTERPOLATE: True} if fitted else {}
+        return cast(Tensor, base.forward(self, pixel_values=pixel_values, **options).logits)
 
     model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": base.__module__})
     return model
-
-
-def read_size(stored: Any, image_size: tuple[int, int]) -> tuple[tuple[int, int], bool]:
-    """Read a processor's `size`: (height, width) to resize to, and whether the image keeps its aspect."""
-    if isinstance(stored, int):
-        return (stored, stored), False
-    if isinstance(stored, dict):
-        size = cast(dict[str, int], stored)
-        if "shortest_edge" in size:
-            return (size["shortest_edge"], size["shortest_edge"]), True
-        if "height" in size and "width" in size:
-            return (size["height"], size["width"]), False
-    return image_size, False

@@ -11,13 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from vitgraph.errors import InputError
+from vitgraph.errors import InputError, VitgraphError
 from vitgraph.frontend.find import find_source
 from vitgraph.frontend.from_code import OwnModule
 from vitgraph.frontend.source import ModelArgs, Source
-from vitgraph.frontend.weight_files import hash_state, infer_classes, load_weights, read_weights, strip_prefix
-from vitgraph.images.image_size import check_patches, check_runs, near_sizes, times
-from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
+from vitgraph.frontend.weight_files import hash_state, read_weights
+from vitgraph.frontend.weight_fit import infer_classes, load_weights, take_own
+from vitgraph.images.image_size import check_runs, near_sizes, own_size, times
+from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build, override
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def load_model(
         _redraw_zeros(module, seed, notes)
     plan = _plan_preprocessing(order, module, options, input_shape)
     shape = _three(input_shape, name) if plan is None else plan.input_shape
-    if options.image_size is not None:
-        check_runs(module, shape, name, lambda size: _make(replace(order, image_size=size, pretrained=False)))
+    _check_size(order, module, shape, options)
     names, classes = source.class_names(module), source.classes(module)
     return LoadedModel(
         module=module,
@@ -112,6 +112,15 @@ def load_model(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         notes=tuple(notes),
     )
+
+
+def _check_size(order: _Order, module: nn.Module, shape: tuple[int, int, int], options: PreprocessingOptions) -> None:
+    """Raise `InputError` where the model does not run at a size that is not the one it was made for."""
+    asked = options.image_size is not None
+    if not asked and own_size(module) in (None, shape[1:]):
+        return
+    who = "--image-size" if asked else "its own pre-processing's"
+    check_runs(module, shape, order.name, lambda size: _make(replace(order, image_size=size, pretrained=False)), who)
 
 
 def tells_input(model: object, options: PreprocessingOptions | None) -> bool:
@@ -143,12 +152,14 @@ def _make(order: _Order) -> nn.Module:
     if size is not None and key is not None and key not in arguments:
         arguments = arguments | {key: size[0] if size[0] == size[1] else size}
     try:
-        module = _make_seeded(order, arguments)
+        return _make_seeded(order, arguments)
+    except VitgraphError:
+        raise
     except TypeError as error:
         if size is None or f"'{key}'" not in str(error) or key in order.arguments:
             raise _refused(order, error) from error
-        module = _make_plainly(order)  # a model that runs at any size has no argument for it
-    except (AssertionError, ValueError, RuntimeError) as error:
+        return _make_plainly(order)  # a model that runs at any size has no argument for it
+    except Exception as error:
         if size is not None:
             fits = " or ".join(times(near) for near in near_sizes(size, None))
             raise InputError(
@@ -156,15 +167,14 @@ def _make(order: _Order) -> nn.Module:
                 f"the nearest multiples of 32 are {fits}"
             ) from error
         raise _refused(order, error) from error
-    if size is not None:
-        check_patches(module, size, order.name)
-    return module
 
 
 def _make_plainly(order: _Order) -> nn.Module:
     try:
         return _make_seeded(order, order.arguments)
-    except TypeError as error:
+    except VitgraphError:
+        raise
+    except Exception as error:
         raise _refused(order, error) from error
 
 
@@ -188,13 +198,12 @@ def _make_with_file(order: _Order, file: Path, notes: list[str]) -> nn.Module:
     """Make the module with as many classes as the file's head has, and load the file into it."""
     state = read_weights(file)
     module = _make(order)
-    state = strip_prefix(module, state)
     key = order.source.class_argument
-    classes = infer_classes(module, state)
+    classes = infer_classes(module, take_own(module, state, file)[0])
     if classes is not None and key is not None and key not in order.arguments:
         module = _make(replace(order, arguments=order.arguments | {key: classes}))
         notes.append(f"{key}={classes} was read from the head in {file.name}")
-    load_weights(module, state, file, order.source.converter(module))
+    notes += load_weights(module, state, file, order.source.converter(module))
     return module
 
 
@@ -222,7 +231,7 @@ def _plan_preprocessing(
     """
     own = order.source.preprocessing(module)
     first = next((layer for layer in module.modules() if isinstance(layer, nn.Conv2d)), None)
-    channels = first.in_channels if first is not None else own.channels if own is not None else 3
+    channels = first.in_channels if first is not None else len(own["mean"]) if own is not None else 3
     if channels not in (1, 3):
         raise InputError(f"model {order.name!r} takes {channels} channels; images have 1 (grayscale) or 3 (RGB)")
     if own is None:
@@ -235,13 +244,12 @@ def _plan_preprocessing(
         if options.image_size is None and (options.mean is None or options.std is None):
             return None
         middle = (0.5,) * channels
-        own = build({"image_size": size, "resize": size, "mean": middle, "std": middle}, order.name)
-    if own.channels != channels:
-        average = {
-            key: (sum(values) / len(values),) * channels for key, values in (("mean", own.mean), ("std", own.std))
-        }
-        own = build(own.model_dump() | average, order.name)
-    return own.override(options)
+        own = {"image_size": size, "resize": size, "mean": middle, "std": middle}
+    for key in ("mean", "std"):
+        if len(own[key]) != channels:
+            own = {**own, key: (sum(own[key]) / len(own[key]),) * channels}
+    whose = "its own settings" if options == PreprocessingOptions() else "its own settings and the options given"
+    return build(override(own, options), f"pre-processing of {order.name!r}: {whose}")
 
 
 def _three(shape: tuple[int, ...] | None, name: str) -> tuple[int, int, int]:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 from torch import nn
 
 from vitgraph.frontend.weight_files import Convert
-from vitgraph.images.preprocess import Preprocessing
 
 ModelArgs = Mapping[str, Any]
 
@@ -36,8 +35,11 @@ class Source(Protocol):
         """Make the module, with pretrained weights or as its authors initialize it."""
         ...
 
-    def preprocessing(self, module: nn.Module) -> Preprocessing | None:
-        """The module's own data config; None where it has none."""
+    def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
+        """The module's own data config, as fields of a `Preprocessing`; None where it has none.
+
+        They are held against each other when the user's options are in their place, so that options can mend them.
+        """
         ...
 
     def classes(self, module: nn.Module) -> int | None:

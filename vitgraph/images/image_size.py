@@ -1,61 +1,57 @@
-"""Can a model run at an image size the user asked for, and at which near it could it?"""
+"""Can a model run at an image size the user asked for, and at which near it could it? The model itself is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vitgraph.errors import InputError
 
-_COMMON_STRIDE = 32  # of the hierarchical models, which tell no patch size
+_COMMON_STRIDE = 32  # of the hierarchical models, which have no patches
+Shape = tuple[int, int, int]
+Size = tuple[int, int]
 
 
-def check_patches(module: nn.Module, size: tuple[int, int], name: str) -> None:
-    """Raise InputError where the patch size doesn't divide `size` (height, width).
+def own_size(module: nn.Module) -> Size | None:
+    """The (height, width) that a model's positions are for, where timm and transformers keep it; None where nothing tells.
 
-    Many models would run all the same, by dropping the last rows and columns unseen.
+    timm's counts only where the model refuses any other size: its hierarchical models keep a size they never look at.
     """
-    patch = find_patch_size(module)
-    if patch is None or all(side % step == 0 for side, step in zip(size, patch, strict=True)):
-        return
-    raise InputError(
-        f"model {name!r}: --image-size {times(size)} is not divided by its patch size {times(patch)}; "
-        f"{_list(near_sizes(size, patch))} would work"
-    )
+    embed: Any = getattr(module, "patch_embed", None)
+    if getattr(embed, "strict_img_size", False):
+        return _pair(getattr(embed, "img_size", None))
+    return _pair(getattr(vision_config(getattr(module, "config", None)), "image_size", None))
+
+
+def vision_config(config: Any) -> Any:
+    """The part of a transformers config that is about images: of a model of images and texts (CLIP, SigLIP) a part of it."""
+    nested = getattr(config, "vision_config", None)
+    return config if nested is None else nested
 
 
 def check_runs(
-    module: nn.Module, shape: tuple[int, int, int], name: str, make: Callable[[tuple[int, int]], nn.Module]
+    module: nn.Module, shape: Shape, name: str, make: Callable[[Size], nn.Module], asked: str = "--image-size"
 ) -> None:
     """Run one empty image [C, H, W] through; raise InputError that names sizes that were tried and work.
 
-    `make` builds the same model for another (height, width).
+    Many models would run and drop the last rows and columns unseen: that counts as a fault too. `make` builds the same
+    model for another (height, width), `asked` says who wants this one.
     """
-    fault = _run_fault(module, shape)
+    seen = _Patches(shape)
+    fault = _fault(module, shape, seen)
     if fault is None:
         return
     size = (shape[1], shape[2])
-    fits = [near for near in near_sizes(size, find_patch_size(module)) if _works(make, near, shape[0])]
+    fits = [near for near in near_sizes(size, seen.size) if _works(make, (shape[0], *near))]
     remedy = f"{_list(fits)} would work" if fits else "use the model's own size"
-    raise InputError(f"model {name!r} does not run at --image-size {times(size)} ({fault}); {remedy}")
+    raise InputError(f"model {name!r} does not run at {asked} {times(size)} ({fault}); {remedy}")
 
 
-def find_patch_size(module: nn.Module) -> tuple[int, int] | None:
-    """Read the (height, width) of a patch where timm, torchvision and transformers keep it; None where nothing tells."""
-    places: tuple[Any, ...] = (getattr(module, "patch_embed", None), module, getattr(module, "config", None))
-    for place in places:
-        patch: Any = getattr(place, "patch_size", None)
-        if isinstance(patch, int):
-            return patch, patch
-        if isinstance(patch, tuple | list) and len(patch) == 2:  # pyright: ignore[reportUnknownArgumentType]
-            return int(patch[0]), int(patch[1])  # pyright: ignore[reportUnknownArgumentType]
-    return None
-
-
-def near_sizes(size: tuple[int, int], patch: tuple[int, int] | None) -> list[tuple[int, int]]:
+def near_sizes(size: Size, patch: Size | None) -> list[Size]:
     """List the sizes just below and above `size` that `patch` divides; by a common stride where it is unknown."""
     steps = patch or (_COMMON_STRIDE, _COMMON_STRIDE)
     below = tuple(max(side // step, 1) * step for side, step in zip(size, steps, strict=True))
@@ -74,22 +70,76 @@ def times(size: Sequence[int]) -> str:
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
-def _works(make: Callable[[tuple[int, int]], nn.Module], size: tuple[int, int], channels: int) -> bool:
+class _Patches:
+    """What the first convolution over the image makes of it, seen while the model runs."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.size: Size | None = None
+        """(height, width) of a patch; None where windows overlap, as in the stems of hierarchical models."""
+        self.dropped = False
+        """Whether rows or columns at the end are in no window."""
+        self._seen = False
+
+    def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """A forward hook."""
+        assert isinstance(layer, nn.Conv2d)
+        if self._seen or tuple(inputs[0].shape[1:]) != self.shape:
+            return
+        self._seen = True
+        if layer.kernel_size == layer.stride:
+            self.size = (layer.kernel_size[0], layer.kernel_size[1])
+        self.dropped = any(
+            (out - 1) * step + (kernel - 1) * dilation + 1 - pad < side
+            for out, step, kernel, dilation, pad, side in zip(
+                output.shape[2:], layer.stride, layer.kernel_size, layer.dilation, _padding(layer), self.shape[1:], strict=True
+            )
+        )  # fmt: skip
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Generator[None]:
+        """Look at every convolution for a while."""
+        handles = [layer.register_forward_hook(self) for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
+    """Rows and columns of padding ahead of the image; none of `valid`, and `same` leaves no pixel out."""
+    return (0, 0) if isinstance(layer.padding, str) else tuple(layer.padding)
+
+
+def _works(make: Callable[[Size], nn.Module], shape: Shape) -> bool:
     try:
-        return _run_fault(make(size).eval(), (channels, *size)) is None
+        return _fault(make((shape[1], shape[2])).eval(), shape, _Patches(shape)) is None
     except InputError:
         return False
 
 
-def _run_fault(module: nn.Module, shape: tuple[int, int, int]) -> str | None:
-    """Run one empty image; return the first line of what went wrong."""
+def _fault(module: nn.Module, shape: Shape, seen: _Patches) -> str | None:
+    """Run one empty image; return in one line what went wrong."""
     try:
-        with torch.no_grad():
+        with torch.no_grad(), seen.watching(module):
             module(torch.zeros(1, *shape, device=device_of(module)))
     except Exception as error:  # noqa: BLE001 - any model's own forward: whatever it raises is the answer
         return (str(error).splitlines() or [type(error).__name__])[0]
+    if not seen.dropped:
+        return None
+    return f"it is not divided by its patch size {times(seen.size)}" if seen.size else "its first layer drops the edge"
+
+
+def _pair(size: Any) -> Size | None:
+    """An int, or two of them."""
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, tuple | list) and len(size) == 2:  # pyright: ignore[reportUnknownArgumentType]
+        height, width = size  # pyright: ignore[reportUnknownVariableType]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
     return None
 
 
-def _list(sizes: Sequence[tuple[int, int]]) -> str:
+def _list(sizes: Sequence[Size]) -> str:
     return " or ".join(times(size) for size in sizes)
