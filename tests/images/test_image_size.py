@@ -15,6 +15,18 @@ def patches(**settings: Any) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, **settings), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
+class TwoBranches(nn.Module):
+    """As FastViT's stem: one of two convolutions leaves pixels out that the other reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.conv = nn.Conv2d(3, 4, 1, 2), nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        both: torch.Tensor = self.scale(images) + self.conv(images)
+        return both
+
+
 def check(module: nn.Module, height: int, width: int) -> None:
     check_runs(module, (3, height, width), "net", lambda size: module)
 
@@ -26,7 +38,8 @@ def check(module: nn.Module, height: int, width: int) -> None:
         (patches(kernel_size=3, stride=2, padding=1), (64, 65)),
         (patches(kernel_size=8, stride=8), (64, 72)),
         (patches(kernel_size=3, stride=1, padding="same"), (64, 65)),
-        (patches(kernel_size=3, stride=2, padding="valid"), (65, 67)),
+        (patches(kernel_size=3, stride=2, padding="valid"), (64, 65)),
+        (TwoBranches(), (64, 65)),
         (patches(kernel_size=3, stride=2, padding=2, dilation=2), (64, 65)),
     ],
 )

@@ -37,6 +37,8 @@ _INERT = (
     PureWindowsPath,
     (PurePosixPath, "pathlib.PosixPath"),
     (PureWindowsPath, "pathlib.WindowsPath"),
+    (PurePosixPath, "pathlib._local.PosixPath"),  # of Python 3.13
+    (PureWindowsPath, "pathlib._local.WindowsPath"),
 )
 """What training scripts save beside tensors and can be made without running anything: their options, and paths in them."""
 _NAMED = 4

@@ -71,30 +71,25 @@ def times(size: Sequence[int]) -> str:
 
 
 class _Patches:
-    """What the first convolution over the image makes of it, seen while the model runs."""
+    """What the convolutions that read the image make of it, seen while the model runs."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.size: Size | None = None
         """(height, width) of a patch; None where windows overlap, as in the stems of hierarchical models."""
         self.dropped = False
-        """Whether rows or columns at the end are in no window."""
-        self._seen = False
+        """Whether rows or columns at the end are in no patch of any of them. Overlapping windows leave out less than a step."""
+        self._readers = 0
 
     def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         """A forward hook."""
         assert isinstance(layer, nn.Conv2d)
-        if self._seen or tuple(inputs[0].shape[1:]) != self.shape:
+        if tuple(inputs[0].shape[1:]) != self.shape:
             return
-        self._seen = True
-        if layer.kernel_size == layer.stride:
-            self.size = (layer.kernel_size[0], layer.kernel_size[1])
-        self.dropped = any(
-            (out - 1) * step + (kernel - 1) * dilation + 1 - pad < side
-            for out, step, kernel, dilation, pad, side in zip(
-                output.shape[2:], layer.stride, layer.kernel_size, layer.dilation, _padding(layer), self.shape[1:], strict=True
-            )
-        )  # fmt: skip
+        self._readers += 1
+        only = self._readers == 1
+        self.size = (layer.kernel_size[0], layer.kernel_size[1]) if only and layer.kernel_size == layer.stride else None
+        self.dropped = _drops(layer, self.shape, output) and (only or self.dropped)
 
     @contextmanager
     def watching(self, module: nn.Module) -> Generator[None]:
@@ -105,6 +100,12 @@ class _Patches:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+def _drops(layer: nn.Conv2d, shape: Shape, output: Tensor) -> bool:
+    """Whether the windows stand apart or side by side, and end before the image does."""
+    sides = zip(output.shape[2:], layer.stride, layer.kernel_size, _padding(layer), shape[1:], strict=True)
+    return any(kernel <= step and (out - 1) * step + kernel - pad < side for out, step, kernel, pad, side in sides)
 
 
 def _padding(layer: nn.Conv2d) -> tuple[int, ...]:
