@@ -24,12 +24,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, fx
 
+from vitgraph.domains import Natural
 from vitgraph.ir.call_arguments import name_of
 from vitgraph.ir.dialect import aten, attention
 from vitgraph.ir.operator_classes import RELAYS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.pass_manager.options import Natural
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.constants import Constants, replace_by_constant
 

@@ -15,7 +15,7 @@ FOLDERS = ("vitgraph", "passes", "backends", "tools")
 UPPER = ("vitgraph.passes", "vitgraph.backends", "vitgraph.tools")
 FLOORS = (
     {"errors", "threads"},
-    {"logs", "outputs", "progress", "reading"},
+    {"domains", "logs", "outputs", "progress", "reading"},
     {"ir", "digits"},
     {"images", "targets"},
     {"runtime"},

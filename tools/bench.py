@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraph.domains import BatchSize, Repeats, RepeatsOrNone, Threads, hold, plain_number, shortened
 from vitgraph.errors import InputError
 from vitgraph.progress import silent
 from vitgraph.tools.command import Answer, command, group, table
@@ -57,9 +58,9 @@ def bench(
             metavar="N[,N]", help="Images in a batch; unless given, the model's own, or 1.", show_default=False
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed; they take turns.")] = 20,
-    warm_up: Annotated[int, typer.Option(min=0, help="Runs of each before the clock starts.")] = 3,
-    threads: Annotated[int, typer.Option(min=0, help="Threads of one run; 0 leaves it to the runtime.")] = 0,
+    rounds: Annotated[Repeats, typer.Option(help="How often each is timed; they take turns.")] = 20,
+    warm_up: Annotated[RepeatsOrNone, typer.Option(help="Runs of each before the clock starts.")] = 3,
+    threads: Annotated[Threads, typer.Option(help="Threads of one run; 0 leaves it to the runtime.")] = 0,
 ) -> Answer:
     """Time models and backends side by side: medians of interleaved rounds, and ratios to the first of the same batch."""
     names, sizes = backend.split(","), _sizes(batch)
@@ -85,10 +86,10 @@ def bench(
 def _sizes(batch: str | None) -> list[int] | None:
     if batch is None:
         return None
-    parts = batch.split(",")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise InputError(f"--batch {batch}: write sizes with commas between, such as 1,8")
-    return list(dict.fromkeys(map(int, parts)))
+    sizes = [plain_number(part) for part in batch.split(",")]
+    if None in sizes:
+        raise InputError(f"--batch {shortened(batch)}: write sizes with commas between, such as 1,8")
+    return list(dict.fromkeys(hold("--batch", BatchSize, size) for size in sizes))
 
 
 def _enter(path: Path, name: str, sizes: list[int] | None, threads: int, stack: ExitStack) -> Iterator[Entrant]:

@@ -20,6 +20,7 @@ import typer
 from vitgraph.errors import InputError, VitgraphError
 from vitgraph.logs import level_asked, set_level
 from vitgraph.tools.interruption import TOLD
+from vitgraph.tools.option_domains import with_domain
 
 INTERRUPTED = 130
 INTERNAL_ERROR = 1
@@ -92,7 +93,7 @@ def _expand(work: Callable[..., Answer]) -> tuple[dict[str, Any], list[inspect.P
     parameters = list[inspect.Parameter]()
     for parameter in inspect.signature(work, eval_str=True).parameters.values():
         if not is_dataclass(parameter.annotation):
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+            parameters.append(_parameter(parameter.name, parameter.annotation, parameter.default))
             continue
         groups[parameter.name] = parameter.annotation
         parameters += _fields_as_parameters(parameter.annotation)
@@ -105,7 +106,8 @@ def _fields_as_parameters(kind: Any) -> list[inspect.Parameter]:
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    told = with_domain(annotation)
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=told)
 
 
 def _default(field: Field[Any]) -> Any:

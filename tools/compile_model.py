@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraph.domains import ImageCount, Natural, Points
 from vitgraph.errors import CheckFailed
 from vitgraph.pass_manager.findings import (
     BudgetFinding,
@@ -54,22 +55,22 @@ def compile_model(
         str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
     ] = None,
     evaluate_images: Annotated[
-        int | None, typer.Option(min=1, help="How many of them; all unless given.", show_default=False)
+        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
     ] = None,
     pipeline: Annotated[
         str | None, typer.Option(help=PIPELINE_HELP + " In place of the recipe's.", show_default=False)
     ] = None,
     max_drop: Annotated[
-        float | None,
+        Points | None,
         typer.Option(
-            min=0, metavar="POINTS", help="Top-1 points INT8 may cost; measured sites go to FP16.", show_default=False
+            metavar="POINTS", help="Top-1 points INT8 may cost; measured sites go to FP16.", show_default=False
         ),
     ] = None,
     min_int8: Annotated[
-        int | None, typer.Option(min=0, help="How many linears stay INT8 at least.", show_default=False)
+        Natural | None, typer.Option(help="How many linears stay INT8 at least.", show_default=False)
     ] = None,
     max_float_layers: Annotated[
-        int | None, typer.Option(min=0, help="How many sites may leave INT8 at most.", show_default=False)
+        Natural | None, typer.Option(help="How many sites may leave INT8 at most.", show_default=False)
     ] = None,
     drop_unprofitable_masks: Annotated[
         bool, typer.Option("--drop-unprofitable-masks", help="Drop N:M masks that buy no time on the target.")

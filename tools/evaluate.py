@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraph.domains import ImageCount
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command, group, table
 from vitgraph.tools.compile_model import EVALUATE_HELP
@@ -31,7 +32,7 @@ def evaluate(
     ],
     data: Annotated[str, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP)],
     images: Annotated[
-        int | None, typer.Option(min=1, help="How many of them; all unless given.", show_default=False)
+        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
     ] = None,
     backend: Annotated[str, typer.Option(metavar="NAME", help=f"What runs the images. {BACKEND_HELP}")] = "ort",
 ) -> Answer:

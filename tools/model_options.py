@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraph.domains import Seed
+
 if TYPE_CHECKING:  # torch takes seconds to import; a command line that is wrong should be told so at once
     from vitgraph.frontend.model_request import ModelRequest
     from vitgraph.images.preprocess import PreprocessingOptions
@@ -53,7 +55,7 @@ class ModelSettings:
     interpolation: Annotated[
         str | None, typer.Option(metavar="NAME", help="nearest, box, bilinear, hamming, bicubic or lanczos.")
     ] = None
-    seed: Annotated[int, typer.Option(help="For random weights and random images.")] = 0
+    seed: Annotated[Seed, typer.Option(help="For random weights and random images.")] = 0
 
     def arguments(self) -> dict[str, Any]:
         """What `--model-args` says; one option may hold several, separated by blanks."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraph.domains import Natural
 from vitgraph.errors import InputError
 from vitgraph.logs import only_errors
 from vitgraph.outputs.destination import check_file
@@ -67,7 +68,7 @@ def optimize(
         typer.Option(help=PIPELINE_HELP + " Without it: the pass that a reproducer recorded.", show_default=False),
     ] = None,
     fuel: Annotated[
-        int | None, typer.Option(min=0, help="Stop after so many rewrites (a pass that starts counts as one).")
+        Natural | None, typer.Option(help="Stop after so many rewrites (a pass that starts counts as one).")
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Write the program; else its text is printed.")

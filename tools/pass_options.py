@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vitgraph.domains import ImageCount
 from vitgraph.errors import InputError
 from vitgraph.tools.completion import target_names
 
@@ -32,7 +33,7 @@ class CalibrationSettings:
             metavar="DIR|ZIP|random", help="Images to calibrate with; `random` is seeded noise.", show_default=False
         ),
     ] = None
-    calibration_images: Annotated[int, typer.Option(min=1, help="How many of them.")] = 64
+    calibration_images: Annotated[ImageCount, typer.Option(help="How many of them.")] = 64
 
 
 @dataclass(frozen=True)

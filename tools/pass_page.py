@@ -7,21 +7,19 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
 from itertools import pairwise
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, group, table
+from vitgraph.tools.option_domains import marks_of, shown_bounds
 
 if TYPE_CHECKING:
     from vitgraph.pass_manager.pass_contract import Pass
 
 _CITATION = re.compile(r"\(([^()]*(?:arXiv \d{4}\.\d{5}|(?:ICML|NeurIPS|ICLR|CVPR|ICCV|ECCV) \d{4})[^()]*)\)")
 _ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
-_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "multiple_of": "multiple of", "min_length": "length >="}
 
 
 def describe_pass(name: str) -> Answer:
@@ -66,11 +64,11 @@ def options_of_class(kind: type[Pass]) -> dict[str, dict[str, Any]]:
     hints, explained = get_type_hints(kind, include_extras=True), _docstrings(kind)
     found = dict[str, dict[str, Any]]()
     for field in fields(kind):
-        plain, metadata = _parts(hints[field.name])
-        told = next((m.description for m in metadata if getattr(m, "description", None)), "")
+        hint = hints[field.name]
+        told = next((mark.description for mark in marks_of(hint) if getattr(mark, "description", None)), "")
         found[field.name] = {
-            "type": show_type(plain),
-            "domain": ", ".join(_bounds(metadata)),
+            "type": show_type(hint),
+            "domain": shown_bounds(hint),
             "default": _default(field),
             "description": explained.get(field.name) or told,
         }
@@ -88,7 +86,8 @@ def papers(text: str) -> list[dict[str, Any]]:
 
 def show_type(kind: Any) -> str:
     """A type as a user of the command line writes its values: `int`, `minmax|mse`, `int|none`, `list of word`."""
-    kind, _ = _parts(kind)
+    if get_origin(kind) is Annotated:
+        return show_type(get_args(kind)[0])
     if get_origin(kind) is Literal:
         return "|".join(map(str, get_args(kind)))
     inner = [each for each in get_args(kind) if each is not Ellipsis]
@@ -97,24 +96,6 @@ def show_type(kind: Any) -> str:
     if inner:
         return "|".join(dict.fromkeys(show_type(each) for each in inner))
     return {type(None): "none", str: "word"}.get(kind, getattr(kind, "__name__", str(kind)))
-
-
-def _parts(hint: Any) -> tuple[Any, list[Any]]:
-    """A type without its annotations, and those, taken out of pydantic's `Field` where they stand in one."""
-    if get_origin(hint) in (UnionType, Union):  # `Annotated[int, …] | None` has its annotations inside
-        return hint, [each for inner in get_args(hint) for each in _parts(inner)[1]]
-    if get_origin(hint) is not Annotated:
-        return hint, []
-    plain, *extras = get_args(hint)
-    return plain, [each for extra in extras for each in (extra, *getattr(extra, "metadata", ()))]
-
-
-def _bounds(metadata: list[Any]) -> Iterator[str]:
-    for each in metadata:
-        for attribute, sign in _BOUNDS.items():
-            value = getattr(each, attribute, None)
-            if value is not None:
-                yield f"{sign} {value:g}" if isinstance(value, int | float) else f"{sign} {value}"
 
 
 def _default(field: Field[Any]) -> Any:

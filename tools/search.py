@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vitgraph.domains import ImageCount
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.compile_model import EVALUATE_HELP
 from vitgraph.tools.completion import target_names
@@ -68,7 +69,7 @@ def search(
         str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
     ] = None,
     evaluate_images: Annotated[
-        int | None, typer.Option(min=1, help="How many of them; all unless given.", show_default=False)
+        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote it.")] = False,
 ) -> Answer:

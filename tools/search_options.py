@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitgraph.domains import BatchSize, ImageCount, Population, Repeats, Share, TrainingImages
 from vitgraph.errors import InputError
 from vitgraph.tools.pass_options import CalibrationSettings
 
@@ -51,34 +52,32 @@ class ElsaSettings:
         ),
     ] = None
     train_images: Annotated[
-        int | None,
-        typer.Option(min=2, help="How many of them; all unless given.", show_default=False, rich_help_panel=_TRAINING),
+        TrainingImages | None,
+        typer.Option(help="How many of them; all unless given.", show_default=False, rich_help_panel=_TRAINING),
     ] = None
     held_out: Annotated[
-        int,
-        typer.Option(
-            min=1, help="How many of the images are kept out of training, to choose by.", rich_help_panel=_TRAINING
-        ),
+        ImageCount,
+        typer.Option(help="How many of the images are kept out of training, to choose by.", rich_help_panel=_TRAINING),
     ] = 1000
-    epochs: Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING)] = 3
-    train_batch: Annotated[int, typer.Option(min=1, rich_help_panel=_TRAINING)] = 64
-    learning_rate: Annotated[float, typer.Option(min=0, rich_help_panel=_TRAINING)] = 5e-4
+    epochs: Annotated[Repeats, typer.Option(help="How often all images are seen.", rich_help_panel=_TRAINING)] = 3
+    train_batch: Annotated[BatchSize, typer.Option(help="Images in a step.", rich_help_panel=_TRAINING)] = 64
+    learning_rate: Annotated[Share, typer.Option(help="At its highest.", rich_help_panel=_TRAINING)] = 5e-4
     augment: Annotated[bool, typer.Option(help="Mirror and shift images.", rich_help_panel=_TRAINING)] = True
     rounds: Annotated[
-        int, typer.Option(min=1, help="How often the sampling policy learns.", rich_help_panel=_TRAINING)
+        Repeats, typer.Option(help="How often the sampling policy learns.", rich_help_panel=_TRAINING)
     ] = 10
     judged: Annotated[
-        int, typer.Option(min=1, help="From how many sub-networks each time.", rich_help_panel=_TRAINING)
+        Repeats, typer.Option(help="From how many sub-networks each time.", rich_help_panel=_TRAINING)
     ] = 50
     pool: Annotated[
-        int,
-        typer.Option(min=1, help="Of so many drawn sub-networks one is trained.", rich_help_panel=_TRAINING),
+        Repeats,
+        typer.Option(help="Of so many drawn sub-networks one is trained.", rich_help_panel=_TRAINING),
     ] = 50
     accelerate: Annotated[
         bool, typer.Option("--accelerate", help="Train as `accelerate launch` says.", rich_help_panel=_TRAINING)
     ] = False
-    population: Annotated[int, typer.Option(min=4, rich_help_panel=_EVOLUTION)] = 50
-    generations: Annotated[int, typer.Option(min=1, rich_help_panel=_EVOLUTION)] = 20
+    population: Annotated[Population, typer.Option(help="Choices in a generation.", rich_help_panel=_EVOLUTION)] = 50
+    generations: Annotated[Repeats, typer.Option(help="How many are bred.", rich_help_panel=_EVOLUTION)] = 20
     aim: Annotated[
         Aim,
         typer.Option(help="Choose by the divergence from the dense model, or by top-1.", rich_help_panel=_EVOLUTION),

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vitgraph.analysis.site_selectors import select
+from vitgraph.domains import ImageCount, Natural, Points, Selectors
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import PlacementFinding, SwitchFinding
-from vitgraph.pass_manager.options import Count, Natural, NonNegative, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.precision.fallback_search import FallbackBudget, FallbackSearch, sites_in
 from vitgraph.quantizing.sensitivity import Damage, Sensitivity
@@ -40,13 +40,13 @@ class MixedPrecision(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = -math.inf  # it moves numbers back towards floating point, however far off they were
 
-    max_drop: NonNegative | None = None
+    max_drop: Points | None = None
     """How many points of top-1 INT8 may cost."""
     max_float_layers: Natural | None = None
     """How many sites may fall back at most; without max_drop: so many fall back, the worst ones."""
     min_int8: Natural = 0
     """How many linears stay INT8 at least."""
-    images: Count = 32
+    images: ImageCount = 32
     """How many calibration images to measure on."""
     only: Selectors = ()
     """Only these fall back; besides roles of linears there are `attention` and `output`."""

@@ -25,13 +25,13 @@ from torch import Tensor, fx
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
+from vitgraph.domains import BatchSize, Count, ImageCount, NonNegative, Positive, ProperFraction, Selectors, Share
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
-from vitgraph.pass_manager.options import Count, NonNegative, Positive, ProperFraction, Selectors, Share
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.pruning.allocation import Part, allocate
 from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, estimator, find_meter
@@ -67,7 +67,7 @@ class BlockPrune(Pass):
     """What the budget is of: multiply-accumulates, or estimated time or energy on the target."""
     kind: Kind = "fp16"
     """In which type the products are estimated, for a budget by latency or energy."""
-    batch: Count = 1
+    batch: BatchSize = 1
     """For how many images, for such a budget."""
     granularity: Literal["tiles", "units"] = "tiles"
     """tiles of weights; or units: hidden units and heads."""
@@ -89,7 +89,7 @@ class BlockPrune(Pass):
     """Fit what stays, by least squares, to what the dense linear outputs."""
     percdamp: Positive = 0.1
     """Share of the mean diagonal that `refit` adds to second moments."""
-    images: Count = 256
+    images: ImageCount = 256
     """Of so many images gradients are taken; `refit` looks at all."""
     only: Selectors = ()
     """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks, or those that read units, where none are named."""

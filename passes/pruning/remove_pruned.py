@@ -28,13 +28,13 @@ from torch import Tensor, fx
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import Count, Selectors
 from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import RemovedFinding
-from vitgraph.pass_manager.options import Count, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.prunable_units import PrunableUnits, constants, find_units

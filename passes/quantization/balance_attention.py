@@ -32,9 +32,9 @@ from torch import Tensor, fx
 from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_after_moves, moved
 from vitgraph.analysis.sites import find_sites
+from vitgraph.domains import Fraction
 from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import Fraction
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels

@@ -26,12 +26,12 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import OneOrMore, Selectors, Share
 from vitgraph.ir.call_arguments import argument, set_argument
 from vitgraph.ir.calls import BinaryCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import OneOrMore, Selectors, Share
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.quantizing.calibration import Observer, observe, observe_channels
 from vitgraph.quantizing.scales import threshold

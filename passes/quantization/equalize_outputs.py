@@ -26,10 +26,10 @@ from torch import Tensor, fx
 from vitgraph.analysis.roles import BRANCH_ENDS
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
+from vitgraph.domains import Selectors
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels

@@ -22,12 +22,12 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import Selectors
 from vitgraph.ir.calls import WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels

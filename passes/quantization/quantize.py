@@ -36,6 +36,7 @@ from vitgraph.analysis.attention import AttentionSite
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import names, select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import Count, Percent, Selectors
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
@@ -44,7 +45,6 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.formats import FORMATS, Format, FormatName
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import Count, Percent, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import move_shift_into_pair
 from vitgraph.passes.quantization.left_in_float import left_in_float, refuse_unrecognized

@@ -30,12 +30,12 @@ import torch
 from torch import fx
 
 from vitgraph.analysis.linear_attention import LinearAttention, find_linear_attentions
+from vitgraph.domains import Exponent, Percent
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import operands_of
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import LAYOUT, ROUNDS
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import Exponent, Percent
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.qdq_pair import insert_pair
 from vitgraph.quantizing.calibration import Observer, observe

@@ -29,12 +29,12 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.segments import Overrides, Segment, advance, find_segments, run_segment
+from vitgraph.domains import BatchSize, Positive, Repeats, Seed
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import QuantizeCall
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import SegmentFinding
-from vitgraph.pass_manager.options import Count, Positive, Seed
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.fitting import Fit, Learned, as_quantized, in_floating_point, without_pairs
 from vitgraph.quantizing.calibration import all_units
@@ -60,9 +60,9 @@ class Reconstruct(Pass):
 
     weights: Literal["tune", "round", "keep"] = "tune"
     """tune: move the weights; round: choose up or down only; keep: leave them, fit the biases alone."""
-    iterations: Count = 100
+    iterations: Repeats = 100
     """Steps of Adam for each segment; 200 fit ViT-Tiny to 256 images no better, and images not seen worse (measured)."""
-    batch: Count = 8
+    batch: BatchSize = 8
     """Images a step."""
     rate: Positive = 1.0
     """Factor on the learning rates: 0.03 steps of its scale for a weight, 0.0015 of its row's range for a bias."""

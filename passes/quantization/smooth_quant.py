@@ -30,12 +30,12 @@ from vitgraph.analysis.channel_flow import before_moves, channels_at, consumers_
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import Fraction, Selectors
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import LayerNormCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import before_layout, path_of
 from vitgraph.ir.program import Program
-from vitgraph.pass_manager.options import Fraction, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.quantization.migration import ALPHAS, ChannelRange, Rows, best_migration, factors, sample_rows

@@ -27,11 +27,11 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
+from vitgraph.domains import Count, OverOne, Selectors
 from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import SplitFinding
-from vitgraph.pass_manager.options import Count, OverOne, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.quantizing.calibration import observe_channels

@@ -27,6 +27,7 @@ from typing import ClassVar, Literal
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import Count, Positive, Selectors
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.mask_patterns import linears
@@ -34,7 +35,6 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import MaskFinding
-from vitgraph.pass_manager.options import Count, Positive, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, change_in_order
 from vitgraph.passes.sparsity.mask_insertion import insert_mask, is_masked, mask_refusal

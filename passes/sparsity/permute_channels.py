@@ -27,11 +27,11 @@ from torch import Tensor, fx
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, find_sites
+from vitgraph.domains import Count, Repeats, Selectors
 from vitgraph.errors import InputError, PassError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import PermutedFinding
-from vitgraph.pass_manager.options import Count, Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.sparsity.mask_insertion import is_masked
@@ -57,7 +57,7 @@ class PermuteChannels(Pass):
     """How many neighbours along K are one group."""
     score: Literal["magnitude", "wanda"] = "magnitude"
     """What is to be kept: the weights' magnitude; times the norm of the input, which takes images."""
-    rounds: Count = 100
+    rounds: Repeats = 100
     """How often columns are exchanged between groups."""
     only: Selectors = ()
     """Work on these sites only (selectors: roles, paths, bounds); all linears of blocks where none are named."""

@@ -52,10 +52,10 @@ WRONG: tuple[tuple[Callable[[Any], object], str], ...] = (
     (lambda bad: read_model("m", None, bad, None, 0), "model_args=3 is of type int; give a mapping"),
     (lambda bad: read_model("m", None, None, bad, 0), "preprocessing=3 is of type int; give PreprocessingOptions"),
     (lambda bad: read_words("only", bad), "only=3 is of type int; give a word"),
-    (lambda bad: read_bounds(max_drop=str(bad)), "max_drop='3' is of type str; give a number"),  # type: ignore[arg-type]
-    (lambda bad: read_count("images", str(bad)), "images='3' is of type str; give a whole number"),  # type: ignore[arg-type]
-    (lambda bad: read_count("images", bad - 3), "images=0: give a whole number from 1 up"),
-    (lambda _: read_model("m", None, None, None, True), "seed=True is of type bool; give a whole number"),
+    (lambda bad: read_bounds(max_drop=str(bad)), "max_drop: Input should be a valid number; got '3'"),  # type: ignore[arg-type]
+    (lambda bad: read_count("images", str(bad)), "images: Input should be a valid integer; got '3'"),  # type: ignore[arg-type]
+    (lambda bad: read_count("images", bad - 3), "images: Input should be greater than or equal to 1; got 0"),
+    (lambda _: read_model("m", None, None, None, True), "seed: a number is wanted, not true or false; got True"),
 )  # fmt: skip
 
 

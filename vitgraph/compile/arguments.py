@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os.path import lexists
 from pathlib import Path
-from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from vitgraph.compile.recipe import Recipe, load_recipe, recipe_names
 from vitgraph.compile.request import PrecisionBounds
+from vitgraph.domains import ImageCount, Seed, hold, hold_fields, shortened
 from vitgraph.errors import InputError
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.pass_manager.pipeline import Lookup, Pipeline, parse_pipeline
@@ -41,8 +41,7 @@ def read_model(
     _check(
         "preprocessing", preprocessing, PreprocessingOptions | None, "PreprocessingOptions(image_size=(224, 224), …)"
     )
-    _check("seed", seed, int, "a whole number")
-    return ModelRequest(model, weights, dict(model_args or {}), preprocessing, seed)
+    return ModelRequest(model, weights, dict(model_args or {}), preprocessing, hold("seed", Seed, seed, strict=True))
 
 
 def read_path(name: str, path: str | Path) -> Path:
@@ -97,19 +96,16 @@ def read_backend(name: str | None) -> str | None:
 
 
 def read_count(name: str, count: int | None) -> int | None:
-    """A whole number from 1 up, or None for all or none."""
-    _check(name, count, int | None, "a whole number from 1 up, or leave it out")
-    if count is not None and count < 1:
-        raise InputError(f"{name}={count!r}: give a whole number from 1 up, or leave it out")
-    return count
+    """How many images are taken, or None for all."""
+    return cast("int | None", hold(name, ImageCount | None, count, strict=True))
 
 
 def read_bounds(**bounds: float | None) -> PrecisionBounds:
     """What `mixed-precision` is held to."""
-    for name, bound in bounds.items():
-        _check(name, bound, int | float | None, "a number")
     given: Any = bounds
-    return PrecisionBounds(**given)
+    held = PrecisionBounds(**given)
+    hold_fields(held)
+    return held
 
 
 def read_words(name: str, words: str | Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vitgraph.domains import Natural, Points
 from vitgraph.frontend.model_request import ModelRequest
 
 if TYPE_CHECKING:
@@ -33,11 +34,11 @@ class DataRequest:
 class PrecisionBounds:
     """What `mixed-precision` is held to; None leaves it free."""
 
-    max_drop: float | None = None
+    max_drop: Points | None = None
     """Points of top-1 that INT8 may cost."""
-    min_int8: int | None = None
+    min_int8: Natural | None = None
     """How many linears stay INT8 at least."""
-    max_float_layers: int | None = None
+    max_float_layers: Natural | None = None
     """How many sites may leave INT8 at most."""
 
     def given(self) -> dict[str, float]:

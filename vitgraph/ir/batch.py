@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vitgraph.domains import MOST_AT_ONCE, plain_number, shortened
 from vitgraph.errors import InputError
+
+_LIMIT = f", each at most {MOST_AT_ONCE:,}"
 
 
 @dataclass(frozen=True)
@@ -30,33 +33,37 @@ BatchSizes = int | str | tuple[int, int, int] | Batch
 
 def read_batch(sizes: BatchSizes) -> Batch:
     """Batch sizes as anyone writes them; `InputError` for anything else."""
-    if isinstance(sizes, Batch):
-        return sizes
     if isinstance(sizes, str):
         return parse_batch(sizes)
-    given: object = sizes  # what a caller without a type checker may have written
+    given: object = (sizes.least, sizes.best, sizes.most) if isinstance(sizes, Batch) else sizes
     parts = given if isinstance(given, tuple) else (given, given, given)  # pyright: ignore[reportUnknownVariableType]
     found = _in_order(parts)  # pyright: ignore[reportUnknownArgumentType]
     if found is None:
-        raise InputError(f"batch={given!r}: give one size (8), or three in growing order: (1, 8, 64) or '1:8:64'")
+        raise InputError(
+            f"batch={shortened(given)}: give one size (8), or three in growing order: (1, 8, 64) or '1:8:64'{_LIMIT}"
+        )
     return found
 
 
 def parse_batch(text: str) -> Batch:
     """Read `8` or `1:8:64`; `InputError` for anything else."""
-    parts = text.split(":")
-    if len(parts) in (1, 3) and all(part.isdecimal() for part in parts):
-        sizes = tuple(int(part) for part in parts)
-        found = _in_order(sizes if len(sizes) == 3 else sizes * 3)
-        if found is not None:
-            return found
-    raise InputError(f"--batch {text}: write one size (8), or MIN:OPT:MAX in growing order (1:8:64)")
+    sizes = tuple(plain_number(part) for part in text.split(":"))
+    found = _in_order(sizes if len(sizes) == 3 else sizes * 3)
+    if found is None:
+        raise InputError(
+            f"--batch {shortened(text)}: write one size (8), or MIN:OPT:MAX in growing order (1:8:64){_LIMIT}"
+        )
+    return found
 
 
 def _in_order(parts: tuple[object, ...]) -> Batch | None:
-    """Three whole numbers from 1 up that do not fall, as a batch."""
+    """Three whole numbers from 1 to `MOST_AT_ONCE` that do not fall, as a batch."""
     sizes = [part for part in parts if isinstance(part, int) and not isinstance(part, bool)]
-    return Batch(*sizes) if len(sizes) == len(parts) == 3 and 0 < sizes[0] <= sizes[1] <= sizes[2] else None
+    return (
+        Batch(*sizes)
+        if len(sizes) == len(parts) == 3 and 0 < sizes[0] <= sizes[1] <= sizes[2] <= MOST_AT_ONCE
+        else None
+    )
 
 
 ONE_IMAGE = Batch(1, 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class Limit:
 def read_limit(text: str) -> Limit:
     """A limit from its text; `InputError` where it can't be read."""
     match = _TEXT.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
+    if match is None or not 0 < float(match[1]) < math.inf:
         raise InputError(
             f"--budget {text}: write how many times fewer FLOPs than dense (2.9x), FLOPs for one image (6.06G, 350M), or"
             " what a batch is estimated to take (0.8ms, 12mJ)"

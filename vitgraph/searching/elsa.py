@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import nn
 
+from vitgraph.domains import ImageCount, Repeats, hold_fields
 from vitgraph.images.image_set import ImageSet
 from vitgraph.progress import Progress, silent
 from vitgraph.runtime.checkpoint import Checkpoint
@@ -39,14 +40,17 @@ class Elsa:
 
     schedule: Schedule = field(default_factory=Schedule)
     evolution: Evolution = field(default_factory=Evolution)
-    held_out: int = 1000
+    held_out: ImageCount = 1000
     """So many of the images are kept back to choose by."""
-    rounds: int = 10
+    rounds: Repeats = 10
     """How many times during training the policy judges sub-networks, to learn from."""
-    judged: int = 50
+    judged: Repeats = 50
     """How many each time."""
-    pool: int = 50
+    pool: Repeats = 50
     """Of so many drawn sub-networks one is trained."""
+
+    def __post_init__(self) -> None:
+        hold_fields(self)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vitgraph.domains import Population, ProperFraction, Repeats, Seed, hold_fields
 from vitgraph.searching.levels import Choice, LevelCost, Space
 from vitgraph.training.distill import seeded
 from vitgraph.training.held_out import HeldOutScore
@@ -36,13 +37,16 @@ RIDGE = 2.0
 class Evolution:
     """How long to search: ELSA's defaults."""
 
-    population: int = 50
-    generations: int = 20
-    window: float = 0.05
+    population: Population = 50
+    generations: Repeats = 20
+    window: ProperFraction = 0.05
     """How far under the budget a choice may cost, as a share of it."""
-    aim: str = "divergence"
+    aim: Literal["divergence", "accuracy"] = "divergence"
     """What is to be low (`divergence`) or high (`accuracy`, as in the paper)."""
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        hold_fields(self)
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from vitgraph.domains import Count, Natural
+
 Flavour = Literal["tensorrt_rtx", "tensorrt"]
 Role = Literal["deployable", "structural proxy"]
 Kind = Literal["types", "grouped", "convolutions"]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(gt=0)]
 
 
 class FrozenModel(BaseModel):
@@ -29,7 +29,7 @@ class AttentionKernel(FrozenModel):
     min_head_dim: Count | None = None
     max_head_dim: Count | None = None
     min_tokens: Count = 1
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: Natural | None = None
     min_queries: Count = 1
     min_heads: Count = 1
     min_matrices: Count = 1

@@ -17,10 +17,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
+from vitgraph.domains import Count, Positive
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.reading import TARGET, read_text
-from vitgraph.targets.capability import Capability, Count, FrozenModel, Kind, Positive
+from vitgraph.targets.capability import Capability, FrozenModel, Kind
 from vitgraph.targets.target_file import packaged, read_device
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]

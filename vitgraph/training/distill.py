@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vitgraph.domains import BatchSize, Fraction, NonNegative, Positive, Repeats, Seed, Share, hold_fields
 from vitgraph.images.image_set import ImageSet
 from vitgraph.training.processes import Processes
 
@@ -34,19 +35,22 @@ SHIFT = 8
 class Schedule:
     """How long and how fast; the defaults are those of ELSA's code, but for the epochs."""
 
-    epochs: int = 3
-    batch: int = 64
-    learning_rate: float = 5e-4
-    least: float = 5e-6
+    epochs: Repeats = 3
+    batch: BatchSize = 64
+    learning_rate: Share = 5e-4
+    least: Fraction = 5e-6
     """The learning rate at the end."""
-    warmup: float = 20 / 300
+    warmup: Fraction = 20 / 300
     """Share of the steps in which the learning rate rises."""
-    weight_decay: float = 0.05
-    clip: float = 5.0
+    weight_decay: NonNegative = 0.05
+    clip: Positive = 5.0
     """Of the gradient's norm."""
     augment: bool = True
     """Mirror and shift images."""
-    seed: int = 0
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        hold_fields(self)
 
     def rate(self, step: int, steps: int) -> float:
         """The learning rate of one of `steps` steps: a line up, then half a cosine down."""
