@@ -5,7 +5,6 @@ Nothing heavy is imported here; a command imports what it needs when it runs.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,8 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
+from vitgraph.errors import InputError
 from vitgraph.pass_manager.former_names import COMMAND_OPTIONS
 from vitgraph.tools.command import report_error
+from vitgraph.tools.faults import FAILED, SIGNALLED, fault_of
+from vitgraph.tools.interruption import TOLD
+from vitgraph.tools.streams import answering, ready_streams
 
 COMMANDS = (
     "compile_model", "optimize", "graph_inspect", "evaluate", "bench", "search", "graph_bisect", "listings", "doctor", "demo",
@@ -62,17 +65,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit status: 0, 1 (a check failed), 2 (bad input or usage) or 130."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        status: Any = make_app()(args=given, prog_name="vitgraph", standalone_mode=False)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader of a pipe has seen enough
+        ready_streams()
+        with answering():
+            return _run(given)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
         return 0
+    except OSError as error:
+        return report_error(f"standard output can't be written to: {error.strerror}; send it elsewhere", FAILED)
+    except (InputError, KeyboardInterrupt) as error:
+        fault = fault_of(error)
+        return report_error(fault.message, fault.status, as_json="--json" in given)
+
+
+def _run(given: list[str]) -> int:
+    """Parse and do; a command and typer both make a status of an interrupt, and here it is told."""
+    try:
+        status: Any = make_app()(args=given, prog_name="vitgraph", standalone_mode=False)
+    except OSError:
+        raise
     except Exception as error:  # noqa: BLE001  typer's differ in kind between versions, and are told apart there
         return _usage_error(error, given)
+    if isinstance(status, int) and status > SIGNALLED:
+        return report_error(TOLD, status, as_json="--json" in given)
     return status if isinstance(status, int) else 0
 
 
 def _usage_error(error: Exception, given: Sequence[str]) -> int:
     """A command line that can't be read (typer's own exceptions; where they live differs between its versions)."""
+    if isinstance(error, typer.Abort):
+        raise KeyboardInterrupt from error
     tell = getattr(error, "format_message", None)
     status = getattr(error, "exit_code", None)
     if not isinstance(status, int) or tell is None:

@@ -17,13 +17,10 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from vitgraph.errors import InputError, VitgraphError
+from vitgraph.errors import InputError
 from vitgraph.logs import level_asked, set_level
-from vitgraph.tools.interruption import TOLD
+from vitgraph.tools.faults import fault_of
 from vitgraph.tools.option_domains import with_domain
-
-INTERRUPTED = 130
-INTERNAL_ERROR = 1
 
 
 @dataclass(frozen=True)
@@ -122,16 +119,12 @@ def execute(work: Callable[[], Answer], telling: Telling) -> int:
     try:
         with _quiet(telling):
             answer = work()
-    except VitgraphError as error:
-        return report_error(str(error), error.exit_status, as_json=as_json, debug=debug)
-    except KeyboardInterrupt as error:
-        return report_error(TOLD, getattr(error, "status", INTERRUPTED), as_json=as_json)
-    except MemoryError:
-        return report_error("out of memory; take fewer images or a smaller batch", INTERNAL_ERROR, as_json=as_json)
-    except Exception as error:  # noqa: BLE001  anything else is vitgraph's own fault, and must not bury the user in a traceback
-        message = f"internal error: {type(error).__name__}: {error}"
-        hint = "" if debug else " (--debug shows where; please report it)"
-        return report_error(message + hint, INTERNAL_ERROR, as_json=as_json, debug=debug)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001  whatever it is must not bury the user in a traceback
+        fault = fault_of(error)
+        if fault.interrupted:
+            return fault.status  # told by `cli.main`, wherever it came
+        hint = " (--debug shows where; please report it)" if fault.internal and not debug else ""
+        return report_error(fault.message + hint, fault.status, as_json=as_json, debug=debug)
     _print(answer, as_json)
     if answer.violation:
         print(f"vitgraph: {answer.violation}", file=sys.stderr)
@@ -145,7 +138,8 @@ def report_error(message: str, status: int, *, as_json: bool = False, debug: boo
         sys.excepthook(kind, error, where)
     if as_json:
         print(json.dumps({"error": message, "exit_status": status}, indent=2))
-    print(f"vitgraph: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody can be told that nobody can be told
+        print(f"vitgraph: {message}", file=sys.stderr)
     return status
 
 

@@ -174,6 +174,12 @@ def planted_app(error: BaseException) -> typer.Typer:
         (KeyboardInterrupt(), 130, "interrupted"),
         (RuntimeError("secret fault"), 1, "internal error: RuntimeError: secret fault"),
         (MemoryError(), 1, "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 1, "out of memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), 1, "out of memory"),
+        (RecursionError("maximum recursion depth exceeded"), 2, "nests too deep"),
+        (SystemExit(7), 2, "the model's own code ended the program (exit status 7)"),
+        (PermissionError(13, "Permission denied", "a/secret"), 2, "a/secret: Permission denied; check the path"),
+        (OSError(28, "No space left on device", "a/file"), 1, "a/file: No space left on device; make room"),
     ],
 )
 def test_errors_become_messages(
@@ -192,7 +198,7 @@ def test_errors_become_messages(
     assert main(["fail", "--json"]) == status
     assert told in json.loads(capsys.readouterr().out)["error"]
     assert main(["fail", "--debug"]) == status
-    assert ("Traceback" in capsys.readouterr().err) == (status in (1, 2) and not isinstance(error, MemoryError))
+    assert ("Traceback" in capsys.readouterr().err) == (status in (1, 2))
 
 
 def test_reader_that_leaves_early(tmp_path: Path) -> None:
