@@ -21,6 +21,7 @@ from vitgraph.errors import InputError
 from vitgraph.logs import level_asked, set_level
 from vitgraph.tools.faults import fault_of
 from vitgraph.tools.option_domains import with_domain
+from vitgraph.tools.streams import answering
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def execute(work: Callable[[], Answer], telling: Telling) -> int:
             return fault.status  # told by `cli.main`, wherever it came
         hint = " (--debug shows where; please report it)" if fault.internal and not debug else ""
         return report_error(fault.message + hint, fault.status, as_json=as_json, debug=debug)
-    _print(answer, as_json)
+    with contextlib.suppress(BrokenPipeError), answering():  # the reader of a pipe has seen enough
+        _print(answer, as_json)
     if answer.violation:
         print(f"vitgraph: {answer.violation}", file=sys.stderr)
     return answer.status

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,7 +47,7 @@ def test_an_encoding_without_lines_and_dashes(tmp_path: Path) -> None:
 
 
 def test_python_without_assertions(tmp_path: Path) -> None:
-    ran = shell("vitgraph inspect digits-vit --weights random".replace("-m", "-O -m"), tmp_path)
+    ran = shell("vitgraph recipes".replace("-m", "-O -m"), tmp_path)
     assert (ran.returncode, ran.stderr) == (0, "")
 
 
@@ -59,12 +58,11 @@ def test_too_little_address_space_is_told(tmp_path: Path) -> None:
     assert "Traceback" not in ran.stderr
 
 
-def moments() -> Iterator[float]:
-    """Seconds from the start: while Python imports, while options are read, and while torch is imported."""
-    yield from (0.15, 0.25, 0.35, 0.5, 0.8)
+MOMENTS = (0.15, 0.25, 0.35, 0.5, 0.8)
+"""Seconds from the start: while Python imports, while options are read, and while torch is imported."""
 
 
-@pytest.mark.parametrize("after", moments())
+@pytest.mark.parametrize("after", MOMENTS)
 def test_an_interrupt_at_any_moment(after: float, tmp_path: Path) -> None:
     command = [
         sys.executable,

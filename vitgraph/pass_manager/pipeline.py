@@ -208,7 +208,7 @@ def build_pass(name: str, options: dict[str, Any], lookup: Lookup) -> Pass:
             former = PASS_OPTIONS.get(name, {}).get(option)
             if former is not None:
                 raise InputError(f"pass {name!r}: the option {option!r} is called {former!r} now")
-            close = get_close_matches(option, known, 3)
+            close = get_close_matches(str(option), known, 3)  # YAML has keys that are no words
             hint = f"did you mean {', '.join(close)}?" if close else f"it takes {', '.join(known) or 'none'}"
             raise InputError(f"pass {name!r} has no option {option!r}; {hint}")
     try:
