@@ -9,6 +9,7 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 
+from vitgraph.domains import shortened
 from vitgraph.errors import InputError
 from vitgraph.pass_manager.former_names import PASSES
 from vitgraph.pass_manager.pass_contract import Pass
@@ -65,7 +66,7 @@ def find_pass(name: str) -> type[Pass]:
     if place is None:
         close = get_close_matches(name, all_passes(), 3)
         hint = f"did you mean {', '.join(close)}?" if close else "`vitgraph passes` lists them"
-        raise InputError(f"there is no pass {name!r}; {hint}")
+        raise InputError(f"there is no pass {shortened(name)}; {hint}")
     module, _, attribute = place.partition(":")
     found: type[Pass] = getattr(import_module(module), attribute)
     return found

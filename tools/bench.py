@@ -14,7 +14,8 @@ import typer
 from vitgraph.domains import BatchSize, Repeats, RepeatsOrNone, Threads, hold, plain_number, shortened
 from vitgraph.errors import InputError
 from vitgraph.progress import silent
-from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.command import Answer, command
+from vitgraph.tools.drawing import group, table
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.runnable import BACKEND_HELP, load_runner
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from vitgraph.progress import Progress
-    from vitgraph.runtime.backend import Runner
+    from vitgraph.runtime.backend import Backend, Runner
 
 NOTES = {"ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency."}
 
@@ -63,9 +64,12 @@ def bench(
     threads: Annotated[Threads, typer.Option(help="Threads of one run; 0 leaves it to the runtime.")] = 0,
 ) -> Answer:
     """Time models and backends side by side: medians of interleaved rounds, and ratios to the first of the same batch."""
+    from vitgraph.backends import find_backend
+
     names, sizes = backend.split(","), _sizes(batch)
+    chosen = [find_backend(name) for name in names]
     with ExitStack() as stack:
-        entrants = [each for path in models for name in names for each in _enter(path, name, sizes, threads, stack)]
+        entrants = [each for path in models for one in chosen for each in _enter(path, one, sizes, threads, stack)]
         ready = [entrant for entrant in entrants if entrant.why is None]
         if not ready:
             raise InputError(f"--batch {batch}: {'; '.join(dict.fromkeys(str(each.why) for each in entrants))}")
@@ -87,20 +91,18 @@ def _sizes(batch: str | None) -> list[int] | None:
     if batch is None:
         return None
     sizes = [plain_number(part) for part in batch.split(",")]
-    if None in sizes:
+    if not all(sizes):
         raise InputError(f"--batch {shortened(batch)}: write sizes with commas between, such as 1,8")
     return list(dict.fromkeys(hold("--batch", BatchSize, size) for size in sizes))
 
 
-def _enter(path: Path, name: str, sizes: list[int] | None, threads: int, stack: ExitStack) -> Iterator[Entrant]:
+def _enter(path: Path, backend: Backend, sizes: list[int] | None, threads: int, stack: ExitStack) -> Iterator[Entrant]:
     """Load a model into a backend; one entrant for each batch size."""
-    from vitgraph.backends import find_backend
-
-    runner = stack.enter_context(load_runner(path, find_backend(name), threads))
+    runner = stack.enter_context(load_runner(path, backend, threads))
     own = runner.batch_size
     for size in sizes or [own or 1]:
         yield Entrant(
-            str(path), name, size, runner, _work(runner, size), None if own in (None, size) else _fixed(path, own, size)
+            str(path), backend.name, size, runner, _work(runner, size), None if own in (None, size) else _fixed(path, own, size)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 import shlex
@@ -64,9 +65,12 @@ def _hint(text: str) -> str:
 
 def _number(text: str, check: str) -> float:
     try:
-        return float(text)
+        bound = float(text)
     except ValueError:
-        raise InputError(f"--check {check!r}: {text!r} is not a number") from None
+        bound = math.nan
+    if not math.isfinite(bound):
+        raise InputError(f"--check {check!r}: {text!r} is no bound; write a number, as in snr_db>=20")
+    return bound
 
 
 def _metric(

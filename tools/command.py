@@ -19,6 +19,7 @@ import typer
 
 from vitgraph.errors import InputError
 from vitgraph.logs import level_asked, set_level
+from vitgraph.tools.drawing import draw
 from vitgraph.tools.faults import fault_of
 from vitgraph.tools.option_domains import with_domain
 from vitgraph.tools.streams import answering
@@ -30,7 +31,7 @@ class Answer:
 
     data: Mapping[str, Any]
     text: Any = ""
-    """A string that is printed as it is, or something rich can draw."""
+    """A string that is printed as it is, or what `vitgraph.tools.drawing` makes."""
     status: int = 0
     violation: str = ""
     """What failed, for standard error, where the status is not 0."""
@@ -163,43 +164,5 @@ def _quiet(telling: Telling) -> Generator[None]:
 def _print(answer: Answer, as_json: bool) -> None:
     if as_json:
         print(json.dumps(answer.data, indent=2))
-    elif isinstance(answer.text, str):
-        sys.stdout.write(answer.text if answer.text.endswith("\n") or not answer.text else answer.text + "\n")
     else:
-        _draw(answer.text)
-
-
-def _draw(text: Any) -> None:
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        Console().print(text)
-        return
-    # A file or a pipe has no width: rows are not wrapped there, so that they can be searched.
-    console = Console(width=1000)
-    with console.capture() as drawn:
-        console.print(text)
-    lines = [line.rstrip() for line in drawn.get().splitlines()]
-    print("\n".join(lines).strip("\n"))
-
-
-def table(columns: list[str], rows: list[list[str]], title: str | None = None) -> Any:
-    """A table for `Answer.text`; columns of numbers stand to the right."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
-    for number, column in enumerate(columns):
-        numeric = bool(rows) and all(row[number].replace(".", "").replace(",", "").isdigit() for row in rows)
-        drawn.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
-    return drawn
-
-
-def group(*parts: Any) -> Any:
-    """Several things for `Answer.text`, one under the other."""
-    from rich.console import Group
-
-    return Group(*parts)
+        draw(answer.text)

@@ -17,13 +17,16 @@ from vitgraph.pass_manager.findings import (
     RecipeFinding,
     findings_of,
 )
-from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.command import Answer, command
 from vitgraph.tools.completion import recipe_names, target_names
+from vitgraph.tools.drawing import group, table
 from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
 from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vitgraph.compile.report import Report
 
 EVALUATE_HELP = "Labelled images: a folder of class folders, or a folder or .zip with labels.csv (file,index,label)."
@@ -141,15 +144,23 @@ def _failed(error: CheckFailed, output: Path) -> Answer:
 def summary(report: Report, folder: Path) -> Any:
     """What a person asks first of a compilation, each line with where its number comes from."""
     facts = [[key, value] for key, value in _facts(report) if value]
-    parts: list[Any] = [
-        table([report.model.name, f"{report.recipe} for {report.target}"], [*facts, ["written to", str(folder)]])
-    ]
+    facts += [["written to", str(folder)], *_contents(folder)]
+    parts: list[Any] = [table([report.model.name, f"{report.recipe} for {report.target}"], facts)]
     if report.violations:
         rows = [[str(c["site"]), str(c["planned"]), str(c["found"]), str(c["why"])] for c in report.violations]
         parts.append(
             table(["site", "planned", "found", "why"], rows, title="The compilation does not keep its contract:")
         )
     return group(*parts)
+
+
+def _contents(folder: Path) -> Iterator[list[str]]:
+    """What is in the folder, and what to do with it where the engine is still to be built."""
+    if not folder.is_dir():
+        return
+    yield ["with", ", ".join(f"{each.name}/" if each.is_dir() else each.name for each in sorted(folder.iterdir()))]
+    if (folder / "build_on_device.sh").is_file() and not (folder / "engine.plan").is_file():
+        yield ["next", "copy the folder to the device and run `sh build_on_device.sh` in it, with trtexec on the PATH"]
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:

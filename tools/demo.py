@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraph.errors import CheckFailed
-from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.command import Answer, command
+from vitgraph.tools.drawing import group, table
 from vitgraph.tools.progress import show_progress
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from typing import Any, cast
 import typer
 
 from vitgraph.threads import waiting
-from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.command import Answer, command
+from vitgraph.tools.drawing import group, table
 
 PACKAGES = (
     "torch", "torchvision", "timm", "transformers", "onnx", "onnx-ir", "onnxruntime", "openvino", "tensorrt-rtx-cu13-bindings",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vitgraph.tools.command import group, table
+from vitgraph.tools.drawing import group, table
 
 
 def draw_cost(data: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vitgraph.tools.command import group, table
+from vitgraph.tools.drawing import group, table
 
 
 def draw_elsa(data: Mapping[str, Any], output: Path) -> Any:

@@ -9,8 +9,9 @@ import typer
 
 from vitgraph.domains import ImageCount
 from vitgraph.errors import InputError
-from vitgraph.tools.command import Answer, command, group, table
+from vitgraph.tools.command import Answer, command
 from vitgraph.tools.compile_model import EVALUATE_HELP
+from vitgraph.tools.drawing import group, table
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.runnable import BACKEND_HELP, load_runner
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from vitgraph.compile.accuracy import Predictions
     from vitgraph.images.image_set import ImageSet
     from vitgraph.images.preprocess import Preprocessing
-    from vitgraph.runtime.backend import Execution
+    from vitgraph.runtime.backend import Backend, Execution
 
 
 def declare(app: typer.Typer) -> None:
@@ -37,9 +38,12 @@ def evaluate(
     backend: Annotated[str, typer.Option(metavar="NAME", help=f"What runs the images. {BACKEND_HELP}")] = "ort",
 ) -> Answer:
     """Measure top-1 of a compiled model or a saved program on labelled images."""
+    from vitgraph.backends import find_backend
+
+    chosen = find_backend(backend)
     name, recipe, preprocessing = _describe(out)
     pictures = _open(out, data, images, preprocessing)
-    predictions, measured_on, executed = _predict(out, backend, pictures)
+    predictions, measured_on, executed = _predict(out, chosen, pictures)
     answer: dict[str, Any] = {
         "model": name,
         "recipe": recipe,
@@ -115,12 +119,10 @@ def _numbered(out: Path, pictures: ImageSet) -> ImageSet:
     return numbered
 
 
-def _predict(out: Path, backend: str, pictures: ImageSet) -> tuple[Predictions, str, Execution | None]:
+def _predict(out: Path, chosen: Backend, pictures: ImageSet) -> tuple[Predictions, str, Execution | None]:
     """The predictions, in words what ran them, and what the runtime says that it computed."""
-    from vitgraph.backends import find_backend
     from vitgraph.compile.accuracy import predict
 
-    chosen = find_backend(backend)
     with show_progress() as progress, load_runner(out, chosen) as runner:
         predictions = predict(runner, pictures, runner.batch_size, progress)
         executed = runner.execution(runner.batch_size or 8)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from vitgraph.tools.checks import CHECK_HELP, read_check
-from vitgraph.tools.command import Answer, command, table
+from vitgraph.tools.command import Answer, command
+from vitgraph.tools.drawing import table
 from vitgraph.tools.model_options import PROGRAM_HELP, ModelSettings, open_program
 from vitgraph.tools.pass_options import PIPELINE_HELP, PassSettings, check_pipeline, make_context, read_pipeline
 from vitgraph.tools.progress import show_progress

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitgraph.errors import InputError
-from vitgraph.tools.command import Answer, group
+from vitgraph.tools.command import Answer
+from vitgraph.tools.drawing import group
 from vitgraph.tools.drawn_cost import draw_cost, draw_estimates, draw_facts
 from vitgraph.tools.model_options import ModelSettings, open_program
 
@@ -91,6 +92,8 @@ def _of_report(folder: Path, names: list[str]) -> dict[str, Any]:
     from vitgraph.compile.report import read_report
 
     cost = read_report(folder).cost
+    if not cost:
+        raise InputError(f"{folder / 'report.json'} has no cost: the compiled graph is not canonical; count its MODEL")
     if not names:
         return cost
     return {key: _only(value, names) if key.startswith("estimated") else value for key, value in cost.items()}

@@ -11,8 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from vitgraph.errors import InputError
-from vitgraph.reading import ENGINE_REPORT, read_json
-from vitgraph.tools.command import Answer, command, table
+from vitgraph.tools.command import Answer, command
 from vitgraph.tools.graph_cost import CostOptions, inspect_cost
 from vitgraph.tools.graph_drawn import to_dot, to_text
 from vitgraph.tools.graph_view import read_onnx, view_program
@@ -58,6 +57,7 @@ def inspect_graph(
         return _report(path, form)
     if path.name in ("report.json", "engine.json") and path.is_file():
         return _report(path.parent, form) if path.name == "report.json" else _engine(path, node, form)
+    _check_kind(path)
     if path.suffix == ".onnx":
         view = read_onnx(path)
     else:
@@ -73,6 +73,18 @@ def inspect_graph(
         dot = to_dot(view)
         return Answer(data | {"dot": dot}, dot)
     return Answer(data, to_text(view, facts=node is None))
+
+
+def _check_kind(path: Path) -> None:
+    """Raise `InputError` for files of vitgraph that are no graphs."""
+    if path.name == "search.json" or (path / "search.json").is_file():
+        raise InputError(f"{path} is of a search: open its search.html, and compile with its recipe")
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        raise InputError(f"{path} is no graph; a recipe goes to --recipe or --pipeline, a target to --target")
+    if path.suffix in (".json", ".plan", ".html", ".log") and path.is_file():
+        raise InputError(
+            f"{path} is no graph; give the folder of `vitgraph compile`, its model.onnx, or its engine.json"
+        )
 
 
 def _cost(model: str | None, settings: ModelSettings, costs: CostOptions, node: str | None, form: Format) -> Answer:
@@ -101,16 +113,21 @@ def _report(folder: Path, form: Format) -> Answer:
 
 def _engine(file: Path, pattern: str | None, form: Format) -> Answer:
     """The layers of an engine, as its builder told them."""
-    data = read_json(file, ENGINE_REPORT, nan=True)
-    try:
-        layers: list[dict[str, Any]] = data["layers"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file}: is no engine report: {error}; `vitgraph compile` writes engine.json") from error
+    from vitgraph.reading import ENGINE_REPORT, read_json
+    from vitgraph.tools.drawn_engine import draw_engine, read_engine
+
     if form is Format.DOT:
         raise InputError(f"{file}: an engine report has no edges to draw; take --format text or json")
-    if pattern is not None:
-        layers = [layer for layer in layers if fnmatch.fnmatchcase(json.dumps(layer), f"*{pattern}*")]
-    data["layers"] = layers
-    rows = [[str(value) for value in layer.values()] for layer in layers]
-    text = table([str(key) for key in (layers[0] if layers else {"layer": ""})], rows)
-    return Answer(data, json.dumps(data, indent=2) if form is Format.JSON else text)
+    data = read_json(file, ENGINE_REPORT, nan=True)
+    engine = read_engine(data, str(file))
+    chosen = [at for at, each in enumerate(data["layers"]) if pattern is None or _names(each, pattern)]
+    if not chosen:
+        raise InputError(f"--node {pattern!r} matches none of the {len(engine.layers)} layers of {file}")
+    data = {**data, "layers": [data["layers"][at] for at in chosen]}
+    drawn = draw_engine(engine, [engine.layers[at] for at in chosen])
+    return Answer(data, json.dumps(data, indent=2) if form is Format.JSON else drawn)
+
+
+def _names(layer: dict[str, Any], pattern: str) -> bool:
+    """Whether the glob matches anything that is said of a layer."""
+    return fnmatch.fnmatchcase(json.dumps(layer), f"*{pattern}*")

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vitgraph.tools.command import Answer, command, table
+from vitgraph.tools.command import Answer, command
 from vitgraph.tools.completion import pass_names
+from vitgraph.tools.drawing import table
 
 
 def declare(app: typer.Typer) -> None:

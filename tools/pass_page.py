@@ -12,7 +12,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from vitgraph.errors import InputError
-from vitgraph.tools.command import Answer, group, table
+from vitgraph.tools.command import Answer
+from vitgraph.tools.drawing import group, table
 from vitgraph.tools.option_domains import marks_of, shown_bounds
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def describe_pass(name: str) -> Answer:
     parts: list[Any] = [f"{name}: {found['summary']} (effect: {kind.effect.value})\n", found["description"], ""]
     parts.append(table(["option", "type", "range", "default", "what it does"], rows) if rows else "It has no options.")
     parts += ["", *(f"{each['cited']}{' ' + each['url'] if each['url'] else ''}" for each in found["papers"])]
-    return Answer(found, group(*(_plain(part) for part in parts)))
+    return Answer(found, group(*parts))
 
 
 def _load(name: str) -> type[Pass]:
@@ -127,10 +128,3 @@ def _is_text(statement: ast.stmt) -> bool:
 
 def _first_line(text: str | None) -> str:
     return (text or "").strip().partition("\n")[0]
-
-
-def _plain(part: Any) -> Any:
-    """Text as it is: brackets in a docstring are no markup."""
-    from rich.text import Text
-
-    return Text(part) if isinstance(part, str) else part

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import InputError
-from vitgraph.tools.command import Answer, group, table
+from vitgraph.tools.command import Answer
+from vitgraph.tools.drawing import group, table
 
 if TYPE_CHECKING:
     from vitgraph.cost.published import Row, Summary

@@ -28,7 +28,7 @@ CONTENT: dict[str, Any] = {
     "sites": {"linear": 1, "attention": {"softmax": 1}},
     "cost": {
         "parameters": 10, "nonzero_parameters": 10, "macs": 5, "nonzero_macs": 5, "bit_operations": 5,
-        "weight_bytes": {"dense_fp32": 40, "stored": 20, "ratio": 2.0}, "estimated_by": "r & d",
+        "weight_bytes": {"dense_fp32": 40, "stored": 20, "unpacked": 20, "ratio": 2.0}, "estimated_by": "r & d",
         "estimated_ms": {"a100": 1.25, "cpu": None}, "estimated_mj": {"a100": 33.5, "cpu": None},
         "estimated_bound": {"a100": "launch", "cpu": None}, "estimated_why": {"cpu": "no <rate>"},
     },

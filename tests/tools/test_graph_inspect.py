@@ -8,6 +8,7 @@ from onnx import TensorProto, helper
 
 from tests.backends.onnx_vit import Vit, make_vit, onnx
 from tests.tools.conftest import Cli
+from tests.tools.engine_file import ENGINE
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.ir.program_file import load, save
 
@@ -105,9 +106,10 @@ def test_weights_in_a_file_that_is_not_there_are_an_input_error(cli: Cli) -> Non
 
 
 def test_engine_report(cli: Cli) -> None:
-    layers = [{"name": "gemm of blocks.0.fc1", "type": "gemm"}, {"name": "reformat", "type": "copy"}]
-    Path("engine.json").write_text(json.dumps({"layers": layers}))
-    assert "gemm of blocks.0.fc1" in cli("inspect", "engine.json").out
-    assert cli("inspect", "engine.json", "--node", "*fc1*", "--json").json["layers"] == layers[:1]
+    Path("engine.json").write_text(json.dumps(ENGINE))
+    gemm, copied = cli("inspect", "engine.json").out.splitlines()[-2:]
+    assert re.split("  +", gemm) == ["gemm", "int8", "int8[1, 4, 8]", "int8[1, 4, 8]", "blocks.0.fc1", "myl_0"]
+    assert (copied.split()[0], copied.split()[-1]) == ("copy", "reformat")
+    assert cli("inspect", "engine.json", "--node", "*fc1*", "--json").json["layers"] == ENGINE["layers"][:1]
     Path("engine.json").write_text("{}")
     assert cli("inspect", "engine.json").status == 2

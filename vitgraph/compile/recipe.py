@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
@@ -10,9 +11,13 @@ from typing import Any, cast
 
 import yaml
 
+from vitgraph.domains import shortened
 from vitgraph.errors import InputError
 from vitgraph.pass_manager.pipeline import Lookup, Pipeline, read_yaml
 from vitgraph.reading import RECIPE, parse_yaml, read_text
+
+KEYS = ("name", "description", "pipeline")
+"""What a recipe's file may say."""
 
 
 @dataclass(frozen=True)
@@ -53,5 +58,25 @@ def _parse(text: str, name: str, lookup: Lookup) -> Recipe:
     content: Any = parse_yaml(text, f"recipe {name}")
     if not isinstance(content, dict) or "pipeline" not in content:
         raise InputError(f"recipe {name}: a recipe is a mapping with the key `pipeline`: a list of passes")
-    given = cast(dict[str, Any], content)
-    return Recipe(str(given.get("name", name)), str(given.get("description", "")), read_yaml(given["pipeline"], lookup))
+    try:
+        return _of(cast(dict[str, Any], content), name, lookup)
+    except InputError as error:
+        raise InputError(f"recipe {name}: {error}") from error
+
+
+def _of(given: Mapping[str, Any], name: str, lookup: Lookup) -> Recipe:
+    unknown = [key for key in given if key not in KEYS]
+    if unknown:
+        raise InputError(f"unknown key {shortened(unknown[0])}; a recipe has name, description and pipeline")
+    pipeline = read_yaml(given["pipeline"], lookup)
+    if not pipeline.passes:
+        raise InputError("there is no pass in its pipeline; name one, such as canonicalize")
+    return Recipe(_text(given, "name", name), _text(given, "description", ""), pipeline)
+
+
+def _text(given: Mapping[str, Any], key: str, default: str) -> str:
+    """A name or description: text, or a number that stands for it."""
+    value = given.get(key, default)
+    if isinstance(value, list | dict):
+        raise InputError(f"its {key} is a {type(value).__name__}; write a text")
+    return str(value)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from vitgraph.compile.report_shapes import (
+    CostShape,
+    MaskProfitShape,
+    ViolationShape,
+    fault_in,
+    like,
+    like_batch,
+    like_engine,
+    like_passes,
+)
 from vitgraph.errors import InputError
 from vitgraph.reading import REPORT, read_json
 
@@ -55,25 +65,27 @@ class Report(_Part):
     target: str
     recipe: str
     pipeline: str
-    batch: str
+    batch: Annotated[str, AfterValidator(like_batch)]
     preprocessing: dict[str, Any] | None
     preprocessing_why: str | None = None
     calibration: dict[str, Any] | None
-    passes: list[dict[str, Any]]
+    passes: Annotated[list[dict[str, Any]], AfterValidator(like_passes)]
     sites: dict[str, Any]
-    cost: dict[str, Any]
+    cost: Annotated[dict[str, Any], AfterValidator(like(CostShape))]
     lowering: dict[str, Any] | None = None
     """How many calls of `model.onnx` were compared with the program on a probe batch, and the one that is furthest off."""
     lowering_why: str | None = None
     accuracy: AccuracyPart | None = None
     accuracy_why: str | None = None
-    mask_profit: dict[str, Any] | None = None
+    mask_profit: Annotated[dict[str, Any] | None, AfterValidator(like(MaskProfitShape))] = None
     """With `--drop-unprofitable-masks`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.compile.mask_profit`)."""
-    engine: dict[str, Any] | None = None
+    engine: Annotated[dict[str, Any] | None, AfterValidator(like_engine)] = None
     engine_why: str | None = None
     latency: dict[str, Any] | None = None
     latency_why: str | None = None
-    violations: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    violations: Annotated[list[dict[str, Any]], AfterValidator(like(list[ViolationShape]))] = Field(
+        default_factory=list[dict[str, Any]]
+    )
     """What the engine contract found broken; empty where it holds."""
     seconds: dict[str, float | None]
     peak_rss_mb: int
@@ -91,7 +103,7 @@ def read_report(path: str | Path) -> Report:
     try:
         return Report.model_validate(content)
     except ValidationError as error:
-        raise InputError(f"{file}: is no vitgraph report: {error.errors()[0]['msg']}") from error
+        raise InputError(f"{file}: is no vitgraph report: {fault_in(error)}; compile again, or mend it") from error
 
 
 def write_html(report: Report, path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from vitgraph.domains import shortened
 from vitgraph.errors import InputError
 
 _TEXT = re.compile(r"(\d+(?:\.\d+)?)(x|G|M|ms|mJ)")
@@ -35,7 +36,7 @@ def read_limit(text: str) -> Limit:
     match = _TEXT.fullmatch(text)
     if match is None or not 0 < float(match[1]) < math.inf:
         raise InputError(
-            f"--budget {text}: write how many times fewer FLOPs than dense (2.9x), FLOPs for one image (6.06G, 350M), or"
+            f"--budget {shortened(text)}: write how many times fewer FLOPs than dense (2.9x), FLOPs for one image (6.06G, 350M), or"
             " what a batch is estimated to take (0.8ms, 12mJ)"
         )
     return Limit(text, float(match[1]), match[2])

@@ -22,6 +22,7 @@ from vitgraph.ir.batch import BatchSizes, read_batch
 from vitgraph.outputs.destination import check_folder
 from vitgraph.outputs.whole_folder import whole_folder
 from vitgraph.progress import Progress, silent
+from vitgraph.searching.budget import read_limit
 from vitgraph.searching.method import Method, OpenedSearch
 from vitgraph.searching.request import SearchRequest
 
@@ -106,7 +107,9 @@ def search(
     )
     from vitgraph.passes import find_pass
 
-    kind = find_method(method)
+    kind, budgets = find_method(method), read_words("budget", budget)
+    for each in budgets:
+        read_limit(each)
     data_request: dict[str, Any] = {
         kind.looks_at: data,
         f"{kind.looks_at}_images": kind.images if images is None else read_count("images", images),
@@ -116,7 +119,7 @@ def search(
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
         target_name=str(target) if isinstance(target, str | Path) else target.name,
-        budgets=read_words("budget", budget),
+        budgets=budgets,
         output=OutputRequest(
             read_path("out", out), force, files_among(model, data, target, recipe, weights, evaluate_data, model_args)
         ),

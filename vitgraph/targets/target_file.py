@@ -94,7 +94,7 @@ def _explained(facts: Facts) -> Facts:
     sm = f"sm_{str(capability).replace('.', '')}"
     why = (
         f"{sm} is not among the capabilities TensorRT-RTX builds for, and full TensorRT builds only on the device; "
-        "compile stops at ONNX and the plan for the device"
+        "compile stops at ONNX and at build_on_device.sh, which builds the engine there"
     )
     return facts | {"no_builder_here": why}
 
