@@ -3,15 +3,17 @@
 The options are read off the commands, so that a new one is tried without anybody's doing.
 """
 
+import inspect
 import math
+import operator
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
-import typer.main
+import typer.models
 
 from tests.planted import MLP
 from tests.tools.conftest import Cli
@@ -62,8 +64,8 @@ class Given:
             number = self.number(value)
         except ValueError:
             return False
-        tests = {">": number.__gt__, ">=": number.__ge__, "<": number.__lt__, "<=": number.__le__}
-        return math.isfinite(number) and all(tests[sign](bound) for sign, bound in self.bounds())
+        tests = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+        return math.isfinite(number) and all(tests[sign](number, bound) for sign, bound in self.bounds())
 
     def bounds(self) -> list[tuple[str, float]]:
         """The range in the help: `[>= 0, <= 1,024]`."""
@@ -79,14 +81,16 @@ class Given:
 
 def parameters() -> Iterator[Given]:
     """Everything that takes a value, of all commands."""
-    program: Any = typer.main.get_command(make_app())
-    for name, command in program.commands.items():
-        for each in command.params:
-            if getattr(each, "is_flag", False) or each.name == "help":
+    for command in make_app().registered_commands:
+        assert command.callback is not None
+        for name, each in inspect.signature(command.callback).parameters.items():
+            kind, info = get_args(each.annotation)[:2] if get_origin(each.annotation) is Annotated else (each.annotation, None)
+            numbers = {int, float} & {kind, *get_args(kind)}
+            if kind is bool or info is None:
                 continue
-            number = {"integer": int, "int": int, "float": float}.get(each.type.name.split()[0])
-            option = next((word for word in each.opts if word.startswith("--")), "")
-            yield Given(name, option, number, getattr(each, "help", "") or "")
+            words = [word for word in info.param_decls or () if word.startswith("--")] or [f"--{name.replace('_', '-')}"]
+            option = words[0] if isinstance(info, typer.models.OptionInfo) else ""
+            yield Given(str(command.name), option, next(iter(numbers), None), info.help or "")
 
 
 class Reached(BaseException):
