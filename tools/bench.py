@@ -102,7 +102,12 @@ def _enter(path: Path, backend: Backend, sizes: list[int] | None, threads: int, 
     own = runner.batch_size
     for size in sizes or [own or 1]:
         yield Entrant(
-            str(path), backend.name, size, runner, _work(runner, size), None if own in (None, size) else _fixed(path, own, size)
+            str(path),
+            backend.name,
+            size,
+            runner,
+            _work(runner, size),
+            None if own in (None, size) else _fixed(path, own, size),
         )
 
 

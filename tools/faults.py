@@ -64,5 +64,5 @@ def _of_system(error: OSError) -> Fault:
     what = f"{error.filename}: " if error.filename else ""
     said = error.strerror or str(error) or type(error).__name__
     if error.errno in _OF_THE_MACHINE:
-        return Fault(f"{what}{said}; make room, and run the same command again", FAILED)
+        return Fault(f"{what}{said}; free some, and run the same command again", FAILED)
     return Fault(f"{what}{said}; check the path and its permissions, or name another", WRONG_INPUT)

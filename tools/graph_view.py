@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import InputError
-from vitgraph.reading import ONNX, check_file
 
 if TYPE_CHECKING:
     from vitgraph.ir.program import Program
@@ -122,6 +121,8 @@ def _patterns_in(path: Path) -> dict[str, int]:
 def read_onnx(path: Path) -> View:
     """An ONNX file; `InputError` where it is none. Weights outside the file are read for their zeros alone."""
     import onnx
+
+    from vitgraph.reading import ONNX, check_file
 
     check_file(path, ONNX)
     untyped: Any = onnx  # some of its functions lack annotations

@@ -1,6 +1,7 @@
 """The report: one document that reads back, and a page that holds the same."""
 
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,28 @@ def test_the_page_says_what_stayed_in_floating_point(tmp_path: Path) -> None:
         text = (tmp_path / "report.html").read_text(encoding="utf-8")
         assert ("quantize left 75 % of the multiply-accumulates in floating point" in text) == said
         assert ("name &lt;them&gt;" in text) == said
+
+
+BUILT: dict[str, Any] = {
+    "flavour": "tensorrt", "version": "10", "compute_capabilities": ["8.7"], "role": "deployable", "role_why": "", "layers": 3, "bytes": 10,
+    "linears": {"int8": 1, "planned_int8": 1, "fallback": []}, "gemm": {"int8": 1},
+    "attention": {"fused": 0, "sites": 0, "fused_int8": 0},
+    "sparse": {"masked": 0, "held": 0, "patterns": {}, "why": "no mask"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("masked", "told"), [(0, False), (2, True)])
+def test_the_page_speaks_of_masks_where_there_are_some(masked: int, told: bool, tmp_path: Path) -> None:
+    report = Report.model_validate(CONTENT | {"engine": BUILT | {"sparse": BUILT["sparse"] | {"masked": masked}}})
+    write_html(report, tmp_path / "report.html")
+    assert ("masked weights" in (tmp_path / "report.html").read_text(encoding="utf-8")) == told
+
+
+@pytest.mark.parametrize("template", ["report", "elsa", "lpvit"])
+def test_a_page_fits_a_narrow_screen(template: str) -> None:
+    """Wide tables scroll by themselves, so that the page does not."""
+    folder = resources.files("vitgraph.compile").joinpath("templates")
+    assert '<meta name="viewport" content="width=device-width' in folder.joinpath(f"{template}.html.j2").read_text()
+    assert '{% include "style.html.j2" %}' in folder.joinpath(f"{template}.html.j2").read_text()
+    style = folder.joinpath("style.html.j2").read_text()
+    assert "display: block; max-width: 100%; overflow-x: auto;" in style

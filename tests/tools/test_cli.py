@@ -179,7 +179,7 @@ def planted_app(error: BaseException) -> typer.Typer:
         (RecursionError("maximum recursion depth exceeded"), 2, "nests too deep"),
         (SystemExit(7), 2, "the model's own code ended the program (exit status 7)"),
         (PermissionError(13, "Permission denied", "a/secret"), 2, "a/secret: Permission denied; check the path"),
-        (OSError(28, "No space left on device", "a/file"), 1, "a/file: No space left on device; make room"),
+        (OSError(28, "No space left on device", "a/file"), 1, "a/file: No space left on device; free some"),
     ],
 )
 def test_errors_become_messages(
@@ -221,3 +221,10 @@ def test_an_option_is_answered_with_its_name_of_today(old: str, new: str, cli: C
     ran = cli("compile", "digits-vit", "--target", "cpu", "--recipe", "fp16", old, "1", "-o", "out")
     assert (ran.status, f"the option {old} is called {new} now" in ran.err) == (2, True)
     assert new in cli("compile", "--help").out
+
+
+def test_alone_it_prints_its_help_whole(cli: Cli) -> None:
+    alone, asked = cli(), cli("--help")
+    assert (alone.status, alone.err) == (0, "")
+    assert alone.out.strip() == asked.out.strip()
+    assert all(f"  {name}" in alone.out for name in ("compile", "opt", "demo"))

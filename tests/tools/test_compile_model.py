@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.compile.test_report import CONTENT
 from tests.tools.conftest import Cli
 from vitgraph.compile.report import Report
 from vitgraph.errors import CheckFailed, InputError
+from vitgraph.targets.target import get_target
+from vitgraph.tools.compile_model import summary
 
 DIGITS = (
     "compile",
@@ -349,3 +352,17 @@ def test_what_cannot_be_judged_is_told_before_any_work(
     assert ran.status == 2
     assert says in " ".join(ran.err.split())
     assert not Path("out").exists()
+
+
+def test_a_folder_without_an_engine_says_what_is_in_it_and_what_to_do(tmp_path: Path) -> None:
+    report = Report.model_validate(
+        CONTENT | {"target": "orin-agx", "engine_why": get_target("orin-agx").no_builder_here}
+    )
+    for name in ("model.onnx", "build_on_device.sh"):
+        (tmp_path / name).write_text("")
+    told = str(summary(report, tmp_path))
+    assert "build_on_device.sh, which builds the engine there" in told
+    assert "build_on_device.sh, model.onnx" in told
+    assert "copy the folder to the device and run `sh build_on_device.sh` in it" in told
+    (tmp_path / "build_on_device.sh").unlink()
+    assert "next" not in str(summary(report, tmp_path))

@@ -72,8 +72,9 @@ class CostShape(_Shape):
 
     @model_validator(mode="after")
     def _of_the_same_targets(self) -> Self:
-        for each in (self.estimated_mj, self.estimated_bound, *self.estimated_ms_if.values()):
-            if self.estimated_ms.keys() - each.keys():
+        forms = [set(each) for each in self.estimated_ms_if.values()]
+        for named in (set(self.estimated_mj), set(self.estimated_bound), *forms):
+            if set(self.estimated_ms) - named:
                 raise ValueError("estimated_mj, estimated_bound and estimated_ms_if name each target of estimated_ms")
         return self
 
