@@ -85,6 +85,10 @@ def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
                 " (`vitgraph opt MODEL -o FILE`), or compile it with --mean and --std and evaluate the folder"
             )
         return saved.name, None, saved.preprocessing
+    if not out.exists():
+        raise InputError(
+            f"{out}: there is no such folder or file; name what `vitgraph compile` wrote, or a saved program"
+        )
     report = read_report(out)
     if report.preprocessing is None:
         raise InputError(f"{out}: it is not known how images are pre-processed: {report.preprocessing_why}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitgraph.domains import Natural
+from vitgraph.domains import ImageCount, Natural, hold
 from vitgraph.errors import InputError
 from vitgraph.logs import only_errors
 from vitgraph.outputs.destination import check_file
@@ -120,12 +120,21 @@ def _recorded(program: Program, model: str, surroundings: PassSettings) -> tuple
     found: Any = program.provenance.pop("reproduce", None)
     if found is None:
         raise InputError(f"{model} is no reproducer: give the passes to run with --pipeline")
-    recorded: dict[str, Any] = found.get("settings") or {}
-    return read_pipeline(found["pipeline"]), PassSettings(
-        calibration_data=surroundings.calibration_data or recorded.get("calibration_data"),
-        calibration_images=recorded.get("calibration_images", surroundings.calibration_images),
-        target=surroundings.target or recorded.get("target"),
-    )
+    try:
+        recorded: Any = found.get("settings") or {}
+        steps = read_pipeline(found["pipeline"])
+        return steps, PassSettings(
+            calibration_data=surroundings.calibration_data
+            or hold("calibration_data", str | None, recorded.get("calibration_data")),
+            calibration_images=hold(
+                "calibration_images", ImageCount, recorded.get("calibration_images", surroundings.calibration_images)
+            ),
+            target=surroundings.target or hold("target", str | None, recorded.get("target")),
+        )
+    except (AttributeError, KeyError, TypeError, InputError) as error:
+        raise InputError(
+            f"{model}: what it reproduces can't be read ({error}); give --pipeline, or write it again"
+        ) from error
 
 
 def _instruments(watching: Watching, steps: Pipeline, surroundings: PassSettings, verify: bool) -> list[Instrument]:

@@ -143,7 +143,7 @@ OTHERS = [
     _line("bisect without a check", "bisect mlp.txt --pipeline canonicalize", "Missing option '--check'"),
     _line("evaluate nothing", "evaluate", "Missing argument"),
     _line("evaluate without images", "evaluate out", "Missing option '--data'"),
-    _line("evaluate what is not there", "evaluate out --data digits:test", "report out can't be read", "No such file"),
+    _line("evaluate what is not there", "evaluate out --data digits:test", "out: there is no such folder or file", "vitgraph compile"),
     _line("evaluate no image", "evaluate mlp.txt --data digits:test --images 0", "'--images'"),
     _line("evaluate by no backend", "evaluate out --data digits:test --backend ort2", "ort2", "ort"),
     _line("bench nothing", "bench", "Missing argument"),

@@ -12,8 +12,10 @@ from tests.compile.test_report import CONTENT
 from tests.planted import MLP
 from tests.tools.conftest import Cli
 from tests.tools.engine_file import ENGINE
+from vitgraph.ir.parser import parse
+from vitgraph.ir.program_file import save
 
-LINEARS = {"int8": 1, "planned_int8": 1, "fallback": []}
+LINEARS: dict[str, Any] = {"int8": 1, "planned_int8": 1, "fallback": []}
 BUILT: dict[str, Any] = {
     "bytes": 10, "layers": 2, "flavour": "tensorrt", "version": "10", "role": "deployable", "role_why": "", "compute_capabilities": ["8.7"],
     "linears": LINEARS, "attention": {"fused": 0, "sites": 0}, "gemm": {"int8": 1}, "sparse": None,
@@ -77,6 +79,22 @@ def _cost(name: str, path: str, value: Any, *says: str) -> Mistake:
 def _evaluate(name: str, path: str, value: Any, *says: str) -> Mistake:
     files = {"out/report.json": edited(REPORT, path, value)}
     return Mistake(name, ("evaluate", "out", "--data", "digits:test"), ("out", *says), files)
+
+
+def _reproducer(name: str, recorded: Any, *says: str) -> Mistake:
+    """A program that says it reproduces a failure."""
+
+    def write(path: Path) -> None:
+        program = parse(MLP)
+        program.provenance["reproduce"] = recorded
+        save(program, path)
+
+    return Mistake(
+        name,
+        ("opt", "again.safetensors"),
+        ("again.safetensors: what it reproduces", *says),
+        {"again.safetensors": write},
+    )
 
 
 MISTAKES = [
@@ -164,6 +182,13 @@ MISTAKES = [
     Mistake("a report for a program", ("opt", "report.json", "--pipeline", "canonicalize"), ("report.json",), {"report.json": "{}"}),
     Mistake("a report for weights", ("opt", "digits-vit", "--weights", "report.json", "--pipeline", "canonicalize"), ("report.json",), {"report.json": "{}"}),
     Mistake("a report for a recipe", ("compile", "digits-vit", "--target", "a100", "--recipe", "report.json", "-o", "out"), ("report.json", "recipe"), {"report.json": "{}"}),
+    _reproducer("reproducer: a number", 3),
+    _reproducer("reproducer: no pipeline", {}, "pipeline"),
+    _reproducer("reproducer: a pipeline that is a list", {"pipeline": ["canonicalize"]}, "pipeline"),
+    _reproducer("reproducer: a pass that is not there", {"pipeline": "canonicalise"}, "canonicalise"),
+    _reproducer("reproducer: settings that are a list", {"pipeline": "canonicalize", "settings": [1]}),
+    _reproducer("reproducer: images in words", {"pipeline": "canonicalize", "settings": {"calibration_images": "few"}}, "calibration_images"),
+    _reproducer("reproducer: a target that is a list", {"pipeline": "canonicalize", "settings": {"target": ["a100"]}}, "target"),
     Mistake("text that is no reproducer", ("opt", "mlp.txt"), ("mlp.txt is no reproducer",), {"mlp.txt": MLP}),
 ]  # fmt: skip
 

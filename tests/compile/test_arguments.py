@@ -1,5 +1,6 @@
 """What Python code may write, and what it is told of the rest."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ WRONG: tuple[tuple[Callable[[Any], object], str], ...] = (
     (lambda bad: read_bounds(max_drop=str(bad)), "max_drop: Input should be a valid number; got '3'"),  # type: ignore[arg-type]
     (lambda bad: read_count("images", str(bad)), "images: Input should be a valid integer; got '3'"),  # type: ignore[arg-type]
     (lambda bad: read_count("images", bad - 3), "images: Input should be greater than or equal to 1; got 0"),
+    (lambda _: read_count("images", 10**30), "images: Input should be less than or equal to 20000000"),
+    (lambda _: read_count("images", True), "images: a number is wanted, not true or false"),
+    (lambda _: read_model("m", None, None, None, 10**23), "seed: Input should be less than 9223372036854775808"),
+    (lambda _: read_bounds(max_drop=math.nan), "max_drop: Input should be a finite number"),
+    (lambda _: read_bounds(max_drop=101), "max_drop: Input should be less than or equal to 100"),
+    (lambda _: read_bounds(min_int8=-1), "min_int8: Input should be greater than or equal to 0"),
     (lambda _: read_model("m", None, None, None, True), "seed: a number is wanted, not true or false; got True"),
 )  # fmt: skip
 

@@ -76,7 +76,7 @@ def _of(given: Mapping[str, Any], name: str, lookup: Lookup) -> Recipe:
 
 def _text(given: Mapping[str, Any], key: str, default: str) -> str:
     """A name or description: text, or a number that stands for it."""
-    value = given.get(key, default)
+    value: object = given.get(key, default)
     if isinstance(value, list | dict):
-        raise InputError(f"its {key} is a {type(value).__name__}; write a text")
+        raise InputError(f"its {key} is {shortened(value)}; write a text")  # pyright: ignore[reportUnknownArgumentType]
     return str(value)
