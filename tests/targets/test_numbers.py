@@ -13,7 +13,7 @@ from vitgraph.targets.target import get_target, parse_target
 
 FACTS: dict[str, Any] = get_target("a100").model_dump(mode="json", exclude={"no_builder_here"})
 DEVICE = ("name", "title", "device", "rates", "bandwidth_gb_s", "memory_gb", "power_w", "chip", "unknown", "sources")
-BAD = (math.nan, math.inf, -math.inf, -1, 10**30, True, "abc", [], {})
+BAD: tuple[Any, ...] = (math.nan, math.inf, -math.inf, -1, 10**30, True, "abc", [], {})
 
 
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
