@@ -42,9 +42,9 @@ def values_of(hint: Any) -> st.SearchStrategy[Any]:
 
 
 def _within(kind: type[Any], *marks: Any) -> st.SearchStrategy[Any]:
-    """Any value of a domain of `vitgraph.pass_manager.options`."""
-    rules = [rule for mark in marks for rule in getattr(mark, "metadata", ())]
-    bound = {name: getattr(rule, name) for rule in rules for name in ("gt", "ge", "lt", "le") if hasattr(rule, name)}
+    """Any value of a domain of `vitgraph.domains`."""
+    signs = [(name, getattr(mark, name, None)) for mark in marks for name in ("gt", "ge", "lt", "le")]
+    bound = {name: value for name, value in signs if value is not None}
     least, most = bound.get("ge", bound.get("gt")), bound.get("le", bound.get("lt"))
     if kind is str:
         return WORDS.filter(bool)
