@@ -32,10 +32,9 @@ WORK = (
     "vitgraph.frontend.saved_programs.read_program", "vitgraph.tools.bench.load_runner", "vitgraph.compile.report.read_report",
 )  # fmt: skip
 """What the commands call when their options are read."""
-NO_SIZE = tuple(value for value in VALUES if set(value) - set("0123456789") or value == "0")
 NONE_OF_THEIRS: dict[str, tuple[str, ...]] = {
-    "--batch": VALUES, "--budget": VALUES, "--image-size": NO_SIZE, "--resize": NO_SIZE, "--interpolation": VALUES,
-    "--mean": ("abc", "", "true"), "--std": ("abc", "", "true"),
+    "--batch": VALUES, "--budget": VALUES, "--image-size": VALUES, "--resize": VALUES, "--interpolation": VALUES,
+    "--mean": ("nan", "inf", "-inf", "abc", "", "true", "9" * 5000), "--std": ("nan", "inf", "-inf", "abc", "", "true", "9" * 5000),
 }  # fmt: skip
 """Options of another form: what of `VALUES` they can't be."""
 
