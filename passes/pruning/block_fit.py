@@ -1,7 +1,11 @@
-"""What kept weights become under a mask of blocks: the exact least squares to what the dense linear outputs.
+"""What kept weights become under a mask of blocks: the exact least squares to what the dense model outputs.
+
+For each row w, kept weights v minimize Σ (v x̂ - w x)², x̂ what the linear reads in the pruned model and x what it read in the
+dense one (He et al., arXiv 1707.06168, eq. 4). With x̂ on both sides, as `nm-mask` has it, a linear whose inputs were
+pruned would be fitted to outputs that lack them: after hidden units went, nothing would be left to make good.
 
 Rows whose masks are alike share one linear system, so that tiles take one for each band of rows and not one for each row
-as N:M does (`_nm.refit`).
+as N:M does (`nm_selection.refit`).
 """
 
 from __future__ import annotations
@@ -15,8 +19,9 @@ from torch import Tensor, fx
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import affine
+from vitgraph.passes.sparsity.input_moments import Moments
 from vitgraph.passes.sparsity.layerwise import MaskedWeight, change_in_order
-from vitgraph.passes.sparsity.nm_selection import damped, share_lost
+from vitgraph.passes.sparsity.nm_selection import damped
 
 _LINALG: Any = torch.linalg  # untyped
 
@@ -29,22 +34,32 @@ def fit_in_order(
     `keeps` are in graph order: which weights stay, `[out, K]`. `options` name the work in the context's scratch folder.
     """
 
-    def choose(linear: fx.Node, gram: Tensor) -> MaskedWeight:
+    def choose(linear: fx.Node, moments: Moments) -> MaskedWeight:
         weight, keep = affine.weight(program, linear).double(), keeps[linear]
-        fitted = fit(weight, keep, damped(gram, percdamp))
-        return MaskedWeight(fitted.float(), keep, share_lost(weight, fitted, gram))
+        fitted = fit(weight, keep, moments, percdamp)
+        return MaskedWeight(fitted.float(), keep, output_lost(weight, fitted, moments))
 
-    return change_in_order(program, list(keeps), context, options, choose)
+    return change_in_order(program, list(keeps), context, options, choose, beside=True)
 
 
-def fit(weight: Tensor, keep: Tensor, gram: Tensor) -> Tensor:
-    """The weights `[out, K]` on `keep` that minimize (v - w) H (v - w)ᵀ for each row, H = `gram` positive definite, in float64."""
-    fitted, alike = weight * keep, dict[bytes, list[int]]()
+def fit(weight: Tensor, keep: Tensor, moments: Moments, percdamp: float) -> Tensor:
+    """The weights `[out, K]` on `keep` that minimize Σ |v x̂ - w x|² + λ|v - w|² for each row, in float64.
+
+    λ is `percdamp` times the mean square of x̂. A row that keeps everything makes good what others lost.
+    """
+    hessian, fitted, alike = damped(moments.now, percdamp), weight * keep, dict[bytes, list[int]]()
+    missing = weight @ (moments.cross - moments.now) + (weight - fitted) @ hessian
     for row, pattern in enumerate(keep):
         alike.setdefault(pattern.numpy().tobytes(), []).append(row)
     for rows in alike.values():
         at = keep[rows[0]].nonzero()[:, 0]
-        if 0 < len(at) < keep.shape[1]:  # a row that keeps everything is its own best fit
-            solved: Tensor = _LINALG.solve(gram[at][:, at], gram[at] @ weight[rows].T)
-            fitted[torch.tensor(rows).unsqueeze(1), at] = solved.T
+        added: Tensor = _LINALG.solve(hessian[at][:, at], missing[rows][:, at].T)
+        fitted[torch.tensor(rows).unsqueeze(1), at] += added.T
     return fitted
+
+
+def output_lost(weight: Tensor, changed: Tensor, moments: Moments) -> Tensor:
+    """Σ |v x̂ - w x|² over Σ |w x|², 0 where that is 0: what the dense model's output, without its bias, lost."""
+    norm = ((weight @ moments.dense) * weight).sum()
+    error = norm - 2 * ((weight @ moments.cross) * changed).sum() + ((changed @ moments.now) * changed).sum()
+    return error.clamp(min=0) / norm.clamp(min=torch.finfo(norm.dtype).tiny)

@@ -86,7 +86,7 @@ class BlockPrune(Pass):
     min_keep: ProperFraction = 0.05
     """Of every linear at least this share stays."""
     refit: bool = False
-    """Fit what stays, by least squares, to what the dense linear outputs."""
+    """Fit what stays, by least squares, to what the linear outputs in the dense model."""
     percdamp: Positive = 0.1
     """Share of the mean diagonal that `refit` adds to second moments."""
     images: ImageCount = 256

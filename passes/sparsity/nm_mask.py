@@ -140,7 +140,7 @@ class NmMask(Pass):
             return
         with context.timed("calibration"):
             choose = chooser(program, sites, self._pattern, self.score, self.refit, self.percdamp, context)
-            chosen = change_in_order(program, [site.node for site in sites], context, repr(self), choose)
+            chosen = change_in_order(program, [site.node for site in sites], context, repr(self), choose, beside=False)
         for site in sites:
             choice = chosen.get(site.node)
             if choice is None:

@@ -12,6 +12,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.passes.sparsity.input_moments import Moments
 from vitgraph.passes.sparsity.layerwise import Choose, MaskedWeight
 from vitgraph.passes.sparsity.nm_selection import damped, nm_keep, refit, share_lost, sweep
 from vitgraph.passes.sparsity.weight_fisher import weight_fisher
@@ -30,8 +31,9 @@ def chooser(
     """The function that chooses for each linear, by `score`; the `fitted` least squares of what it chose."""
     by_loss = _by_loss(program, sites, pattern, percdamp, context) if score == "cap" else {}
 
-    def choose(linear: fx.Node, gram: Tensor) -> MaskedWeight:
+    def choose(linear: fx.Node, moments: Moments) -> MaskedWeight:
         weight = program.tensor(str(weight_of(linear).target)).detach().double()
+        gram = moments.now
         hessian = damped(gram, percdamp)
         if score == "sparsegpt":
             values, keep = (each[0] for each in sweep(weight[None], hessian[None], pattern))

@@ -53,7 +53,7 @@ class MaskFinding(Finding):
     weights_lost: float | None = None
     """Share of the weight's squared norm; with scores that look at no images."""
     output_lost: float | None = None
-    """Share of the output's squared norm on calibration images; with the others."""
+    """Share of the output's squared norm on calibration images, on the inputs that the linear gets; with the others."""
 
     @classmethod
     def of(cls, place: tuple[str, int], pattern: Packing, **lost: float) -> MaskFinding:
@@ -107,7 +107,7 @@ class PrunedFinding(Finding):
     saliency_lost: float
     cost_left: float
     output_lost: float | None = None
-    """Where what stays was refitted."""
+    """Share of the squared norm of what the linear output in the dense model, without its bias, on calibration images; where what stays was refitted."""
 
 
 @dataclass(frozen=True)

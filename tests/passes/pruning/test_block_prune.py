@@ -28,12 +28,10 @@ from vitgraph.passes import pipeline
 from vitgraph.passes.pruning import prunable
 from vitgraph.passes.pruning.allocation import Part
 from vitgraph.passes.pruning.block_cost import Meter
-from vitgraph.passes.pruning.block_fit import fit
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.passes.pruning.prunable import Prunable, power_of
 from vitgraph.passes.pruning.remove_pruned import RemovePruned
 from vitgraph.passes.pruning.tiles import Curve
-from vitgraph.passes.sparsity.nm_selection import damped, refit
 from vitgraph.targets.target import get_target
 
 WIDE = MLP.replace("12", "64").replace("8]", "16]").replace("[8", "[16")
@@ -88,23 +86,6 @@ def test_what_stays_is_refitted() -> None:
     assert errors[1] < 0.8 * errors[0]
     assert all(0 <= entry["output_lost"] < 1 for entry in ledger_findings(context) if "output_lost" in entry)
     assert isinstance(fitted.tensor("fc1.weight_updated"), torch.nn.Parameter)
-
-
-def test_the_fit_is_the_least_squares_of_each_row() -> None:
-    generator = torch.Generator().manual_seed(0)
-    weight, x = torch.randn(6, 8, generator=generator).double(), torch.randn(40, 8, generator=generator).double()
-    keep = torch.tensor([[1, 1, 0, 0, 1, 1, 0, 1], [1, 0, 1, 1, 0, 1, 1, 0]]).bool().repeat_interleave(3, 0)
-    gram = x.T @ x
-    untyped: Any = torch.linalg
-    for row, (pattern, fitted) in enumerate(zip(keep, fit(weight, keep, gram), strict=True)):
-        wanted = untyped.lstsq(x[:, pattern], x @ weight[row]).solution
-        torch.testing.assert_close(fitted[pattern], wanted)
-        assert bool((fitted[~pattern] == 0).all())
-    torch.testing.assert_close(
-        fit(weight, keep, damped(gram, 0.1)), refit(keep, damped(gram, 0.1), weight @ damped(gram, 0.1))
-    )
-    ends = torch.tensor([[True] * 8, [False] * 8]).repeat_interleave(3, 0)
-    assert torch.equal(fit(weight, ends, gram), weight * ends)
 
 
 @settings(max_examples=25, deadline=None)
