@@ -27,6 +27,7 @@ ORDER: Mapping[str, str] = {
     "reassociate-linear-attention": "reassociate_linear_attention:ReassociateLinearAttention",  # before quantizing: scales are chosen for the products that stay
     "block-prune": "pruning.block_prune:BlockPrune",  # before all that chooses among channels, of which it may leave fewer
     "remove-pruned": "pruning.remove_pruned:RemovePruned",  # after tiles are masked; before N:M, which counts in the K that is left
+    "hold-patterns": "sparsity.hold_patterns:HoldPatterns",  # after units left, for groups are counted in the K that is left; before all that would move or fill zeros
     "split-outliers": "quantization.split_outliers:SplitOutliers",  # before masks: the new columns are masked with the others
     "permute-channels": "sparsity.permute_channels:PermuteChannels",  # before masks: which channels stand together decides what they keep
     "nm-mask": "sparsity.nm_mask:NmMask",  # before quantizing: scales are chosen for the weights that stay

@@ -17,6 +17,7 @@ from vitgraph.ir.dialect import UMAX
 from vitgraph.ir.formats import Format, number_format, spread
 from vitgraph.ir.operator_classes import LINEARS, ROUNDS
 from vitgraph.ir.program import Program
+from vitgraph.passes.sparsity.existing_patterns import existing_pattern
 
 WEIGHT_RATE = 0.03
 """Of a weight's step, each iteration."""
@@ -128,6 +129,8 @@ class Fit:
         scale = self.program.constant(pair.scale)
         if values is None or scale is None or self.weights == "keep":
             return
+        if mask is None and existing_pattern(values) is not None:
+            mask = values != 0  # nobody put a mask on it, and a pattern is worth nothing once one zero is filled
         grid, step = pair.format, spread(scale, pair.axis, values.shape)
         steps = values.detach() / step if mask is None else values.detach() * mask / step
         keep = torch.ones(()) if mask is None else mask.to(steps.dtype)

@@ -28,12 +28,13 @@ from torch import Tensor, fx
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
 from vitgraph.domains import Count, OverOne, Selectors
-from vitgraph.ir.calls import LinearCall
 from vitgraph.ir.operator_classes import ACTIVATIONS
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import SplitFinding
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
+from vitgraph.passes.sparsity.existing_patterns import existing_pattern
+from vitgraph.passes.sparsity.mask_insertion import is_masked
 from vitgraph.quantizing.calibration import observe_channels
 
 
@@ -67,7 +68,14 @@ class SplitOutliers(Pass):
             seen = observe_channels(program, inputs, context.images, context.progress) if sites else []
         for (path, fc2, fc1), channels in zip(sites, seen, strict=True):
             amaxes = channels.largest
-            if not self._stands_out(amaxes) or not context.take(self.name, path):
+            if not self._stands_out(amaxes):
+                continue
+            if _is_sparse(program, fc1, fc2):
+                context.refuse(
+                    path, "a channel stands out, but copies would stand in groups of the N:M zeros that are there"
+                )
+                continue
+            if not context.take(self.name, path):
                 continue
             index, share = _share_out(amaxes, self.extra)
             _widen(program, fc1, fc2, index, share)
@@ -85,8 +93,13 @@ def _source(fc2: fx.Node) -> Iterator[fx.Node]:
     fc1: Any = activation.args[0] if activation.target in ACTIVATIONS else None
     if fc1 is None or len(activation.users) != 1 or len(fc1.users) != 1:
         return
-    if all(affine.has_constant_weight(each) and LinearCall(each).weight.op == "get_attr" for each in (fc1, fc2)):
+    if all(affine.has_constant_weight(each) for each in (fc1, fc2)):
         yield fc1
+
+
+def _is_sparse(program: Program, fc1: fx.Node, fc2: fx.Node) -> bool:
+    """Whether a mask is on either, or fc2, whose row gets longer, came with a pattern."""
+    return is_masked(fc1) or is_masked(fc2) or existing_pattern(affine.weight(program, fc2)) is not None
 
 
 def _share_out(amaxes: Tensor, extra: int) -> tuple[Tensor, Tensor]:

@@ -34,6 +34,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import PermutedFinding
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
+from vitgraph.passes.sparsity.existing_patterns import existing_pattern
 from vitgraph.passes.sparsity.mask_insertion import is_masked
 from vitgraph.passes.sparsity.permutation import ChannelGroup, find_channels, find_order, kept_share
 from vitgraph.quantizing.calibration import Observer, runs
@@ -107,6 +108,9 @@ class PermuteChannels(Pass):
             return channels
         if any(is_masked(node) for node in (site.node, channels.source)):
             return "a mask is on it, whose groups would fall apart; permute ahead of nm-mask"
+        came = existing_pattern(affine.weight(program, site.node))
+        if came is not None:
+            return f"its weight came {came} sparse, and the groups would fall apart"
         return channels
 
     def _order(

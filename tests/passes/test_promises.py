@@ -79,6 +79,7 @@ CASES = (
     Case("reassociate-linear-attention", LEFT.format(**MANY_TOKENS)),
     Case("block-prune{granularity=units score=magnitude budget=0.8}"),
     Case("remove-pruned", ahead="block-prune{granularity=units score=magnitude budget=0.8}"),
+    Case("hold-patterns", ahead="nm-mask,materialize"),
     Case("split-outliers", AFTER_GELU, loud="fc1.weight"),
     Case("permute-channels"),
     Case("nm-mask"),

@@ -72,6 +72,25 @@ class MaskFinding(Finding):
 
 
 @dataclass(frozen=True)
+class HeldFinding(Finding):
+    """An N:M pattern that a linear's weight came with, and is held to from here on."""
+
+    held: str
+    """The path of the linear."""
+    n: int
+    m: int
+    place: int = 0
+    """How many linears of this path come before."""
+    group_size: int = 1
+    v: int = 1
+
+    @classmethod
+    def of(cls, place: tuple[str, int], pattern: Packing) -> HeldFinding:
+        """The pattern of the linear at a place."""
+        return cls(place[0], pattern.n, pattern.m, place[1], pattern.group_size, pattern.v)
+
+
+@dataclass(frozen=True)
 class PermutedFinding(Finding):
     """A linear whose input channels have another order, and the share of saliency that a mask keeps before and after."""
 

@@ -5,11 +5,14 @@ from tests.harness import body, ledger_findings, run
 from tests.passes.quantization.test_smooth_quant import AFTER_GELU, Noise
 from vitgraph.errors import InputError
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.quantization.split_outliers import SplitOutliers
+from vitgraph.passes.sparsity.nm_mask import NmMask
+from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.quantizing.calibration import observe_channels
 
 
@@ -65,3 +68,15 @@ def test_an_activation_that_others_read_stays_as_wide_as_it_is() -> None:
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         SplitOutliers().run(parse(AFTER_GELU), Context())
+
+
+def test_copies_would_stand_in_groups_of_their_own() -> None:
+    """fc2 with N:M zeros, under a mask or as they came: its row gets no longer, and the reason is told."""
+    program = loud()
+    weight = program.tensor("fc2.weight").detach()
+    came = parse(AFTER_GELU, {**program.tensors(), "fc2.weight": weight * nm_keep(weight.abs(), Packing(2, 4))})
+    for each in (came, run(NmMask(only=("fc2",)), program)):
+        given = Context(calibration=Noise(4, 8))
+        assert show(run(SplitOutliers(), each, given)) == show(each)
+        assert [refusal.site for refusal in given.refusals] == ["fc2"]
+        assert "N:M zeros" in given.refusals[0].why
