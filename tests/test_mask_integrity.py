@@ -23,6 +23,7 @@ from vitgraph.backends.tensorrt.backend import build_engine, unbuildable_why
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, PlannedLinear, check_contract, judge_patterns
 from vitgraph.backends.tensorrt.engine_plan import plan_engine
 from vitgraph.compile.compiler import compile_model
+from vitgraph.compile.recipe import load_recipe
 from vitgraph.cost.counts import count
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.mask_patterns import lost
@@ -34,7 +35,10 @@ from vitgraph.ir.program_file import load, save
 from vitgraph.ir.verify import verify
 from vitgraph.pass_manager.instruments import Verify
 from vitgraph.pass_manager.pass_contract import Context
-from vitgraph.passes import pipeline
+from vitgraph.passes import find_pass, pipeline
+from vitgraph.passes.quantization import fitting
+from vitgraph.passes.sparsity import hold_patterns
+from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.targets.target import get_target
 
 A100 = get_target("a100")
@@ -213,6 +217,36 @@ def test_zeros_of_a_mask_stay_where_they_were_while_weights_are_fitted() -> None
         assert codes.dtype == torch.int8
         assert bool((codes[~keep] == 0).all())
         assert float((codes[keep] != 0).float().mean()) > 0.9
+
+
+def recipe_on_sparse_weights(recipe: str, folder: Path) -> tuple[list[bool], Program]:
+    """The block after training with ASP, through a recipe: whether each linear of `model.onnx` is 2:4, and the program."""
+    dense, pattern = parse(BLOCK).tensors(), Packing(2, 4)
+    came = {
+        name: values * nm_keep(values.abs(), pattern) if values.dim() == 2 else values for name, values in dense.items()
+    }
+    steps = str(load_recipe(recipe, find_pass).pipeline).replace("reconstruct", "reconstruct{iterations=5 rate=20}")
+    result = pipeline(steps).run(parse(BLOCK, came), Context(A100, calibration=Noise((8, 32), count=8)), [Verify()])
+    stored = read_weights(lower(result, folder / "model.onnx").path, floats=True)
+    return [weight.follows(pattern) for weight in stored.values()], result
+
+
+@pytest.mark.parametrize(
+    "recipe", ["fp16", "int8", "int8-best", "sparse-int8", "sparse-int8-best", "lpvit", "lpvit-int8"]
+)
+def test_patterns_that_come_with_the_weights_stand_in_the_file(recipe: str, tmp_path: Path) -> None:
+    held, result = recipe_on_sparse_weights(recipe, tmp_path)
+    assert held == [True] * 4
+    assert set(result.masks.values()) == {Packing(2, 4)}
+
+
+def test_int8_best_would_end_them_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control: nobody looks for what came sparse."""
+    for module in (fitting, hold_patterns):
+        monkeypatch.setattr(module, "existing_pattern", lambda *_: None)
+    held, result = recipe_on_sparse_weights("int8-best", tmp_path)
+    assert not any(held)
+    assert result.masks == {}
 
 
 @pytest.mark.parametrize("broken", [False, True])

@@ -39,6 +39,8 @@ from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.prunable_units import PrunableUnits, constants, find_units
 from vitgraph.passes.pruning.shrink import SUFFIX, let_leave, plan_leaving
+from vitgraph.passes.sparsity.existing_patterns import existing_pattern
+from vitgraph.passes.sparsity.mask_insertion import is_masked
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class RemovePruned(Pass):
             stays = self._rounded(units, ~(vanish | constant))
             if bool(stays.all()):
                 continue
-            edits = _pattern_refusal(units, patterns) or plan_leaving(program, units, stays)
+            edits = _pattern_refusal(program, units, patterns) or plan_leaving(program, units, stays)
             if isinstance(edits, str):
                 context.refuse(site.path, edits)
             elif context.take(self.name, site.path):
@@ -93,11 +95,16 @@ def _reads_nothing_of_some(program: Program, site: LinearSite) -> bool:
     return affine.has_constant_weight(site.node) and not bool((affine.weight(program, site.node) != 0).any(0).all())
 
 
-def _pattern_refusal(units: PrunableUnits, patterns: Mapping[fx.Node, Packing]) -> str | None:
-    """Why an N:M mask that has been put on would not survive, or None: groups run along columns, of V:N:M along rows too."""
-    shared = any(patterns[writer].v > 1 for writer in units.writers if writer in patterns)
-    if shared or units.reader in patterns:
-        return "its N:M mask is made of groups, which would fall apart; take units out ahead of nm-mask"
+def _pattern_refusal(program: Program, units: PrunableUnits, declared: Mapping[fx.Node, Packing]) -> str | None:
+    """Why N:M zeros, of a mask or of weights that came so, would not survive, or None: groups run along columns, of V:N:M along rows too."""
+
+    def pattern(linear: fx.Node) -> Packing | None:
+        came = None if is_masked(linear) else existing_pattern(affine.weight(program, linear))
+        return declared.get(linear, came)
+
+    shared = any(found.v > 1 for found in map(pattern, units.writers) if found is not None)
+    if shared or pattern(units.reader) is not None:
+        return "its N:M zeros stand in groups, which would fall apart; take units out ahead of nm-mask"
     return None
 
 

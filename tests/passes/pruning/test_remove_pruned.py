@@ -17,6 +17,7 @@ from vitgraph.cost.counts import count
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import load_model
 from vitgraph.ir.mask_patterns import lost
+from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -26,6 +27,7 @@ from vitgraph.passes.pruning import prunable_units
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.passes.pruning.remove_pruned import RemovePruned
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
+from vitgraph.passes.sparsity.nm_selection import nm_keep
 
 aten = torch.ops.aten
 
@@ -424,6 +426,22 @@ def test_groups_of_an_n_m_mask_are_left_whole(steps: str, leave: bool) -> None:
     assert ["ahead of nm-mask" in why for why in refused] == ([] if leave else [True])
     assert difference(before, after) < 1e-5
     assert list(lost(after)) == []
+
+
+@pytest.mark.parametrize("sparse", [True, False])
+def test_groups_that_came_with_the_weights_are_left_whole(sparse: bool) -> None:
+    """fc2 after training with ASP, nobody's mask on it: its zeros count; without them the unit leaves."""
+    dense, context = parse(MLP), Context()
+    weight = dense.tensor("fc2.weight").detach()
+    values = weight * nm_keep(weight.abs(), Packing(2, 4)) if sparse else weight.clone()
+    values[:, 2] = 0.0
+    before = parse(MLP, {**dense.tensors(), "fc2.weight": values})
+    after = run(RemovePruned(), before, context)
+    assert [entry["after"] for entry in ledger_findings(context)] == ([] if sparse else [11])
+    assert ["ahead of nm-mask" in refusal.why for refusal in context.refusals if refusal.site == "blocks.0.fc2"] == [
+        True
+    ] * sparse
+    assert difference(before, after) < 1e-5
 
 
 def test_the_report_counts_what_left() -> None:
