@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.passes.quantization.test_quantize import Noise
+from tests.passes.sparsity.test_hold_patterns import dense
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.sites import find_sites
 from vitgraph.backends.onnx.lowering import lower
@@ -36,8 +37,6 @@ from vitgraph.ir.verify import verify
 from vitgraph.pass_manager.instruments import Verify
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import find_pass, pipeline
-from vitgraph.passes.quantization import fitting
-from vitgraph.passes.sparsity import hold_patterns
 from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.targets.target import get_target
 
@@ -242,8 +241,8 @@ def test_patterns_that_come_with_the_weights_stand_in_the_file(recipe: str, tmp_
 
 def test_int8_best_would_end_them_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: nobody looks for what came sparse."""
-    for module in (fitting, hold_patterns):
-        monkeypatch.setattr(module, "existing_pattern", lambda *_: None)
+    for module in ("quantization.fitting", "sparsity.hold_patterns"):
+        monkeypatch.setattr(f"vitgraph.passes.{module}.existing_pattern", dense)
     held, result = recipe_on_sparse_weights("int8-best", tmp_path)
     assert not any(held)
     assert result.masks == {}

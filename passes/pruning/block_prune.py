@@ -16,7 +16,7 @@ With `granularity=units` what is ranked is hidden units and heads, whose rows an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -29,18 +29,15 @@ from vitgraph.domains import BatchSize, Count, ImageCount, NonNegative, Positive
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir import dialect
-from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes import affine
 from vitgraph.passes.pruning.allocation import Part, allocate
 from vitgraph.passes.pruning.block_cost import Kind, Meter, Metric, estimator, find_meter
 from vitgraph.passes.pruning.block_fit import fit_in_order
-from vitgraph.passes.pruning.prunable import Prunable, parts_of, tiles_of, units_of
+from vitgraph.passes.pruning.prunable import Prunable, hold_patterns, parts_of, tiles_of, units_of
 from vitgraph.passes.pruning.tiles import Curve, TileScore, kept_curves
-from vitgraph.passes.sparsity.existing_patterns import existing_pattern
 from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, MaskedWeight
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
 from vitgraph.targets.target import Target
@@ -147,7 +144,7 @@ class BlockPrune(Pass):
         lost = self._allocate(parts, meter, context)
         cuts = [cut for cut in map(_Cut, chosen, curves, parts, lost) if cut.lost and context.take(self.name, cut.path)]
         keeps = {linear: keep for cut in cuts for linear, keep in cut.keeps(program).items()}
-        keeps |= _hold_patterns(program, keeps, context.target)
+        keeps |= hold_patterns(program, keeps, context.target)
         with context.timed("calibration"):
             fitted = self._fit(program, keeps, context)
         for linear, keep in keeps.items():
@@ -191,18 +188,6 @@ class BlockPrune(Pass):
                 why = f"{NOT_ON_A_CUT}; pruned, but not refitted"
                 context.refuse(path_of(linear), why)
         return fitted
-
-
-def _hold_patterns(program: Program, keeps: Mapping[fx.Node, Tensor], target: Target | None) -> dict[fx.Node, Tensor]:
-    """Masks without the N:M zeros that weights came with, which a fit would fill; declared on the program from here on."""
-    places, held = linears(program), dict[fx.Node, Tensor]()
-    for linear, keep in keeps.items():
-        weight = affine.weight(program, linear)
-        pattern = existing_pattern(weight, target)
-        if pattern is not None:
-            held[linear] = keep & (weight != 0)
-            program.masks[places[linear]] = pattern
-    return held
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
 from vitgraph.analysis.sites import LinearSite
+from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.program import Program
 from vitgraph.passes import affine
 from vitgraph.passes.pruning.allocation import Part
 from vitgraph.passes.pruning.block_cost import Meter
 from vitgraph.passes.pruning.prunable_units import NOBODY, PrunableUnits, find_units
 from vitgraph.passes.pruning.tiles import Curve, Tiling, cut
+from vitgraph.passes.sparsity.existing_patterns import existing_pattern
 from vitgraph.passes.sparsity.mask_insertion import mask_refusal
+from vitgraph.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,18 @@ def units_of(program: Program, site: LinearSite, multiple: int) -> Prunable | st
             return why
     tiling = Tiling(torch.zeros(site.n, dtype=torch.long), units.columns)
     return Prunable(site, tiling, multiple if units.attention is None else 1, 0, units)
+
+
+def hold_patterns(program: Program, keeps: Mapping[fx.Node, Tensor], target: Target | None) -> dict[fx.Node, Tensor]:
+    """Masks without the N:M zeros that weights came with, which a fit would fill; declared on the program from here on."""
+    places, held = linears(program), dict[fx.Node, Tensor]()
+    for linear, keep in keeps.items():
+        weight = affine.weight(program, linear)
+        pattern = existing_pattern(weight, target)
+        if pattern is not None:
+            held[linear] = keep & (weight != 0)
+            program.masks[places[linear]] = pattern
+    return held
 
 
 def parts_of(

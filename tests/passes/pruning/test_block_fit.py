@@ -19,10 +19,10 @@ from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import affine
-from vitgraph.passes.pruning import block_fit
 from vitgraph.passes.pruning.block_fit import fit, output_lost
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.passes.sparsity.input_moments import Moments
+from vitgraph.passes.sparsity.layerwise import change_in_order
 from vitgraph.passes.sparsity.nm_selection import damped, refit
 from vitgraph.progress import silent
 from vitgraph.quantizing.calibration import Observer, runs
@@ -123,13 +123,13 @@ def test_units_that_went_are_made_good(case: str) -> None:
 def test_the_check_above_finds_a_fit_to_pruned_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: with x̂ in the place of x the weights stay, and the ledger says that nothing was lost."""
     text, step, images = CASES["hidden units"]
-    before = block_fit.change_in_order
+    before = change_in_order
 
     def blind(*given: Any, beside: bool) -> Any:
         assert beside
         return before(*given, beside=False)
 
-    monkeypatch.setattr(block_fit, "change_in_order", blind)
+    monkeypatch.setattr("vitgraph.passes.pruning.block_fit.change_in_order", blind)
     context = Context(calibration=images)
     pruned = run(step, parse(text), context)
     (entry,) = [entry for entry in ledger_findings(context) if "pruned" in entry]

@@ -1,5 +1,7 @@
 """Weights that come N:M sparse get a mask, and keep their zeros through passes that would fill or move them."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -13,7 +15,6 @@ from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
-from vitgraph.passes.quantization import fitting
 from vitgraph.passes.sparsity.hold_patterns import HoldPatterns
 from vitgraph.targets.target import get_target
 
@@ -62,6 +63,10 @@ def test_what_the_target_does_not_multiply_is_named() -> None:
     assert refusal.why == "a100 runs no 3:8 pattern: the zeros of its weight are not held"
 
 
+def dense(*_: Any) -> None:
+    """No weight came sparse."""
+
+
 def patterns_left(program: Program) -> list[bool]:
     """Whether each linear of the blocks still has the pattern in what is multiplied."""
     codes = [tensor for tensor in pipeline("materialize").run(program).tensors().values() if tensor.dtype == torch.int8]
@@ -77,7 +82,7 @@ def test_what_learns_weights_leaves_the_zeros(ahead: str) -> None:
 
 def test_without_either_they_are_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: what `reconstruct` did before."""
-    monkeypatch.setattr(fitting, "existing_pattern", lambda *_: None)
+    monkeypatch.setattr("vitgraph.passes.quantization.fitting.existing_pattern", dense)
     result = pipeline(INT8_BEST).run(came(), Context(calibration=Noise((8,), count=8)))
     assert patterns_left(result) == [False, False]
 
