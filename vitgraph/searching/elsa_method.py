@@ -179,10 +179,10 @@ def _weights(module: nn.Module) -> bytes:
 
 
 def leveled(recipe: Recipe, space: Space, choice: Choice, what: str) -> Recipe:
-    """The recipe with one `nm-mask` for each level in place of the N:M masks it may have."""
+    """The recipe with one `nm-mask` for each level in place of the N:M masks it may have, or may hold."""
     order = list(ORDER)
     place = order.index("nm-mask")
-    own = [step for step in recipe.pipeline.passes if step.name not in ("nm-mask", "permute-channels")]
+    own = [step for step in recipe.pipeline.passes if step.name not in ("hold-patterns", "nm-mask", "permute-channels")]
     earlier = [index for index, step in enumerate(own) if step.name in order and order.index(step.name) < place]
     at = 1 + max(earlier, default=-1)
     masks = [build_pass("nm-mask", options, find_pass) for options in mask_steps(space, choice)]
