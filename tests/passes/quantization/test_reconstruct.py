@@ -19,6 +19,7 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.quantization.fitting import as_quantized, in_floating_point, without_pairs
 from vitgraph.passes.quantization.reconstruct import Reconstruct
+from vitgraph.quantizing.fisher import weights_at
 
 BLOCK = block().replace("o: f32", 'b2: f32[32] = weight("proj.bias")\no: f32').replace("w2, None)", "w2, b2)")
 STEPS: dict[str, Any] = {"iterations": 40, "batch": 4}
@@ -53,6 +54,18 @@ def test_it_comes_nearer() -> None:
     fitted = run(Reconstruct(iterations=300, batch=8), quantized, given)
     assert error(fitted, wanted) < 0.97 * error(quantized, wanted)
     assert all(found["error"] < 0.9 * found["error_before"] for found in ledger_findings(given))
+
+
+def test_the_ledger_says_how_far_the_output_is_from_floating_point() -> None:
+    """Of the last part, which ends in the output: both programs on the images, before fitting and after."""
+    wanted, quantized = coarse()
+    given, pixels = context(), Noise((5, 32), count=48).pixels
+    fitted = run(Reconstruct(**STEPS), quantized, given)
+    clean = without_pairs(quantized)
+    (importance,) = weights_at(clean, clean.output.all_input_nodes, given.images, 48)
+    for key, program in (("error_before", quantized), ("error", fitted)):
+        measured = float((importance * (program.run(pixels) - wanted.run(pixels)).square()).mean())
+        assert ledger_findings(given)[-1][key] == pytest.approx(measured, rel=1e-3)
 
 
 def test_the_graph_stays_and_reads_fitted_weights_and_biases() -> None:

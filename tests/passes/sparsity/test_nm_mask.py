@@ -320,6 +320,21 @@ def test_a_layer_is_judged_by_what_masked_layers_give_it() -> None:
     assert not torch.allclose(masked.tensor("fc2.weight_updated"), fitted[1], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("score", SCORES)
+def test_the_ledger_says_what_is_lost_on_the_inputs_that_a_linear_gets(score: Score) -> None:
+    dense, context = parse(MLP), seen()
+    masked = run(NmMask(score=score, refit=True), dense, context)
+    x, bias = Mixed(8, count=64).pixels, dense.tensor("fc1.bias").detach()
+    now = {
+        name: masked.tensor(f"{name}_updated") * masked.tensor(f"{name}_keep") for name in ("fc1.weight", "fc2.weight")
+    }
+    inputs = (x, torch.nn.functional.gelu(x @ now["fc1.weight"].detach().T + bias))
+    for rows, (name, weight), entry in zip(inputs, now.items(), ledger_findings(context), strict=True):
+        wanted = rows @ dense.tensor(name).detach().T
+        lost = (rows @ weight.detach().T - wanted).square().sum() / wanted.square().sum()
+        assert entry["output_lost"] == pytest.approx(float(lost), rel=1e-3)
+
+
 @pytest.mark.parametrize("score", SCORES[:3])  # cap draws noise batch by batch
 def test_the_same_however_the_images_come(score: Score) -> None:
     """In chunks of any size; one at a time or in a fixed batch, whose last is filled up."""
