@@ -1,8 +1,12 @@
-"""What kept weights become under a mask of blocks: the exact least squares to what the dense model outputs.
+"""What kept weights become under a mask of blocks: the exact least squares to what a linear output before.
 
-For each row w, kept weights v minimize Σ (v x̂ - w x)², x̂ what the linear reads in the pruned model and x what it read in the
-dense one (He et al., arXiv 1707.06168, eq. 4). With x̂ on both sides, as `nm-mask` has it, a linear whose inputs were
-pruned would be fitted to outputs that lack them: after hidden units went, nothing would be left to make good.
+For each row w, kept weights v minimize Σ (v x̂ - w x)², x̂ what the linear reads in the pruned model. What x is differs:
+
+- where units went, what the linear read in the dense model (He et al., arXiv 1707.06168, eq. 4): on x̂, where they are missing, w would
+  output what lacks them, and nothing would be left to make good;
+- where tiles went, x̂ again, as `nm-mask` has it (SparseGPT): each linear makes good what its own mask costs. Asked to make good what all
+  those ahead of it cost, qkv and fc1 would be fitted to a drift of the residual stream that they can't see. Measured at 90 %
+  of a ViT-Tiny: 74.2 % of ImageNet so, 70.0 % with x.
 
 Rows whose masks are alike share one linear system, so that tiles take one for each band of rows and not one for each row
 as N:M does (`nm_selection.refit`).
@@ -27,11 +31,11 @@ _LINALG: Any = torch.linalg  # untyped
 
 
 def fit_in_order(
-    program: Program, keeps: Mapping[fx.Node, Tensor], percdamp: float, options: str, context: Context
+    program: Program, keeps: Mapping[fx.Node, Tensor], percdamp: float, options: str, context: Context, *, units: bool
 ) -> dict[fx.Node, MaskedWeight]:
     """Each linear's new weight by the inputs that those already changed give it; a linear that images don't reach is left out.
 
-    `keeps` are in graph order: which weights stay, `[out, K]`. `options` name the work in the context's scratch folder.
+    `keeps` are in graph order: which weights stay, `[out, K]`; of `units` or of tiles. `options` name the work in the context's scratch folder.
     """
 
     def choose(linear: fx.Node, moments: Moments) -> MaskedWeight:
@@ -39,7 +43,7 @@ def fit_in_order(
         fitted = fit(weight, keep, moments, percdamp)
         return MaskedWeight(fitted.float(), keep, output_lost(weight, fitted, moments))
 
-    return change_in_order(program, list(keeps), context, options, choose, beside=True)
+    return change_in_order(program, list(keeps), context, options, choose, beside=units)
 
 
 def fit(weight: Tensor, keep: Tensor, moments: Moments, percdamp: float) -> Tensor:
@@ -59,7 +63,7 @@ def fit(weight: Tensor, keep: Tensor, moments: Moments, percdamp: float) -> Tens
 
 
 def output_lost(weight: Tensor, changed: Tensor, moments: Moments) -> Tensor:
-    """Σ |v x̂ - w x|² over Σ |w x|², 0 where that is 0: what the dense model's output, without its bias, lost."""
+    """Σ |v x̂ - w x|² over Σ |w x|², 0 where that is 0: what the output, without its bias, lost."""
     norm = ((weight @ moments.dense) * weight).sum()
     error = norm - 2 * ((weight @ moments.cross) * changed).sum() + ((changed @ moments.now) * changed).sum()
     return error.clamp(min=0) / norm.clamp(min=torch.finfo(norm.dtype).tiny)

@@ -86,7 +86,7 @@ class BlockPrune(Pass):
     min_keep: ProperFraction = 0.05
     """Of every linear at least this share stays."""
     refit: bool = False
-    """Fit what stays, by least squares, to what the linear outputs in the dense model."""
+    """Fit what stays, by least squares: where units go to what the linear outputs in the dense model, else to what it would on the inputs it gets."""
     percdamp: Positive = 0.1
     """Share of the mean diagonal that `refit` adds to second moments."""
     images: ImageCount = 256
@@ -182,7 +182,7 @@ class BlockPrune(Pass):
         if not self.refit:
             return {}
         inside = {node: keeps[node] for node in program.graph.nodes if node in keeps}
-        fitted = fit_in_order(program, inside, self.percdamp, repr(self), context)
+        fitted = fit_in_order(program, inside, self.percdamp, repr(self), context, units=self.granularity == "units")
         for linear in inside:
             if linear not in fitted:
                 why = f"{NOT_ON_A_CUT}; pruned, but not refitted"

@@ -126,7 +126,8 @@ class PrunedFinding(Finding):
     saliency_lost: float
     cost_left: float
     output_lost: float | None = None
-    """Share of the squared norm of what the linear output in the dense model, without its bias, on calibration images; where what stays was refitted."""
+    """Share of the squared norm of what the linear output, without its bias, on calibration images: of units in the dense model, of tiles on the
+    inputs that it gets; where what stays was refitted."""
 
 
 @dataclass(frozen=True)
