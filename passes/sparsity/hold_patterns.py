@@ -25,7 +25,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import HeldFinding
-from vitgraph.pass_manager.options import Selectors
+from vitgraph.domains import Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.sparsity.existing_patterns import existing_pattern
 from vitgraph.passes.sparsity.mask_insertion import insert_mask, mask_refusal
