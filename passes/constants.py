@@ -9,10 +9,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.ir.dialect import OWN, aten
-from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
-
-_RANDOM = frozenset({"rand", "randn", "randint", "randperm", "rand_like", "randn_like", "bernoulli", "dropout"})
 
 
 class Constants:
@@ -50,7 +47,7 @@ class Constants:
 
 
 def _random(target: Any) -> bool:
-    return opname(target) in _RANDOM
+    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
 
 
 def _call(target: Any, args: Any, kwargs: Any) -> Any:

@@ -18,9 +18,7 @@ from vitgraph.backends.onnx.graph_builder import (
     Rule,
     Table,
     tensor_type,
-    types_of_results,
 )
-from vitgraph.ir.calls import ItemCall
 from vitgraph.ir.dialect import aten
 
 
@@ -110,19 +108,6 @@ def _even_windows(sizes: Sequence[int], wanted: Sequence[int]) -> list[int] | No
     return [size // out for size, out in pairs] if all(size % out == 0 for size, out in pairs) else None
 
 
-def _adaptive_max_pool(g: Lowering, call: Call) -> Result:
-    """The values only; a use of the positions is refused where it stands."""
-    values, _ = types_of_results(call.node)
-    assert values is not None
-    sizes, wanted = image_size(call["self"]), [int(size) for size in values.shape[2:] if isinstance(size, int)]
-    kernel = _even_windows(sizes, wanted)
-    positions_used = any(ItemCall.views(user) and ItemCall(user).index == 1 for user in call.node.users)
-    if kernel is None or positions_used:
-        raise NoLowering("adaptive max pooling takes sizes that divide, and gives no positions")
-    pooled = g.emit("MaxPool", g.value(call["self"]), kernel_shape=kernel, strides=kernel)
-    return pooled, pooled
-
-
 def _resize(mode: str) -> Rule:
     def lower(g: Lowering, call: Call) -> Result:
         nearest = mode == "nearest"
@@ -178,7 +163,6 @@ IMAGE: Table = {
     aten.max_pool2d.default: _max_pool,
     aten.avg_pool2d.default: _avg_pool,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool,
-    aten.adaptive_max_pool2d.default: _adaptive_max_pool,
     aten.upsample_bilinear2d.vec: _resize("linear"),
     aten.upsample_bicubic2d.vec: _resize("cubic"),
     aten.upsample_nearest2d.vec: _resize("nearest"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from typing import Any
 
 import torch
@@ -28,14 +29,21 @@ def _stand_in(argument: Any) -> Any:
     return torch.empty((1,) * kind.rank, dtype=kind.dtype)
 
 
-def _binary(op: str, first: str = "self", second: str = "other") -> Rule:
+def _binary(op: str, second: str = "other", **attributes: Any) -> Rule:
     """Both operands in the type of the result."""
 
     def lower(g: Lowering, call: Call) -> Result:
         dtype = call.type.dtype
-        return g.emit(op, g.operand(call[first], dtype), g.operand(call[second], dtype))
+        return g.emit(op, g.operand(call["self"], dtype), g.operand(call[second], dtype), **attributes)
 
     return lower
+
+
+def _whole_quotient(g: Lowering, call: Call) -> Result:
+    """ONNX divides whole numbers towards zero."""
+    if call["rounding_mode"] != "trunc" or call.type.dtype.is_floating_point:
+        raise NoLowering("a rounded quotient takes whole numbers and rounds towards zero; canonicalize writes the others so")
+    return _binary("Div")(g, call)
 
 
 def _scaled_binary(op: str) -> Rule:
@@ -52,8 +60,11 @@ def _scaled_binary(op: str) -> Rule:
 
 
 def _compare(op: str, negated: bool = False) -> Rule:
+    """In the type that torch compares in; ONNX orders numbers only, truth values as such."""
+
     def lower(g: Lowering, call: Call) -> Result:
         dtype = _promoted(call["self"], call["other"])
+        dtype = torch.int32 if dtype == torch.bool and op != "Equal" else dtype
         result = g.emit(op, g.operand(call["self"], dtype), g.operand(call["other"], dtype))
         return g.emit("Not", result) if negated else result
 
@@ -175,7 +186,11 @@ def _matmul(g: Lowering, call: Call) -> Result:
 
 
 def _einsum(g: Lowering, call: Call) -> Result:
+    """ONNX's letters are small ones."""
     equation = str(call["equation"]).replace(" ", "")
+    letters = dict.fromkeys(letter for letter in equation if letter.isalpha())
+    small = str.maketrans(dict(zip(letters, string.ascii_lowercase, strict=False)))
+    equation = equation.translate(small)
     return g.emit("Einsum", *(g.value(node) for node in call["tensors"]), equation=equation)
 
 
@@ -186,9 +201,12 @@ MATH: Table = {
     aten.sub.Tensor: _scaled_binary("Sub"),
     aten.mul.Tensor: _binary("Mul"),
     aten.div.Tensor: _binary("Div"),
+    aten.div.Tensor_mode: _whole_quotient,
+    aten.fmod.Tensor: _binary("Mod", fmod=1),
     aten.maximum.default: _binary("Max"),
     aten.minimum.default: _binary("Min"),
     aten.pow.Tensor_Scalar: _pow,
+    aten.pow.Tensor_Tensor: _binary("Pow", second="exponent"),
     aten.neg.default: _unary("Neg"),
     aten.abs.default: _unary("Abs"),
     aten.exp.default: _unary("Exp"),
@@ -200,12 +218,16 @@ MATH: Table = {
     aten.cos.default: _unary("Cos"),
     aten.erf.default: _unary("Erf"),
     aten.floor.default: _unary("Floor"),
+    aten.ceil.default: _unary("Ceil"),
     aten.round.default: _unary("Round"),
+    aten.sign.default: _unary("Sign"),
     aten.clamp.default: _clamp,
     aten.where.self: _where,
     aten.masked_fill.Scalar: _masked_fill,
     aten.eq.Scalar: _compare("Equal"),
     aten.ne.Scalar: _compare("Equal", negated=True),
+    aten.eq.Tensor: _compare("Equal"),
+    aten.ne.Tensor: _compare("Equal", negated=True),
     aten.lt.Tensor: _compare("Less"),
     aten.le.Tensor: _compare("LessOrEqual"),
     aten.gt.Tensor: _compare("Greater"),

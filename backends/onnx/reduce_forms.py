@@ -150,6 +150,7 @@ REDUCE: Table = {
     aten.log_softmax.int: _softmax("LogSoftmax"),
     aten.mean.dim: _reduce("ReduceMean"),
     aten.sum.dim_IntList: _reduce("ReduceSum"),
+    aten.prod.dim_int: _reduce("ReduceProd"),
     aten.amax.default: _reduce("ReduceMax"),
     aten.amin.default: _reduce("ReduceMin"),
     aten.argmax.default: _argmax,

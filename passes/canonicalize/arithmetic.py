@@ -1,4 +1,4 @@
-"""Rules of `canonicalize` for arithmetic, comparisons and casts."""
+"""Rules of `canonicalize` for sums, products, quotients and powers, and for changes of type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.passes.canonicalize.rule import Rule, shape, source
+from vitgraph.passes.canonicalize.rule import Rule, as_tensor, cast, cast_source, source
 from vitgraph.passes.constants import number
 
 
@@ -30,31 +30,58 @@ def to_dtype(program: Program, node: fx.Node) -> fx.Node | None:
 
 def arithmetic(program: Program, node: fx.Node) -> fx.Node | None:
     """Numbers as numbers, on the right; steps that do nothing are dropped."""
-    values = arguments(node)
-    left, right = values["self"], values["other"]
-    alpha = values.get("alpha", 1)
-    name = opname(node.target)
-    if number(program, right) is not None:
-        right = _if_same_type(program, node, right)
-    elif name in ("add", "mul") and alpha == 1 and _is_constant(left) and not _is_constant(right):
-        left, right = right, left  # weights on the right
-        if number(program, right) is not None:
-            right = _if_same_type(program, node, right, left)
-    if alpha != 1:
-        right = right * alpha if isinstance(right, int | float) else program.insert(node, aten.mul.Tensor, right, alpha)
+    if node.meta["type"].dtype == torch.bool:
+        return _of_truth_values(program, node)
+    name, left, right = _operands(program, node)
+    if _does_nothing(name, right, node.meta["type"].dtype) and left.meta["type"] == node.meta["type"]:
+        return left
     if name == "sub" and isinstance(right, int | float):
         name, right = "add", -right
-    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}[name]
-    if isinstance(right, int | float) and right == neutral and left.meta["type"] == node.meta["type"]:
-        return left  # type: ignore[no-any-return]
     target: Any = {"add": aten.add.Tensor, "sub": aten.sub.Tensor, "mul": aten.mul.Tensor, "div": aten.div.Tensor}[name]
     if node.target is target and node.args == (left, right) and not node.kwargs:
         return None
     return program.insert(node, target, left, right)
 
 
+def _operands(program: Program, node: fx.Node) -> tuple[str, fx.Node, Any]:
+    """The operator's name and its two operands: `alpha` in the right one, a number where a constant says one."""
+    values, name = arguments(node), opname(node.target)
+    left, right, alpha = values["self"], values["other"], values.get("alpha", 1)
+    if number(program, right) is not None:
+        right = _if_same_type(program, node, right)
+    elif name in ("add", "mul") and alpha == 1 and _is_constant(left) and _is_computed(right):
+        left, right = right, left  # weights on the right
+        if number(program, right) is not None:
+            right = _if_same_type(program, node, right, left)
+    if alpha != 1 and isinstance(right, fx.Node):
+        right = program.insert(node, aten.mul.Tensor, cast(program, node, right, node.meta["type"].dtype), alpha)
+    elif alpha != 1:
+        right = right * alpha
+    return name, left, right
+
+
+def _does_nothing(name: str, right: Any, dtype: torch.dtype) -> bool:
+    """Is this the neutral element? For a sum in floating point that is -0.0: adding 0.0 makes a zero of -0.0."""
+    if not isinstance(right, int | float):
+        return False
+    if name == "add" and right == 0 and dtype.is_floating_point:
+        return math.copysign(1.0, right) < 0
+    return right == {"add": 0, "sub": 0, "mul": 1, "div": 1}[name]
+
+
+def _of_truth_values(program: Program, node: fx.Node) -> fx.Node:
+    """A product of truth values is their `and`, a sum their `or`."""
+    values = arguments(node)
+    target = aten.logical_and.default if opname(node.target) == "mul" else aten.logical_or.default
+    return program.insert(node, target, *(as_tensor(program, node, values[name], torch.bool) for name in ("self", "other")))
+
+
 def _is_constant(node: Any) -> bool:
     return isinstance(node, fx.Node) and node.op == "get_attr"
+
+
+def _is_computed(node: Any) -> bool:
+    return isinstance(node, fx.Node) and node.op != "get_attr" and isinstance(node.meta["type"], TensorType)
 
 
 def _if_same_type(program: Program, node: fx.Node, scalar: Any, other: Any = None) -> Any:
@@ -64,13 +91,13 @@ def _if_same_type(program: Program, node: fx.Node, scalar: Any, other: Any = Non
 
 
 def add_product(program: Program, node: fx.Node) -> fx.Node | None:
-    """`addcmul`: `self + value * a * b`; the factor is the product's, not the sum's."""
-    values = arguments(node)
-    left = values["tensor1"]
+    """`addcmul` and `addcdiv`: `self + value * a * b` or `a / b`; the factor is the product's, not the sum's."""
+    values, dtype = arguments(node), node.meta["type"].dtype
+    left, right = (cast(program, node, values[name], dtype) for name in ("tensor1", "tensor2"))
     if values["value"] != 1:
         left = program.insert(node, aten.mul.Tensor, left, values["value"])
-    product = program.insert(node, aten.mul.Tensor, left, values["tensor2"])
-    return program.insert(node, aten.add.Tensor, product, values["self"])
+    target = aten.mul.Tensor if opname(node.target) == "addcmul" else aten.div.Tensor
+    return program.insert(node, aten.add.Tensor, program.insert(node, target, left, right), values["self"])
 
 
 def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:
@@ -79,7 +106,7 @@ def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:
     other = values["other"]
     if isinstance(other, fx.Node):
         return program.insert(node, aten.sub.Tensor, other, values["self"], alpha=values["alpha"])
-    negative = program.insert(node, aten.neg.default, values["self"])
+    negative = program.insert(node, aten.neg.default, cast_source(program, node))
     scaled = program.insert(node, aten.mul.Tensor, negative, values["alpha"])
     return program.insert(node, aten.add.Tensor, scaled, other)
 
@@ -95,84 +122,40 @@ def power(program: Program, node: fx.Node) -> fx.Node | None:
     return program.insert(node, named[exponent], source(node))
 
 
+def power_of_tensors(program: Program, node: fx.Node) -> fx.Node | None:
+    """Numbers where constants say them in the exponent; a number as a base is a constant."""
+    values, dtype = arguments(node), node.meta["type"].dtype
+    base, exponent = values["self"], values["exponent"]
+    known = number(program, exponent)
+    if known is not None and base.meta["type"] == node.meta["type"]:
+        return program.insert(node, aten.pow.Tensor_Scalar, base, known)
+    if node.target is aten.pow.Tensor_Tensor:
+        return None
+    return program.insert(node, aten.pow.Tensor_Tensor, as_tensor(program, node, base, dtype, "base"), exponent)
+
+
+def power_of_two(program: Program, node: fx.Node) -> fx.Node | None:
+    """`exp2`."""
+    first = cast_source(program, node)
+    return program.insert(node, aten.pow.Scalar, 2, first)
+
+
 def square(program: Program, node: fx.Node) -> fx.Node | None:
     """A power of two."""
     return program.insert(node, aten.pow.Tensor_Scalar, source(node), 2)
 
 
-def clamp(program: Program, node: fx.Node) -> fx.Node | None:
-    """Every clamp by number in one spelling; from zero upwards it is a relu."""
+def interpolate(program: Program, node: fx.Node) -> fx.Node | None:
+    """`lerp(a, b, weight)`, from the nearer end as torch does: `a + w (b - a)`, or `b - (1 - w)(b - a)`."""
     values = arguments(node)
-    low, high = values.get("min", values.get("min_val")), values.get("max", values.get("max_val"))
-    if node.target is aten.relu6.default:
-        low, high = 0, 6
-    if low == 0 and high is None:
-        return program.insert(node, aten.relu.default, source(node))
-    wanted = (source(node), low) if high is None else (source(node), low, high)
-    if node.target is aten.clamp.default and node.args == wanted:
+    start, end, weight = values["self"], values["end"], values["weight"]
+    if isinstance(weight, fx.Node):
         return None
-    return program.insert(node, aten.clamp.default, *wanted)
-
-
-def clamp_by_tensors(program: Program, node: fx.Node) -> fx.Node | None:
-    """A clamp between constants is one between numbers; between other tensors, a maximum and a minimum."""
-    values, new = arguments(node), source(node)
-    low, high = values.get("min"), values.get("max")
-    numbers = [None if each is None else number(program, each) for each in (low, high)]
-    if all(each is None or known is not None for each, known in zip((low, high), numbers, strict=True)):
-        bounds = [None if each is None or math.isinf(each) else each for each in numbers]
-        return new if bounds == [None, None] else program.insert(node, aten.clamp.default, new, *bounds)
-    new = new if low is None else program.insert(node, aten.maximum.default, new, low)
-    return new if high is None else program.insert(node, aten.minimum.default, new, high)
-
-
-def compare(program: Program, node: fx.Node) -> fx.Node | None:
-    """A comparison with a number by its own overload."""
-    found = number(program, argument(node, "other"))
-    if found is None or shape(source(node)) != shape(node):
-        return None
-    packet = getattr(aten, opname(node.target))
-    return program.insert(node, packet.Scalar, source(node), found)
-
-
-def compare_with_constant(program: Program, node: fx.Node) -> fx.Node | None:
-    """`<` and the like take tensors: a number becomes a constant."""
-    values, first = arguments(node), source(node)
-    name = f"{node.meta['path']}.limit" if node.meta.get("path") else "limit"
-    limit = program.constant_node(node, name, torch.tensor(values["other"], dtype=first.meta["type"].dtype))
-    packet = getattr(aten, opname(node.target))
-    return program.insert(node, packet.Tensor, first, limit)
-
-
-def where(program: Program, node: fx.Node) -> fx.Node | None:
-    """Numbers in a choice become constants: `where.self` takes tensors."""
-    values = arguments(node)
-    dtype = node.meta["type"].dtype
-    arms = [values["self"], values["other"]]
-    for side, arm in enumerate(arms):
-        if not isinstance(arm, fx.Node):
-            name = f"{node.meta['path']}.choice" if node.meta.get("path") else "choice"
-            arms[side] = program.constant_node(node, name, torch.tensor(arm, dtype=dtype))
-    return program.insert(node, aten.where.self, values["condition"], *arms)
-
-
-def masked_fill(program: Program, node: fx.Node) -> fx.Node | None:
-    """The filling as a number."""
-    value = number(program, argument(node, "value"))
-    if value is None:
-        return None
-    return program.insert(node, aten.masked_fill.Scalar, source(node), argument(node, "mask"), value)
-
-
-def logical(target: Any) -> Rule:
-    """A bitwise operator on truth values is the logical one."""
-
-    def rule(program: Program, node: fx.Node) -> fx.Node | None:
-        if node.meta["type"].dtype != torch.bool:
-            return None
-        return program.insert(node, target, *node.args)
-
-    return rule
+    way = program.insert(node, aten.sub.Tensor, end, start)
+    if abs(weight) < 0.5:
+        return program.insert(node, aten.add.Tensor, program.insert(node, aten.mul.Tensor, way, weight), start)
+    rest = program.insert(node, aten.mul.Tensor, way, 1 - weight)
+    return program.insert(node, aten.sub.Tensor, end, rest)
 
 
 ARITHMETIC: dict[Any, Rule] = {
@@ -200,28 +183,12 @@ ARITHMETIC: dict[Any, Rule] = {
         ),
         arithmetic,
     ),
-    aten.addcmul.default: add_product,
-    aten.rsub.Scalar: reverse_subtract,
-    aten.rsub.Tensor: reverse_subtract,
+    **dict.fromkeys((aten.addcmul.default, aten.addcdiv.default), add_product),
+    **dict.fromkeys((aten.rsub.Scalar, aten.rsub.Tensor), reverse_subtract),
     aten.pow.Tensor_Scalar: power,
+    **dict.fromkeys((aten.pow.Tensor_Tensor, aten.pow.Scalar), power_of_tensors),
+    aten.exp2.default: power_of_two,
     aten.square.default: square,
-    **dict.fromkeys(
-        (
-            aten.clamp.default,
-            aten.clamp_min.default,
-            aten.clamp_max.default,
-            aten.hardtanh.default,
-            aten.relu6.default,
-        ),
-        clamp,
-    ),
-    **dict.fromkeys((aten.clamp.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor), clamp_by_tensors),
-    **dict.fromkeys((aten.eq.Tensor, aten.ne.Tensor), compare),
-    **dict.fromkeys((aten.lt.Scalar, aten.le.Scalar, aten.gt.Scalar, aten.ge.Scalar), compare_with_constant),
-    **dict.fromkeys((aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar), where),
-    aten.masked_fill.Tensor: masked_fill,
-    aten.bitwise_not.default: logical(aten.logical_not.default),
-    aten.bitwise_and.Tensor: logical(aten.logical_and.default),
-    aten.bitwise_or.Tensor: logical(aten.logical_or.default),
+    aten.lerp.Scalar: interpolate,
 }
 """Rule by operator."""

@@ -22,26 +22,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, fx
 
 from vitgraph.errors import PassError
-from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import ATEN, OWN, aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.canonicalize.arithmetic import ARITHMETIC
+from vitgraph.passes.canonicalize.attention import ATTENTION
+from vitgraph.passes.canonicalize.comparisons import COMPARISONS
+from vitgraph.passes.canonicalize.contractions import CONTRACTIONS
+from vitgraph.passes.canonicalize.filling import FILLING
+from vitgraph.passes.canonicalize.functions import FUNCTIONS
 from vitgraph.passes.canonicalize.layers import LAYERS
 from vitgraph.passes.canonicalize.parts import PARTS
+from vitgraph.passes.canonicalize.pooling import POOLING
 from vitgraph.passes.canonicalize.reductions import REDUCTIONS
+from vitgraph.passes.canonicalize.refusal import refuse_missing
+from vitgraph.passes.canonicalize.rounding import ROUNDING
 from vitgraph.passes.canonicalize.rule import Rule
 from vitgraph.passes.canonicalize.spelling import tidy
 from vitgraph.passes.canonicalize.views import VIEWS
-from vitgraph.passes.constants import Constants, replace_by_constant
+from vitgraph.passes.constants import Constants, number, replace_by_constant
 
-RULES: Mapping[Any, Rule] = {**VIEWS, **PARTS, **LAYERS, **REDUCTIONS, **ARITHMETIC}
+RULES: Mapping[Any, Rule] = {
+    **VIEWS,
+    **PARTS,
+    **FILLING,
+    **LAYERS,
+    **CONTRACTIONS,
+    **REDUCTIONS,
+    **POOLING,
+    **ARITHMETIC,
+    **ATTENTION,  # a quotient may be a softmax
+    **COMPARISONS,
+    **ROUNDING,
+    **FUNCTIONS,
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +87,7 @@ class Canonicalize(Pass):
             node.replace_all_uses_with(new)
             program.graph.erase_node(node)
             node = last.next
+        refuse_missing(program)
         program.form = "canonical"
 
 
@@ -75,7 +95,8 @@ def _rewrite(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     """What stands for `node` in canonical form, or None where it is in that form already."""
     if not node.users:
         return None
-    known = _compute(program, node, constants) if node.target in _RATHER_COMPUTED else None
+    early = node.target in _RATHER_COMPUTED or _is_arithmetic_of_numbers(program, node)
+    known = _compute(program, node, constants) if early else None
     if known is not None:
         return known
     rule = RULES.get(node.target)
@@ -83,14 +104,19 @@ def _rewrite(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     return new or tidy(program, node) or _compute(program, node, constants)
 
 
+def _is_arithmetic_of_numbers(program: Program, node: fx.Node) -> bool:
+    """Are all operands constants of rank 0 that are not trained, and is the result one?"""
+    kind, operands = node.meta["type"], node.all_input_nodes
+    whole = isinstance(kind, TensorType) and kind.rank == 0 and operands != []
+    return whole and all(number(program, each) is not None for each in operands)
+
+
 def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node | None:
-    """The value of an operator that the dialect lacks, where it is known now."""
-    kind = node.meta["type"]
-    if node.target in ATEN or node.target in OWN or not isinstance(kind, TensorType):
+    """The value of an operator where it is known now, and the dialect lacks the operator or all of it is numbers."""
+    kept = node.target in ATEN or node.target in OWN
+    if (kept and not _is_arithmetic_of_numbers(program, node)) or not constants.holds(node):
         return None
-    value = _filled(node, kind) if node.target in _FILLED else None
-    if value is None and constants.holds(node):
-        value = constants.value(node)
+    value = constants.value(node)
     return replace_by_constant(program, node, value, opname(node.target)) if isinstance(value, Tensor) else None
 
 
@@ -103,23 +129,7 @@ _RATHER_COMPUTED = frozenset(
         aten.le.Scalar,
         aten.gt.Scalar,
         aten.ge.Scalar,
+        *(operator for operator in {**FILLING, **ROUNDING, **FUNCTIONS} if operator not in ATEN),
     }
 )
 """Operators whose spelling in the dialect is long: only what can't be computed here is spelled so."""
-
-_FILLED: Mapping[Any, float | None] = {
-    aten.new_zeros.default: 0,
-    aten.zeros_like.default: 0,
-    aten.new_ones.default: 1,
-    aten.ones_like.default: 1,
-    aten.new_full.default: None,
-    aten.full_like.default: None,
-}
-"""Operators that look at the type of a tensor but not at its values; None where the filling is an argument."""
-
-
-def _filled(node: fx.Node, kind: TensorType) -> Tensor | None:
-    filling = _FILLED[node.target]
-    if any(not isinstance(size, int) for size in kind.shape):
-        return None
-    return torch.full(kind.static, arguments(node)["fill_value"] if filling is None else filling, dtype=kind.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -38,16 +37,16 @@ def _is_weight_matrix(node: fx.Node) -> bool:
 
 
 def addmm(program: Program, node: fx.Node) -> fx.Node | None:
-    """`beta * bias + alpha * (a @ b)`."""
+    """`beta * bias + alpha * (a @ b)`; a bias times zero is not read, whatever it holds."""
     values = arguments(node)
-    if values["beta"] != 1 or values["alpha"] != 1:
-        return None
     left, right = (values["mat1"], values["mat2"]) if "mat1" in values else (values["batch1"], values["batch2"])
-    if _is_weight_matrix(right) and len(shape(values["self"])) == 1:
+    bias, alpha, beta = values["self"], values["alpha"], values["beta"]
+    if _is_weight_matrix(right) and len(shape(bias)) == 1 and alpha == beta == 1:
         turned = program.insert(node, aten.permute.default, right, [1, 0])
-        return program.insert(node, aten.linear.default, left, turned, values["self"])
+        return program.insert(node, aten.linear.default, left, turned, bias)
     product = program.insert(node, aten.matmul.default, left, right)
-    return program.insert(node, aten.add.Tensor, product, values["self"])
+    scaled = program.insert(node, aten.mul.Tensor, product, alpha)
+    return scaled if beta == 0 else program.insert(node, aten.add.Tensor, scaled, bias, alpha=beta)
 
 
 def convolution(program: Program, node: fx.Node) -> fx.Node | None:
@@ -68,18 +67,47 @@ def named_padding(program: Program, node: fx.Node) -> fx.Node | None:
     """`padding="same"` or `"valid"` in numbers."""
     values = arguments(node)
     kernel = shape(values["weight"])[2:]
-    dilation = values["dilation"] * (1 if len(values["dilation"]) == 2 else 2)
-    total = [0, 0]
+    dilation = values["dilation"] * (len(kernel) // len(values["dilation"]))
+    total = [0] * len(kernel)
     if values["padding"] == "same":
         total = [d * (size - 1) for d, size in zip(dilation, kernel, strict=True) if isinstance(size, int)]
     image = values["input"]
     if any(each % 2 for each in total):  # one more at the end
-        (top, bottom), (left, right) = [(each // 2, each - each // 2) for each in total]
-        image = program.insert(node, aten.pad.default, image, [left, right, top, bottom], "constant", 0.0)
-        total = [0, 0]
+        pads = [pad for each in reversed(total) for pad in (each // 2, each - each // 2)]
+        image = program.insert(node, aten.pad.default, image, pads, "constant", 0.0)
+        total = [0] * len(kernel)
     padding = [each // 2 for each in total]
     rest = (values["stride"], padding, values["dilation"], values["groups"])
-    return program.insert(node, aten.conv2d.default, image, values["weight"], values["bias"], *rest)
+    target = aten.conv2d.default if len(kernel) == 2 else aten.conv1d.default
+    return program.insert(node, target, image, values["weight"], values["bias"], *rest)
+
+
+def transposed_along_a_line(program: Program, node: fx.Node) -> fx.Node | None:
+    """`conv_transpose1d` as the two-dimensional one on images of height 1."""
+    values = arguments(node)
+    image, weight = (
+        program.insert(node, aten.unsqueeze.default, values[name], len(shape(values[name])) - 1)
+        for name in ("input", "weight")
+    )
+    fixed = {"stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+    sizes = {name: [at, *values[name]] for name, at in fixed.items()}
+    args = (sizes["stride"], sizes["padding"], sizes["output_padding"], values["groups"], sizes["dilation"])
+    made = program.insert(node, aten.conv_transpose2d.input, image, weight, values["bias"], *args)
+    return program.insert(node, aten.squeeze.dim, made, len(shape(node)) - 1)
+
+
+def instance_norm(program: Program, node: fx.Node) -> fx.Node | None:
+    """A group norm of one channel a group; with running statistics, a batch norm."""
+    values = arguments(node)
+    names = ("input", "weight", "bias", "running_mean", "running_var")
+    if not values["use_input_stats"]:
+        given = [values[name] for name in names]
+        return program.insert(
+            node, aten.batch_norm.default, *given, False, values["momentum"], values["eps"], False
+        )
+    channels = shape(source(node))[1]
+    affine = (values["weight"], values["bias"], values["eps"])
+    return program.insert(node, aten.group_norm.default, source(node), channels, *affine)
 
 
 def fold_patches(program: Program, node: fx.Node) -> fx.Node | None:
@@ -130,34 +158,6 @@ def batch_norm(program: Program, node: fx.Node) -> fx.Node | None:
     return None if list(node.args) == wanted else program.insert(node, aten.batch_norm.default, *wanted)
 
 
-def softmax(program: Program, node: fx.Node) -> fx.Node | None:
-    """Without a type; a softmax that was to change the type is given a changed input."""
-    values = arguments(node)
-    dtype = values.get("dtype")
-    first = source(node)
-    if dtype is None and node.target in (aten.softmax.int, aten.log_softmax.int):
-        return None
-    if dtype is not None and dtype != first.meta["type"].dtype:
-        first = program.insert(node, aten.to.dtype, first, dtype)
-    logs = node.target in (aten.log_softmax.int, aten._log_softmax.default)
-    return program.insert(node, aten.log_softmax.int if logs else aten.softmax.int, first, values["dim"])
-
-
-def dot_product_attention(program: Program, node: fx.Node) -> fx.Node | None:
-    """`(q, k, v, mask, 0.0, is_causal, scale=number)`, all given."""
-    values = arguments(node)
-    if values["dropout_p"]:
-        return None
-    width = shape(values["query"])[-1]
-    assert isinstance(width, int)
-    scale = 1.0 / math.sqrt(width) if values["scale"] is None else values["scale"]
-    wanted = (values["query"], values["key"], values["value"], values["attn_mask"], 0.0, values["is_causal"])
-    kwargs = {"scale": scale, **({"enable_gqa": True} if values["enable_gqa"] else {})}
-    if node.args == wanted and dict(node.kwargs) == kwargs:
-        return None
-    return program.insert(node, node.target, *wanted, **kwargs)  # type: ignore[arg-type]
-
-
 LAYERS: dict[Any, Rule] = {
     aten.matmul.default: matmul,
     aten.mm.default: matmul,
@@ -165,22 +165,12 @@ LAYERS: dict[Any, Rule] = {
     aten.addmm.default: addmm,
     aten.baddbmm.default: addmm,
     aten.convolution.default: convolution,
-    aten.conv2d.padding: named_padding,
+    **dict.fromkeys((aten.conv1d.padding, aten.conv2d.padding), named_padding),
+    aten.conv_transpose1d.default: transposed_along_a_line,
+    aten.instance_norm.default: instance_norm,
     aten.col2im.default: fold_patches,
-    **dict.fromkeys(
-        (
-            aten.conv2d.default,
-            aten.max_pool2d.default,
-            aten.avg_pool2d.default,
-            aten.adaptive_max_pool2d.default,
-        ),
-        in_pairs,
-    ),
+    aten.conv2d.default: in_pairs,
     aten.layer_norm.default: layer_norm,
     aten.batch_norm.default: batch_norm,
-    **dict.fromkeys(
-        (aten.softmax.int, aten._softmax.default, aten.log_softmax.int, aten._log_softmax.default), softmax
-    ),
-    aten.scaled_dot_product_attention.default: dot_product_attention,
 }
 """Rule by operator."""

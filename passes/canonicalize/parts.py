@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from typing import Any
 
+import torch
 from torch import fx
 
 from vitgraph.ir.call_arguments import arguments
@@ -12,7 +13,8 @@ from vitgraph.ir.calls import ItemCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, TensorType, TupleType
-from vitgraph.passes.canonicalize.rule import WHOLE, Rule, shape, source
+from vitgraph.passes.canonicalize.pooling import largest_of_cells
+from vitgraph.passes.canonicalize.rule import WHOLE, Rule, cast, constant, shape, source
 
 
 def slice_(program: Program, node: fx.Node) -> fx.Node | None:
@@ -24,13 +26,18 @@ def slice_(program: Program, node: fx.Node) -> fx.Node | None:
     if before == shape(node) and step == 1:
         return source(node)
     if isinstance(size, int) and isinstance(start, int):
-        start = min(size, start + size if start < 0 else start)
+        start = _bound(start, size)
     if isinstance(size, int) and (end is None or isinstance(end, int)):
-        end = size if end is None else min(size, end + size if end < 0 else end)
+        end = size if end is None else _bound(end, size)
     wanted = (source(node), dim, start, WHOLE if end is None else end, step)
     if node.target is aten.slice.Tensor and node.args == wanted and not node.kwargs:
         return None
     return program.insert(node, aten.slice.Tensor, *wanted)
+
+
+def _bound(place: int, size: int) -> int:
+    """A bound of a slice counted from the front; one that lies outside is moved to the nearest end."""
+    return min(size, max(0, place + size if place < 0 else place))
 
 
 def narrow(program: Program, node: fx.Node) -> fx.Node | None:
@@ -38,8 +45,12 @@ def narrow(program: Program, node: fx.Node) -> fx.Node | None:
     values = arguments(node)
     if not isinstance(values["start"], int) or not isinstance(values["length"], int):
         return None
-    end = values["start"] + values["length"]
-    return program.insert(node, aten.slice.Tensor, source(node), values["dim"], values["start"], end, 1)
+    size = shape(source(node))[values["dim"]]
+    start = values["start"]
+    if start < 0 and not isinstance(size, int):
+        return None
+    start = start + size if start < 0 else start
+    return program.insert(node, aten.slice.Tensor, source(node), values["dim"], start, start + values["length"], 1)
 
 
 def select(program: Program, node: fx.Node) -> fx.Node | None:
@@ -81,25 +92,57 @@ def part(program: Program, node: fx.Node) -> fx.Node | None:
         return program.insert(
             node, aten.batch_norm.default, image, weight, bias, mean, var, False, momentum, eps, False
         )
-    first_of = FIRST_RESULT.get(whole.target)
-    if first_of is None or index != 0:
+    if whole.target in _MOMENTS:
+        return _moment(program, node, whole, index)
+    if whole.target in (aten.sort.default, aten.sort.stable):
+        return _sorted(program, node, whole, index)
+    if whole.target in (aten.adaptive_max_pool1d.default, aten.adaptive_max_pool2d.default) and index == 0:
+        return largest_of_cells(program, node, whole)
+    own = RESULTS.get((whole.target, index))
+    if own is None:
         return None
     values = arguments(whole)
-    return program.insert(node, first_of[0], *[values[name] for name in first_of[1].split()], **first_of[2])
+    return program.insert(node, own[0], *[values[name] for name in own[1].split()])
 
 
-FIRST_RESULT: dict[Any, tuple[Any, str, dict[str, Any]]] = {
-    aten.native_layer_norm.default: (aten.layer_norm.default, "input normalized_shape weight bias eps", {}),
-    aten.max_pool2d_with_indices.default: (
+RESULTS: dict[tuple[Any, int], tuple[Any, str]] = {
+    (aten.native_layer_norm.default, 0): (aten.layer_norm.default, "input normalized_shape weight bias eps"),
+    (aten.max_pool2d_with_indices.default, 0): (
         aten.max_pool2d.default,
         "self kernel_size stride padding dilation ceil_mode",
-        {},
     ),
-    aten.max.dim: (aten.amax.default, "self dim keepdim", {}),
-    aten.min.dim: (aten.amin.default, "self dim keepdim", {}),
-    aten.adaptive_max_pool2d.default: (aten.adaptive_max_pool2d.default, "self output_size", {}),
+    (aten.max.dim, 0): (aten.amax.default, "self dim keepdim"),
+    (aten.min.dim, 0): (aten.amin.default, "self dim keepdim"),
+    (aten.max.dim, 1): (aten.argmax.default, "self dim keepdim"),
+    (aten.min.dim, 1): (aten.argmin.default, "self dim keepdim"),
+    (aten.aminmax.default, 0): (aten.amin.default, "self dim keepdim"),
+    (aten.aminmax.default, 1): (aten.amax.default, "self dim keepdim"),
 }
-"""Operators whose first result, the only one used, has an operator of its own: that, and which arguments it takes."""
+"""Results that have an operator of their own: that, and which arguments it takes."""
+
+_MOMENTS = {
+    getattr(getattr(aten, f"{name}_mean"), overload): getattr(getattr(aten, name), overload)
+    for name in ("var", "std")
+    for overload in ("default", "dim", "correction")
+}
+"""`var_mean` and `std_mean`, and the operator of their first result, which takes the same arguments."""
+
+
+def _moment(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.Node:
+    if index == 0:
+        return program.insert(node, _MOMENTS[whole.target], *whole.args, **whole.kwargs)
+    values = arguments(whole)
+    return program.insert(node, aten.mean.dim, source(whole), values.get("dim"), values.get("keepdim", False))
+
+
+def _sorted(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.Node | None:
+    """A sort is the largest, or smallest, of all."""
+    values, first = arguments(whole), source(whole)
+    size = shape(first)[values["dim"]] if shape(first) else None
+    if not isinstance(size, int):
+        return None
+    best = program.insert(node, aten.topk.default, first, size, values["dim"], values["descending"], True)
+    return program.insert(node, operator.getitem, best, index)
 
 
 def _piece(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.Node | None:
@@ -124,9 +167,7 @@ def stack(program: Program, node: fx.Node) -> fx.Node | None:
 
 def copy(program: Program, node: fx.Node) -> fx.Node | None:
     """What is written over all of a tensor takes its shape and type, and nothing else of it."""
-    old, new, kind = source(node), arguments(node)["src"], node.meta["type"]
-    if new.meta["type"].dtype != kind.dtype:
-        new = program.insert(node, aten.to.dtype, new, kind.dtype)
+    old, new = source(node), cast(program, node, arguments(node)["src"], node.meta["type"].dtype)
     return program.insert(node, aten.expand_as.default, new, old)
 
 
@@ -134,23 +175,32 @@ def scatter(program: Program, node: fx.Node) -> fx.Node | None:
     """A tensor with a part written over is a cat: what stands before the part, the part, what stands after it."""
     values, sizes = arguments(node), shape(node)
     dim: int = values["dim"] % len(sizes)
-    step, part_ = values.get("step", 1), values["src"]
-    size = sizes[dim]
-    if not isinstance(size, int) or step != 1:
+    size, part_ = sizes[dim], values["src"]
+    if not isinstance(size, int):
         return None
-    start = values["index"] if "index" in values else values["start"] or 0
-    start = min(size, start + size if start < 0 else start)
+    start = values["index"] % size if "index" in values else _bound(values["start"] or 0, size)
     if "index" in values:
         part_ = program.insert(node, aten.unsqueeze.default, part_, dim)
+    part_ = cast(program, node, part_, node.meta["type"].dtype)
     written = shape(part_)[dim]
     assert isinstance(written, int)
+    if values.get("step", 1) != 1:
+        return _scatter_apart(program, node, part_, dim, list(range(start, size, values["step"])))
     end = start + written
     whole = source(node)
-    if part_.meta["type"].dtype != node.meta["type"].dtype:
-        part_ = program.insert(node, aten.to.dtype, part_, node.meta["type"].dtype)
     before = [program.insert(node, aten.slice.Tensor, whole, dim, 0, start, 1)] if start else []
     after = [program.insert(node, aten.slice.Tensor, whole, dim, end, size, 1)] if end < size else []
     return program.insert(node, aten.cat.default, [*before, part_, *after], dim)
+
+
+def _scatter_apart(program: Program, node: fx.Node, part_: fx.Node, dim: int, places: list[int]) -> fx.Node:
+    """Rows written here and there: both tensors one after the other, and each row picked from where it is now."""
+    size = shape(node)[dim]
+    order = torch.arange(size)
+    written = shape(part_)[dim]
+    order[places[:written]] = size + torch.arange(written)
+    both = program.insert(node, aten.cat.default, [source(node), part_], dim)
+    return program.insert(node, aten.index_select.default, both, dim, constant(program, node, "rows", order))
 
 
 def cat(program: Program, node: fx.Node) -> fx.Node | None:

@@ -12,7 +12,7 @@ from vitgraph.ir.calls import PermuteCall
 from vitgraph.ir.dialect import INTEGER, aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, IntType
-from vitgraph.passes.canonicalize.rule import Rule, shape, shape_nodes, source
+from vitgraph.passes.canonicalize.rule import Rule, batch_of, shape, size_argument, source
 
 
 def drop(program: Program, node: fx.Node) -> fx.Node | None:
@@ -103,10 +103,8 @@ def expand(program: Program, node: fx.Node) -> fx.Node | None:
         return first
     aligned = (None,) * (len(after) - len(before)) + before
     given: Any = arguments(node).get("size", arguments(node).get("other"))
-    if node.target is not aten.expand.default and any(isinstance(size, Dim) for size in after):
-        given = shape_nodes(program, node, given) if isinstance(given, fx.Node) else given
     sizes = [
-        size if isinstance(size, int) else -1 if size == old else given[position]
+        size if isinstance(size, int) else -1 if size == old else _wanted(program, node, given, position)
         for position, (size, old) in enumerate(zip(after, aligned, strict=True))
     ]
     if node.target is aten.expand.default and node.args == (first, sizes) and not node.kwargs:
@@ -114,26 +112,22 @@ def expand(program: Program, node: fx.Node) -> fx.Node | None:
     return program.insert(node, aten.expand.default, first, sizes)
 
 
+def _wanted(program: Program, node: fx.Node, given: Any, position: int) -> Any:
+    """A size that depends on the batch: as the call has it, or computed where the call names another tensor."""
+    return size_argument(program, node, shape(node)[position]) if isinstance(given, fx.Node) else given[position]
+
+
 def sym_size(program: Program, node: fx.Node) -> fx.Node | None:
     """Any size that depends on the batch, read off the input."""
     kind = node.meta["type"]
     if not isinstance(kind, IntType) or not isinstance(kind.value, Dim):
         return None  # a literal: its users take it as one
-    owner, dim = next(
-        (each, position)
-        for each in program.inputs
-        for position, size in enumerate(shape(each))
-        if isinstance(size, Dim)
-    )
+    owner, dim = batch_of(program)
     if node.target is aten.sym_size.int and node.args == (owner, dim):
         return None
-    times, plus = kind.value.times, kind.value.plus
     if node.target in (operator.mul, operator.add) and _over_batch(node, owner, dim):
         return None
-    size = program.insert(node, aten.sym_size.int, owner, dim)
-    if times != 1:
-        size = program.insert(node, operator.mul, size, times)
-    return size if plus == 0 else program.insert(node, operator.add, size, plus)
+    return size_argument(program, node, kind.value)  # type: ignore[no-any-return]
 
 
 def _over_batch(node: fx.Node, owner: fx.Node, dim: int) -> bool:

@@ -56,6 +56,7 @@ CASES: dict[str, str] = {
     ),
     "matmul": f"{X}; y = aten.permute.default(x, [0, 2, 1]); z = aten.matmul.default(x, y)",
     "einsum": f"w: f32[3, 8] = weight('w'); {X}; y = aten.einsum.default('bnc,kc -> bkn', [x, w])",
+    "einsum_capitals": f"w: f32[3, 8] = weight('w'); {X}; y = aten.einsum.default('BNc,Kc->BKN', [x, w])",
     "embedding": "w: f32[7, 4] = weight('w'); x: i64[2, 3] = input(); y = aten.embedding.default(w, x)",
     "layer_norm": f"w: f32[8] = weight('w'); b: f32[8] = weight('b'); {X}; y = aten.layer_norm.default(x, [8], w, b, 1e-06)",
     "layer_norm_plain": f"{X}; y = aten.layer_norm.default(x, [5, 8], None, None, 1e-05)",
@@ -92,6 +93,13 @@ CASES: dict[str, str] = {
     "div_whole": "x: i64[4] = input(); y = aten.div.Tensor(x, 3)",
     "pow_two": f"{X}; y = aten.pow.Tensor_Scalar(x, 2)",
     "pow_three": f"{X}; y = aten.pow.Tensor_Scalar(x, 3)",
+    "pow_tensors": f"{X}; a = aten.abs.default(x); y = aten.pow.Tensor_Tensor(a, x)",
+    "fmod": f"{X}; s = aten.abs.default(x); y = aten.fmod.Tensor(x, s); z = aten.add.Tensor(s, 0.3); u = aten.fmod.Tensor(x, z)",
+    "fmod_whole": "d: i64[4] = constant('d'); x: i64[4] = input(); m = aten.sub.Tensor(x, 2); e = aten.add.Tensor(d, 1); y = aten.fmod.Tensor(m, e)",
+    "div_towards_zero": (
+        "d: i64[4] = constant('d'); x: i64[4] = input(); m = aten.sub.Tensor(x, 2); e = aten.add.Tensor(d, 1); "
+        "y = aten.div.Tensor_mode(m, e, rounding_mode='trunc')"
+    ),
     "neg": f"{X}; y = aten.neg.default(x)",
     "exp": f"{X}; y = aten.exp.default(x)",
     "exp_whole": "x: i64[4] = input(); y = aten.exp.default(x)",
@@ -104,6 +112,8 @@ CASES: dict[str, str] = {
     "cos": f"{X}; y = aten.cos.default(x)",
     "erf": f"{X}; y = aten.erf.default(x)",
     "floor": f"{X}; y = aten.floor.default(x)",
+    "ceil": f"{X}; y = aten.ceil.default(x)",
+    "sign": f"{X}; r = aten.relu.default(x); a = aten.sub.Tensor(x, r); n = aten.add.Tensor(a, r, alpha=-1); y = aten.sign.default(n)",
     "round": f"{X}; s = aten.mul.Tensor(x, 2.0); f = aten.floor.default(s); h = aten.mul.Tensor(f, 0.5); y = aten.round.default(h)",
     "maximum": f"b: f32[8] = weight('b'); {X}; y = aten.maximum.default(x, b); z = aten.minimum.default(y, x)",
     "clamp": f"{X}; y = aten.clamp.default(x, -0.5, 0.25)",
@@ -119,6 +129,14 @@ CASES: dict[str, str] = {
     "equal": (
         "x: i64[6] = input(); e = aten.eq.Scalar(x, 1); n = aten.ne.Scalar(x, 2); a = aten.logical_and.default(e, n); "
         "y = aten.to.dtype(a, f32)"
+    ),
+    "equal_tensors": (
+        f"{X}; r = aten.relu.default(x); e = aten.eq.Tensor(x, r); n = aten.ne.Tensor(x, r); d = aten.ne.Tensor(e, n); "
+        "c = aten.cat.default([e, n, d], 0); y = aten.to.dtype(c, f32)"
+    ),
+    "order_of_truth_values": (
+        f"b: f32[8] = weight('b'); {X}; l = aten.lt.Tensor(x, b); g = aten.gt.Tensor(x, b); o = aten.le.Tensor(l, g); "
+        "y = aten.to.dtype(o, f32)"
     ),
     "log2_quantize": f"s: f32[] = constant('scale'); {X}; y = vitgraph.log2_quantize.default(x, s, 'nearest', -3, 2)",
     "log2_quantize_no_codes": f"{X}; y = vitgraph.log2_quantize.default(x, None, 'bit', -6, 9)",
@@ -147,6 +165,7 @@ CASES: dict[str, str] = {
     "mean": f"{IMAGE}; y = aten.mean.dim(x, [-1, 2])",
     "mean_all": f"{X}; y = aten.mean.dim(x, None, True)",
     "sum": f"{X}; y = aten.sum.dim_IntList(x, [1], True)",
+    "prod": f"{X}; y = aten.prod.dim_int(x, 1, True)",
     "amax": f"{X}; y = aten.amax.default(x, [1])",
     "amin": f"{X}; y = aten.amin.default(x, [-1], True)",
     "argmax": f"{X}; y = aten.argmax.default(x, -1)",
@@ -164,7 +183,6 @@ CASES: dict[str, str] = {
     "adaptive_avg_pool_one": f"{IMAGE}; y = aten.adaptive_avg_pool2d.default(x, [1, 1])",
     "adaptive_avg_pool_even": f"{IMAGE}; y = aten.adaptive_avg_pool2d.default(x, [4, 3])",
     "adaptive_avg_pool_uneven": f"{IMAGE}; y = aten.adaptive_avg_pool2d.default(x, [3, 7])",
-    "adaptive_max_pool": f"{IMAGE}; t = aten.adaptive_max_pool2d.default(x, [2, 3]); y = operator.getitem(t, 0)",
     "bilinear": f"{IMAGE}; y = aten.upsample_bilinear2d.vec(x, [16, 9], False, None)",
     "bilinear_corners": f"{IMAGE}; y = aten.upsample_bilinear2d.vec(x, [11, 9], True, None)",
     "bilinear_factors": f"{IMAGE}; y = aten.upsample_bilinear2d.vec(x, None, False, [2.0, 1.5])",

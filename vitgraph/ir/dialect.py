@@ -207,7 +207,10 @@ ATEN: frozenset[Any] = frozenset(
         aten.sub.Tensor,
         aten.mul.Tensor,
         aten.div.Tensor,
+        aten.div.Tensor_mode,  # (x, y, rounding_mode="trunc") of whole numbers; //
+        aten.fmod.Tensor,  # of tensors of one type; remainder
         aten.pow.Tensor_Scalar,
+        aten.pow.Tensor_Tensor,
         aten.neg.default,
         aten.abs.default,
         aten.exp.default,
@@ -218,7 +221,9 @@ ATEN: frozenset[Any] = frozenset(
         aten.sin.default,
         aten.cos.default,
         aten.erf.default,
-        aten.floor.default,
+        aten.floor.default,  # trunc, frac
+        aten.ceil.default,
+        aten.sign.default,
         aten.round.default,
         aten.maximum.default,
         aten.minimum.default,
@@ -227,6 +232,8 @@ ATEN: frozenset[Any] = frozenset(
         aten.masked_fill.Scalar,
         aten.eq.Scalar,
         aten.ne.Scalar,
+        aten.eq.Tensor,  # between tensors
+        aten.ne.Tensor,  # logical_xor
         aten.lt.Tensor,  # a number is a constant here
         aten.le.Tensor,
         aten.gt.Tensor,
@@ -250,16 +257,16 @@ ATEN: frozenset[Any] = frozenset(
         # reductions and pooling
         aten.mean.dim,  # adaptive_avg_pool2d to 1x1, mean of everything
         aten.sum.dim_IntList,
-        aten.amax.default,
+        aten.prod.dim_int,
+        aten.amax.default,  # any, adaptive_max_pool
         aten.amin.default,
         aten.argmax.default,
         aten.var.correction,
         aten.cumsum.default,
         aten.topk.default,
-        aten.max_pool2d.default,
+        aten.max_pool2d.default,  # max_pool1d
         aten.avg_pool2d.default,  # avg_pool1d
-        aten.adaptive_avg_pool2d.default,
-        aten.adaptive_max_pool2d.default,
+        aten.adaptive_avg_pool2d.default,  # adaptive_avg_pool1d
         aten.upsample_bilinear2d.vec,
         aten.upsample_bicubic2d.vec,
         aten.upsample_nearest2d.vec,

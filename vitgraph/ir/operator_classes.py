@@ -99,8 +99,9 @@ TRAITS: Mapping[Any, Trait] = {
     **_each((aten.mul.Tensor, aten.div.Tensor), _ARITHMETIC | Trait.SCALES),
     **_each(
         (
-            aten.pow.Tensor_Scalar, aten.abs.default, aten.exp.default, aten.log.default, aten.sqrt.default,
+            aten.pow.Tensor_Scalar, aten.pow.Tensor_Tensor, aten.div.Tensor_mode, aten.fmod.Tensor, aten.abs.default, aten.exp.default, aten.log.default, aten.sqrt.default,
             aten.rsqrt.default, aten.sin.default, aten.cos.default, aten.erf.default, aten.floor.default,
+            aten.ceil.default, aten.sign.default, aten.eq.Tensor, aten.ne.Tensor,
             aten.round.default, aten.maximum.default, aten.minimum.default, aten.where.self, aten.masked_fill.Scalar,
             aten.eq.Scalar, aten.ne.Scalar, aten.lt.Tensor, aten.le.Tensor, aten.gt.Tensor, aten.ge.Tensor,
             aten.logical_not.default, aten.logical_and.default, aten.logical_or.default,
@@ -120,7 +121,7 @@ TRAITS: Mapping[Any, Trait] = {
     # reductions and pooling
     **_each(
         (
-            aten.mean.dim, aten.sum.dim_IntList, aten.amax.default, aten.amin.default, aten.argmax.default,
+            aten.mean.dim, aten.sum.dim_IntList, aten.prod.dim_int, aten.amax.default, aten.amin.default, aten.argmax.default,
             aten.var.correction, aten.cumsum.default, aten.topk.default,
         ),
         Trait.REDUCES,
@@ -128,7 +129,7 @@ TRAITS: Mapping[Any, Trait] = {
     **_each(
         (
             aten.max_pool2d.default, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
-            aten.adaptive_max_pool2d.default, aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec,
+            aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec,
             aten.upsample_nearest2d.vec, aten.grid_sampler.default,
         ),
         Trait.POOLS,

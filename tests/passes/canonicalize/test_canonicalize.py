@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.harness import check, hold_to_effect, hold_to_text, run
-from vitgraph.errors import PassError
+from vitgraph.errors import InputError
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
@@ -311,7 +311,7 @@ return_([a, b, d])
 
 def test_dropout_in_training_is_not_dropped() -> None:
     text = text_of("a: f32[1, 16, 8] = aten.dropout.default(x, 0.5, True)\nreturn_(a)")
-    with pytest.raises(PassError, match="dropout"):
+    with pytest.raises(InputError, match="aten.dropout.default .in model.*training=self.training"):
         run(Canonicalize(), parse(text))
 
 
