@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 import torch
 from torch import fx
 
+from vitgraph.analysis.attention import find_attentions, find_joined_products
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, ReshapeCall, SdpaCall, SoftmaxCall, operands_of
 from vitgraph.ir.dialect import aten
@@ -52,14 +53,30 @@ class FuseAttention(Pass):
                 context.refuse(path_of(node), "grouped-query attention has fewer keys than queries")
             elif context.take(self.name, path_of(node)):
                 _replace(program, node, *_read_call(program, node))
+        mixed = {site.node for site in find_attentions(program) if site.mixes_heads}
         for node in program.calls(aten.softmax.int):
             try:
                 out, parts = _Scores(program, node).match()
             except Mismatch as why:
-                context.refuse(path_of(node), str(why))
+                context.refuse(path_of(node), _TALKING_HEADS if node in mixed else str(why))
                 continue
             if context.take(self.name, path_of(node)):
                 _replace(program, out, *parts.build(out))
+        _refuse_others(program, context)
+
+
+_TALKING_HEADS = "a layer mixes its heads between the products (talking heads), so they are no single operator"
+
+
+def _refuse_others(program: Program, context: Context) -> None:
+    """Say what looks like an attention and has no softmax that could be fused."""
+    for site in find_attentions(program):
+        if site.kind == "other":
+            joined = ", ".join(site.activations)
+            context.refuse(site.path, f"its products are joined by {joined}, not by a softmax")
+    for node, between in find_joined_products(program):
+        if "softmax" not in between:  # said at the softmax
+            context.refuse(path_of(node), f"its products are joined by {', '.join(between)}: no attention that is known")
 
 
 def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float) -> None:
@@ -71,13 +88,13 @@ def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, 
 def _read_call(program: Program, node: fx.Node) -> tuple[Any, ...]:
     call = SdpaCall(node)
     q, k, v = call.operands
-    mask = call.bias
+    mask, dtype = call.bias, q.meta["type"].dtype
     if call.is_causal:
         tokens, keys = q.meta["type"].shape[-2], k.meta["type"].shape[-2]
-        future = torch.full((tokens, keys), -math.inf).triu(1)
+        future = torch.full((tokens, keys), -math.inf, dtype=dtype).triu(1)
         mask = program.constant_node(node, f"{path_of(node)}.causal_mask", future)
     elif mask is not None and mask.meta["type"].dtype == torch.bool:
-        zero = program.insert(node, aten.mul.Tensor, program.insert(node, aten.to.dtype, mask, torch.float32), 0.0)
+        zero = program.insert(node, aten.mul.Tensor, program.insert(node, aten.to.dtype, mask, dtype), 0.0)
         masked = program.insert(node, aten.logical_not.default, mask)
         mask = program.insert(node, aten.masked_fill.Scalar, zero, masked, -math.inf)
     scale = 1 / math.sqrt(q.meta["type"].shape[-1]) if call.scale is None else call.scale

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from vitgraph.analysis.attention import find_attentions, find_softmaxes
+from vitgraph.analysis.attention import find_attentions, find_joined_products, find_softmaxes
 from vitgraph.analysis.sites import find_sites
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import ACTIVATIONS
@@ -131,13 +131,62 @@ return_(y)
 
 def test_every_activation_makes_an_attention_of_another_kind() -> None:
     """Which activations count is the table's decision alone: matmul, hardswish, matmul is no less one than with relu."""
-    for operator in sorted(map(str, ACTIVATIONS - {aten.clamp.default})):
+    for operator in sorted(map(str, {*ACTIVATIONS, aten.exp.default, aten.erf.default} - {aten.clamp.default})):
         text = (
             f"{SCORES}\np: f32[2, 5, 5] = {operator}(s)\ny: f32[2, 5, 4] = aten.matmul.default(p, v)  # end\nreturn_(y)"
         )
         assert attentions(text) == [("other", "end")], operator
-    text = f"{SCORES}\np: f32[2, 5, 5] = aten.exp.default(s)\ny: f32[2, 5, 4] = aten.matmul.default(p, v)\nreturn_(y)"
-    assert attentions(text) == []
+
+
+def heads_mixed(channels: int) -> str:
+    """Scores of three heads, a layer over `channels` on each side of the softmax, and the product with v."""
+    return f"""
+q: f32[2, 3, 5, 4] = input()
+w: f32[{channels}, {channels}] = weight("w")
+k: f32[2, 3, 4, 5] = aten.permute.default(q, [0, 1, 3, 2])
+s: f32[2, 3, 5, 5] = aten.matmul.default(q, k)
+t: f32[2, 5, 5, 3] = aten.permute.default(s, [0, 2, 3, 1])
+m: f32[2, 5, 5, 3] = aten.linear.default(t, w, None)
+u: f32[2, 3, 5, 5] = aten.permute.default(m, [0, 3, 1, 2])
+p: f32[2, 3, 5, 5] = aten.softmax.int(u, 3)
+y: f32[2, 3, 5, 4] = aten.matmul.default(p, q)
+return_(y)
+"""
+
+
+def test_talking_heads_are_a_softmax_attention_whose_heads_are_mixed() -> None:
+    (site,) = find_attentions(parse(heads_mixed(3)))
+    assert (site.kind, site.mixes_heads, site.heads) == ("softmax", True, 3)
+
+
+def test_a_projection_between_two_blocks_mixes_no_heads() -> None:
+    text = """
+q: f32[2, 3, 5, 4] = input()
+w: f32[12, 12] = weight("w")
+k: f32[2, 3, 4, 5] = aten.permute.default(q, [0, 1, 3, 2])
+s: f32[2, 3, 5, 5] = aten.matmul.default(q, k)
+y: f32[2, 3, 5, 4] = aten.matmul.default(s, q)
+t: f32[2, 5, 3, 4] = aten.permute.default(y, [0, 2, 1, 3])
+r: f32[2, 5, 12] = aten.reshape.default(t, [2, 5, 12])
+m: f32[2, 5, 12] = aten.linear.default(r, w, None)
+o: f32[2, 12, 5] = aten.permute.default(m, [0, 2, 1])
+z: f32[2, 5, 5] = aten.matmul.default(m, o)
+return_(z)
+"""
+    program = parse(text)
+    assert [site.product for site in find_attentions(program)] == [program.calls(aten.matmul.default)[1]]
+
+
+def test_products_joined_by_what_nobody_knows_are_told() -> None:
+    text = f"""{SCORES}
+n: f32[2, 5, 5] = aten.layer_norm.default(s, [5], None, None, 1e-05)
+y: f32[2, 5, 4] = aten.matmul.default(n, v)
+return_(y)
+"""
+    program = parse(text)
+    assert find_joined_products(program) == [(program.calls(aten.matmul.default)[1], ("layer_norm",))]
+    known = f"{SCORES}\np: f32[2, 5, 5] = aten.relu.default(s)\ny: f32[2, 5, 4] = aten.matmul.default(p, v)\nreturn_(y)"
+    assert find_joined_products(parse(known)) == []
 
 
 def test_an_activation_beside_the_way_changes_nothing() -> None:

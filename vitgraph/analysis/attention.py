@@ -10,10 +10,11 @@ from typing import Any, Literal
 from torch import fx
 
 from vitgraph.ir import dialect
-from vitgraph.ir.calls import AttentionCall, BinaryCall, MatmulCall, SdpaCall
+from vitgraph.ir.calls import AttentionCall, BinaryCall, MatmulCall, SdpaCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
-from vitgraph.ir.operator_classes import BETWEEN_PRODUCTS, NONLINEAR
+from vitgraph.ir.operator_classes import BETWEEN_PRODUCTS, LINEARS, NONLINEAR_POINTWISE, WEIGHTED
+from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
 from vitgraph.targets.target import Target
@@ -22,8 +23,8 @@ Kind = Literal["softmax", "linear", "other"]
 
 _SUMMED = BETWEEN_PRODUCTS | {aten.clamp.default, aten.sum.dim_IntList, aten.matmul.default}
 """What may stand between an exponential and the quotient of it and its sum."""
-_BETWEEN = BETWEEN_PRODUCTS | NONLINEAR | {aten.softmax.int}
-"""What may stand between the two products of an attention."""
+_BETWEEN = BETWEEN_PRODUCTS | NONLINEAR_POINTWISE | {aten.softmax.int}
+"""What may stand between the two products of an attention, layers that mix its heads aside."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class AttentionSite:
     """An attention, fused or by hand.
 
     `softmax`: softmax(q kᵀ) v. `linear`: two products with nothing in between that mixes tokens non-linearly, such as
-    q (kᵀ v). `other`: two products with an activation between them.
+    q (kᵀ v). `other`: two products with any other function of each score between them.
     """
 
     node: fx.Node
@@ -46,6 +47,12 @@ class AttentionSite:
     keys: int
     bias: bool
     """Whether something is added between the two products."""
+    product: fx.Node
+    """The last of its two products; the fused call itself."""
+    activations: tuple[str, ...] = ()
+    """What bends the scores between the two products, other than a softmax."""
+    mixes_heads: bool = False
+    """Whether a layer mixes its heads between the two products (talking heads, arXiv 2003.02436)."""
 
     @property
     def is_fused(self) -> bool:
@@ -142,7 +149,7 @@ def _fused(node: fx.Node) -> AttentionSite:
     q, k, v = call.operands
     (tokens, head_dim), (keys, _), (_, value_dim) = (_matrix(operand) for operand in (q, k, v))
     bias = call.bias is not None
-    return AttentionSite(node, path_of(node), "softmax", _heads(q), head_dim, value_dim, tokens, keys, bias)
+    return AttentionSite(node, path_of(node), "softmax", _heads(q), head_dim, value_dim, tokens, keys, bias, node)
 
 
 _Way = tuple[fx.Node, ...]
@@ -164,15 +171,24 @@ class _Ways:
     def _find(self, value: fx.Node) -> _Way | None:
         if value.target is aten.matmul.default:
             return (value,)
-        if value.op != "call_function" or value.target not in _BETWEEN:
+        if value.op != "call_function" or value.target not in _BETWEEN | LINEARS:
             return None
         way = self.first(*reversed(value.all_input_nodes))
-        return None if way is None else (*way, value)
+        if way is None or (value.target in LINEARS and not _mixes_heads(value, way[0])):
+            return None
+        return (*way, value)
 
     def first(self, *values: fx.Node) -> _Way | None:
         """The way to the first of these values that there is one to, to one with a softmax before all others."""
         ways = [way for value in values if (way := self.to(value)) is not None]
         return next((way for way in ways if _softmax_on(way) is not None), ways[0] if ways else None)
+
+
+def _mixes_heads(layer: fx.Node, product: fx.Node) -> bool:
+    """Does a layer read the scores of a product, its heads as channels?"""
+    scores, read = product.meta["type"].shape, WeightedCall(layer).data.meta["type"].shape
+    channels = WeightedCall(layer).weight.meta["type"].shape[1]
+    return len(scores) == 4 and channels == scores[1] and sorted(map(str, read)) == sorted(map(str, scores))
 
 
 def _softmax_on(way: _Way) -> fx.Node | None:
@@ -193,8 +209,44 @@ def _by_hand(last: MatmulCall, ways: _Ways) -> Iterator[AttentionSite]:
     else:  # q (kᵀ v)
         keys, head_dim = _matrix(inner.left)[1], _matrix(last.left)[1]
     bias = any(each.target is aten.add.Tensor and isinstance(BinaryCall(each).right, fx.Node) for each in way)
-    kind: Kind = "softmax" if softmax else "other" if any(each.target in NONLINEAR for each in way) else "linear"
-    yield AttentionSite(node, path_of(node), kind, _heads(product), head_dim, value_dim, tokens, keys, bias)
+    bends = tuple(dict.fromkeys(opname(each.target) for each in way if each.target in NONLINEAR_POINTWISE))
+    kind: Kind = "softmax" if softmax else "other" if bends else "linear"
+    mixes = any(each.target in LINEARS for each in way)
+    yield AttentionSite(
+        node, path_of(node), kind, _heads(product), head_dim, value_dim, tokens, keys, bias, product, bends, mixes
+    )
+
+
+def find_joined_products(program: Program) -> list[tuple[fx.Node, tuple[str, ...]]]:
+    """Two products with the scores of the first on the left of the second, which `find_attentions` makes nothing of.
+
+    Each as its last product and what stands between the two: an attention under a spelling or of a kind that is not known.
+    """
+    known = {site.product for site in find_attentions(program)}
+    found = [(node, _joined(node)) for node in program.calls(aten.matmul.default) if node not in known]
+    return [(node, between) for node, between in found if between]
+
+
+def _joined(last: fx.Node) -> tuple[str, ...]:
+    """The operators from a product's left side up to the product that gives its scores; none where there is no such product."""
+    left = MatmulCall(last).left
+    size = _matrix(left)
+    above = {left: tuple[str, ...]()}
+    for node in _growing(above):
+        if node.target is aten.matmul.default and _matrix(node) == size:
+            return tuple(dict.fromkeys(above[node]))
+        if node.op == "call_function" and node.target not in WEIGHTED and node.target is not aten.matmul.default:
+            for each in node.all_input_nodes:
+                above.setdefault(each, (opname(node.target), *above[node]))
+    return ()
+
+
+def _growing(found: dict[fx.Node, tuple[str, ...]], limit: int = 60) -> Iterator[fx.Node]:
+    """The nodes of a table to which more are added on the way, in order, up to a limit."""
+    for position in range(limit):
+        if position >= len(found):
+            return
+        yield list(found)[position]
 
 
 def _matrix(node: fx.Node) -> tuple[int, int]:

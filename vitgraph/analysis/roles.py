@@ -63,12 +63,16 @@ def _role(node: fx.Node) -> str:
             feeds.add("head")
         elif user.target in ACTIVATIONS:
             feeds.add("fc1")
+        elif user.target is aten.softmax.int:
+            return "other"  # mixes the heads of an attention
+    sources = list(_upstream(node.args[0]))
+    if any(source.target is aten.softmax.int for source in sources):
+        return "other"
     projections = feeds & set("qkv")
     if projections:
         return projections.pop() if len(projections) == 1 else "qkv"
     if "head" in feeds:
         return "head"
-    sources = list(_upstream(node.args[0]))
     if any(source.target in (dialect.attention, aten.matmul.default) for source in sources):
         return "proj"
     if any(source.target in ACTIVATIONS for source in sources):

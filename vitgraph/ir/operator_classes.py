@@ -169,6 +169,10 @@ ACTIVATIONS = operators_with(Trait.ACTIVATION, without=Trait.WEIGHTED)
 """The same function on every element: channels stay what they are, and may change places."""
 NONLINEAR = operators_with(Trait.ACTIVATION)
 """All activations, those with a slope for each channel among them."""
+NONLINEAR_POINTWISE = operators_with(Trait.POINTWISE, without=Trait.LINEAR | Trait.NORMALIZES | Trait.ROUNDS)
+"""All functions of single elements that are not linear in them: activations, powers, comparisons."""
+WEIGHTED = operators_with(Trait.WEIGHTED)
+"""What has a trained weight as an argument."""
 BETWEEN_PRODUCTS = LAYOUT | operators_with(Trait.LINEAR | Trait.ROUNDS)
 """What may stand between the two products of an attention and leave it linear: layout, quantizers, scales and sums."""
 NORMS = operators_with(Trait.NORMALIZES)
