@@ -76,7 +76,9 @@ def _refuse_others(program: Program, context: Context) -> None:
             context.refuse(site.path, f"its products are joined by {joined}, not by a softmax")
     for node, between in find_joined_products(program):
         if "softmax" not in between:  # said at the softmax
-            context.refuse(path_of(node), f"its products are joined by {', '.join(between)}: no attention that is known")
+            context.refuse(
+                path_of(node), f"its products are joined by {', '.join(between)}: no attention that is known"
+            )
 
 
 def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float) -> None:

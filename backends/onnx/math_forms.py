@@ -42,7 +42,9 @@ def _binary(op: str, second: str = "other", **attributes: Any) -> Rule:
 def _whole_quotient(g: Lowering, call: Call) -> Result:
     """ONNX divides whole numbers towards zero."""
     if call["rounding_mode"] != "trunc" or call.type.dtype.is_floating_point:
-        raise NoLowering("a rounded quotient takes whole numbers and rounds towards zero; canonicalize writes the others so")
+        raise NoLowering(
+            "a rounded quotient takes whole numbers and rounds towards zero; canonicalize writes the others so"
+        )
     return _binary("Div")(g, call)
 
 

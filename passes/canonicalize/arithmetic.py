@@ -73,7 +73,9 @@ def _of_truth_values(program: Program, node: fx.Node) -> fx.Node:
     """A product of truth values is their `and`, a sum their `or`."""
     values = arguments(node)
     target = aten.logical_and.default if opname(node.target) == "mul" else aten.logical_or.default
-    return program.insert(node, target, *(as_tensor(program, node, values[name], torch.bool) for name in ("self", "other")))
+    return program.insert(
+        node, target, *(as_tensor(program, node, values[name], torch.bool) for name in ("self", "other"))
+    )
 
 
 def _is_constant(node: Any) -> bool:

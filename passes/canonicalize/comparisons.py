@@ -36,7 +36,9 @@ def clamp_by_tensors(program: Program, node: fx.Node) -> fx.Node | None:
     low, high = values.get("min"), values.get("max")
     bounds = [None if each is None else number(program, each) for each in (low, high)]
     if all(each is None or known is not None for each, known in zip((low, high), bounds, strict=True)):
-        bounds = [None if each == nothing else each for each, nothing in zip(bounds, (-math.inf, math.inf), strict=True)]
+        bounds = [
+            None if each == nothing else each for each, nothing in zip(bounds, (-math.inf, math.inf), strict=True)
+        ]
         new = cast_source(program, node)
         return new if bounds == [None, None] else program.insert(node, aten.clamp.default, new, *bounds)
     new = new if low is None else program.insert(node, aten.maximum.default, new, low)
@@ -75,7 +77,9 @@ def where(program: Program, node: fx.Node) -> fx.Node | None:
     """Numbers in a choice become constants: `where.self` takes tensors."""
     values, dtype = arguments(node), node.meta["type"].dtype
     arms = (values["self"], values["other"])
-    arms = tuple(each if isinstance(each, fx.Node) else as_tensor(program, node, each, dtype, "choice") for each in arms)
+    arms = tuple(
+        each if isinstance(each, fx.Node) else as_tensor(program, node, each, dtype, "choice") for each in arms
+    )
     return program.insert(node, aten.where.self, values["condition"], *arms)
 
 

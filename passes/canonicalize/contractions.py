@@ -95,7 +95,9 @@ class _Steps:
         first = operand.letters.index(twice)
         second = operand.letters.index(twice, first + 1)
         left = "".join(letter for at, letter in enumerate(operand.letters) if at not in (first, second))
-        return self.diagonals(_Operand(self.insert(aten.diagonal.default, operand.node, 0, first, second), left + twice))
+        return self.diagonals(
+            _Operand(self.insert(aten.diagonal.default, operand.node, 0, first, second), left + twice)
+        )
 
     def summed(self, operand: _Operand, kept: str) -> _Operand:
         """Without the letters that nothing else has."""
@@ -126,7 +128,10 @@ class _Steps:
         rows, columns = (
             "".join(sorted((each for each in one.letters if each not in both), key=kept.index)) for one in (left, right)
         )
-        sizes = {letter: _larger(left.sizes.get(letter, 1), right.sizes.get(letter, 1)) for letter in left.letters + right.letters}
+        sizes = {
+            letter: _larger(left.sizes.get(letter, 1), right.sizes.get(letter, 1))
+            for letter in left.letters + right.letters
+        }
         if not inner:
             return self._outer(left, right, batch, rows, columns)
         left, right = (self._spread(each, inner, sizes) for each in (left, right))
@@ -137,7 +142,9 @@ class _Steps:
         """Weights stand on the right; else the side whose letters come last in the result."""
         if not batch and _is_weight(left.node) != _is_weight(right.node):
             return _is_weight(left.node)
-        own = [[kept.index(each) for each in one.letters if each in kept and each not in batch] for one in (left, right)]
+        own = [
+            [kept.index(each) for each in one.letters if each in kept and each not in batch] for one in (left, right)
+        ]
         return bool(own[0] and own[1] and min(own[0]) > min(own[1]))
 
     def _spread(self, operand: _Operand, inner: str, sizes: dict[str, Size]) -> _Operand:

@@ -102,9 +102,7 @@ def instance_norm(program: Program, node: fx.Node) -> fx.Node | None:
     names = ("input", "weight", "bias", "running_mean", "running_var")
     if not values["use_input_stats"]:
         given = [values[name] for name in names]
-        return program.insert(
-            node, aten.batch_norm.default, *given, False, values["momentum"], values["eps"], False
-        )
+        return program.insert(node, aten.batch_norm.default, *given, False, values["momentum"], values["eps"], False)
     channels = shape(source(node))[1]
     affine = (values["weight"], values["bias"], values["eps"])
     return program.insert(node, aten.group_norm.default, source(node), channels, *affine)

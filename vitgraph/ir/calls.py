@@ -124,6 +124,7 @@ class SdpaCall(CallView):
     is_causal = Argument[bool]("is_causal")
     scale = Argument[float | None]("scale")
     """None for 1 / √(head dimension)."""
+    dropout = Argument[float]("dropout_p")
     is_grouped = Argument[bool]("enable_gqa")
 
     @property

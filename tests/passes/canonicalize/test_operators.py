@@ -131,7 +131,9 @@ CASES: dict[str, Said] = {
     "max_pool1d": lambda m, x: F.max_pool1d(x[0], 3, 2, 1, ceil_mode=True),
     "max_pool2d of one image": lambda m, x: F.max_pool2d(x[0], 2),
     "avg_pool1d": lambda m, x: F.avg_pool1d(x[:, 0], 3, padding=1),
-    "conv1d with same": lambda m, x: F.conv1d(x[0], m.weight[:3, :, None].expand(3, 3, 2).repeat(1, 2, 1), padding="same"),
+    "conv1d with same": lambda m, x: F.conv1d(
+        x[0], m.weight[:3, :, None].expand(3, 3, 2).repeat(1, 2, 1), padding="same"
+    ),
     "conv_transpose1d": lambda m, x: F.conv_transpose1d(x[0], m.weight[:6, None], stride=2, output_padding=1),
     "instance_norm": lambda m, x: F.instance_norm(x),
     "addmm with factors": lambda m, x: torch.addmm(x[0, 0, :, :3], x[0, 1], m.weight, beta=0.5, alpha=2),
@@ -154,7 +156,9 @@ CASES: dict[str, Said] = {
     "constants times constants": lambda m, x: x * (m.two * m.three),
     "constants less constants": lambda m, x: x + (m.two - m.three) / m.two,
     "a constant's choice": lambda m, x: torch.where(x > m.two, m.two, 2 * m.two),
-    "a constant of whole numbers": lambda m, x: torch.where(x > torch.tensor(-1), torch.tensor(-1), 2 * torch.tensor(-1)),
+    "a constant of whole numbers": lambda m, x: torch.where(
+        x > torch.tensor(-1), torch.tensor(-1), 2 * torch.tensor(-1)
+    ),
     "constants stacked": lambda m, x: x + torch.stack([m.two, m.three, m.two + 1]).sum(),
     "a number copied": lambda m, x: written(x + 1, (..., 0), 3),
     "a trained number": lambda m, x: x * (m.alone * 2),
@@ -214,7 +218,9 @@ def test_a_wrong_rule_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_sum_with_zero_stays_and_one_with_negative_zero_goes() -> None:
     """0.0 + -0.0 is 0.0, whose reciprocal is another infinity."""
-    kept, gone = (canonical(SIMPLE[name]).calls(aten.add.Tensor) for name in ("sum with zero", "sum with a negative zero"))
+    kept, gone = (
+        canonical(SIMPLE[name]).calls(aten.add.Tensor) for name in ("sum with zero", "sum with a negative zero")
+    )
     assert (len(kept), len(gone)) == (1, 0)
 
 
