@@ -62,7 +62,7 @@ def _without_largest(value: fx.Node, dim: int) -> fx.Node:
     if not _calls(taken, aten.amax.default) or source(taken) is not x:
         return value
     aligned = (1,) * (len(shape(x)) - len(shape(largest))) + shape(largest)
-    return x if aligned[dim] == 1 else value  # type: ignore[no-any-return]
+    return x if aligned[dim] == 1 else value
 
 
 def _past_views(node: Any) -> Any:

@@ -76,10 +76,8 @@ def compare_with_constant(program: Program, node: fx.Node) -> fx.Node | None:
 def where(program: Program, node: fx.Node) -> fx.Node | None:
     """Numbers in a choice become constants: `where.self` takes tensors."""
     values, dtype = arguments(node), node.meta["type"].dtype
-    arms = (values["self"], values["other"])
-    arms = tuple(
-        each if isinstance(each, fx.Node) else as_tensor(program, node, each, dtype, "choice") for each in arms
-    )
+    arms = [values["self"], values["other"]]
+    arms = [each if isinstance(each, fx.Node) else as_tensor(program, node, each, dtype, "choice") for each in arms]
     return program.insert(node, aten.where.self, values["condition"], *arms)
 
 

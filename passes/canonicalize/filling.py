@@ -22,7 +22,7 @@ _FILLINGS: Mapping[str, float] = {"empty": 0, "zero": 0, "ones": 1}
 def fill(program: Program, node: fx.Node) -> fx.Node | None:
     """A constant where the shape is known, and one number spread over it where the batch decides."""
     values, kind, name = arguments(node), node.meta["type"], opname(node.target)
-    filling = values.get("fill_value", values.get("value"))
+    filling: Any = values.get("fill_value", values.get("value"))
     filling = next((number for word, number in _FILLINGS.items() if word in name), filling)
     if isinstance(filling, fx.Node):
         return None

@@ -14,7 +14,7 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, TensorType, TupleType
 from vitgraph.passes.canonicalize.pooling import largest_of_cells
-from vitgraph.passes.canonicalize.rule import WHOLE, Rule, cast, constant, shape, source
+from vitgraph.passes.canonicalize.rule import WHOLE, Rule, call_by_name, cast, constant, shape, source
 
 
 def slice_(program: Program, node: fx.Node) -> fx.Node | None:
@@ -130,7 +130,7 @@ _MOMENTS = {
 
 def _moment(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.Node:
     if index == 0:
-        return program.insert(node, _MOMENTS[whole.target], *whole.args, **whole.kwargs)
+        return call_by_name(program, node, _MOMENTS[whole.target], arguments(whole))
     values = arguments(whole)
     return program.insert(node, aten.mean.dim, source(whole), values.get("dim"), values.get("keepdim", False))
 
@@ -195,9 +195,10 @@ def scatter(program: Program, node: fx.Node) -> fx.Node | None:
 
 def _scatter_apart(program: Program, node: fx.Node, part_: fx.Node, dim: int, places: list[int]) -> fx.Node:
     """Rows written here and there: both tensors one after the other, and each row picked from where it is now."""
-    size = shape(node)[dim]
+    size, written = shape(node)[dim], shape(part_)[dim]
+    assert isinstance(size, int)
+    assert isinstance(written, int)
     order = torch.arange(size)
-    written = shape(part_)[dim]
     order[places[:written]] = size + torch.arange(written)
     both = program.insert(node, aten.cat.default, [source(node), part_], dim)
     return program.insert(node, aten.index_select.default, both, dim, constant(program, node, "rows", order))

@@ -11,6 +11,7 @@ from torch import fx
 
 from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_schema import schema_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size, TensorType
 
@@ -43,6 +44,13 @@ def respell(target: Any, *names: str, **fixed: Any) -> Rule:
         return program.insert(node, target, *[values[name] for name in names], **fixed)
 
     return rule
+
+
+def call_by_name(program: Program, node: fx.Node, target: Any, values: dict[str, Any]) -> fx.Node:
+    """A call of `target` with arguments by name, keyword-only ones as keywords."""
+    only = {argument.name for argument in schema_of(target).arguments if argument.kwarg_only}
+    args = [values[a.name] for a in schema_of(target).arguments if not a.kwarg_only]
+    return program.insert(node, target, *args, **{name: values[name] for name in sorted(only)})
 
 
 def constant(program: Program, node: fx.Node, stem: str, tensor: torch.Tensor) -> fx.Node:

@@ -13,12 +13,19 @@ from vitgraph.ir.program import Program
 from vitgraph.ir.verify import verify
 from vitgraph.passes import pipeline
 
-Said = Callable[[nn.Module, Tensor], Tensor]
+Said = Callable[["Model", Tensor], Tensor]
 TOLERANCE = 2e-6  # relative and absolute, on numbers of about one
 
 
 class Model(nn.Module):
     """What a function of itself and its input says, with a few tensors to say it with."""
+
+    weight: Tensor
+    alone: Tensor
+    two: Tensor
+    three: Tensor
+    yes: Tensor
+    keep: Tensor
 
     def __init__(self, said: Said) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ import functools
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.passes.canonicalize.capturing import Model, Said, canonical, hold_to_torch, numbers
 from vitgraph.backends import find_backend
@@ -133,7 +133,7 @@ def test_rows_that_allow_nothing_are_zero(name: str) -> None:
 
 
 def test_a_softmax_by_hand_over_nothing_stays_what_it_is() -> None:
-    def by_hand(m: nn.Module, x: Tensor) -> Tensor:
+    def by_hand(m: Model, x: Tensor) -> Tensor:
         return (x @ x.mT + minus_infinity(hidden(x))).softmax(-1) @ x
 
     assert bool(canonical(by_hand).run(numbers())[:, :, 2].isnan().all())

@@ -11,12 +11,12 @@ from vitgraph.ir.dialect import aten
 e = torch.einsum
 CASES: dict[str, Said] = {
     "rows by rows": lambda m, x: e("bhqd,bhkd->bhqk", x, x),
-    "heads behind tokens": lambda m, x: e("bqhd,bkhd->bhqk", x, x),
+    "heads after tokens": lambda m, x: e("bqhd,bkhd->bhqk", x, x),
     "with spaces and names": lambda m, x: e("b h i d, b h j d -> b h i j", x, x),
     "capital letters": lambda m, x: e("B G H I, B G J I -> B G H J", x, x),
     "keys ahead of queries": lambda m, x: e("bhkd,bhqd->bhqk", x, x),
-    "weights behind": lambda m, x: e("bhnc,cd->bhnd", x, m.weight),
-    "weights ahead": lambda m, x: e("cd,bhnc->bhdn", m.weight, x),
+    "weights on the right": lambda m, x: e("bhnc,cd->bhnd", x, m.weight),
+    "weights on the left": lambda m, x: e("cd,bhnc->bhdn", m.weight, x),
     "weights of two letters": lambda m, x: e("bhnc,hnk->bck", x, m.weight.t().reshape(4, 6, 1)),
     "two letters summed": lambda m, x: e("bhnc,bknc->bhk", x, x),
     "nothing summed": lambda m, x: e("bh,bn->bhn", x[:, :, 0, 0], x[:, 0, :, 0]),
@@ -38,8 +38,8 @@ CASES: dict[str, Said] = {
     "outer": lambda m, x: torch.outer(x[0, 0, 0], x[0, 0, 1]),
     "inner": lambda m, x: torch.inner(x, x[0, 0]),
     "inner of vectors": lambda m, x: torch.inner(x[0, 0, 0], x[0, 0, 1]),
-    "tensordot": lambda m, x: torch.tensordot(x, m.weight, 1),
-    "tensordot of inner dimensions": lambda m, x: torch.tensordot(x, x, ([1, 3], [1, 3])),
+    "tensordot": lambda m, x: aten.tensordot.default(x, m.weight, [3], [0]),
+    "tensordot of inner dimensions": lambda m, x: aten.tensordot.default(x, x, [1, 3], [1, 3]),
 }
 FIXED = frozenset({"mv", "dot", "outer", "inner of vectors", "weights of two letters", "tensordot of inner dimensions"})
 """Cases that read one image out of the batch, or leave two sizes to it."""
@@ -60,20 +60,20 @@ def test_gives_what_torch_gives_for_any_batch(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["heads behind tokens", "weights ahead", "two letters summed", "a size of one in a sum"]
+    "name", ["heads after tokens", "weights on the left", "two letters summed", "a size of one in a sum"]
 )
 def test_gives_the_same_in_onnx(name: str) -> None:
     hold_to_torch(lambda m, x: CASES[name](m, x) * 0.1, dynamic=True)
 
 
 def test_weights_make_a_linear_layer_from_either_side() -> None:
-    for name in ("weights behind", "weights ahead", "dots in one", "tensordot"):
+    for name in ("weights on the right", "weights on the left", "dots in one", "tensordot"):
         program = canonical(CASES[name])
         assert (len(program.calls(aten.linear.default)), program.calls(aten.matmul.default)) == (1, []), name
 
 
 def test_attention_takes_two_permutes_and_no_more() -> None:
-    program = canonical(CASES["heads behind tokens"])
+    program = canonical(CASES["heads after tokens"])
     assert [str(node.target) for node in program.calls()] == [
         "aten.permute.default", "aten.permute.default", "aten.matmul.default"
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def test_any_letters(terms: list[str], cuts: list[int], data: st.DataObject) -> 
     equation = f"{','.join(terms)}->{result}"
     sizes = {"a": 2, "b": 4, "c": 6, "d": 8}
 
-    def said(m: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def said(m: Model, x: torch.Tensor) -> torch.Tensor:
         flat = x.flatten()
         return e(equation, *(flat[: torch.Size(shape).numel()].reshape(shape) for shape in map(shape_of, terms)))
 

@@ -57,5 +57,5 @@ def test_random_numbers_are_told_as_such(call: str) -> None:
 
 
 def test_random_numbers_made_of_constants_are_refused_and_not_frozen() -> None:
-    with pytest.raises(InputError, match="aten.exponential.default"):
+    with pytest.raises(InputError, match="exponential"):
         canonical(lambda m, x: x + torch.empty(8).exponential_())
