@@ -160,7 +160,7 @@ def _zero_where_hidden(program: Program, node: fx.Node, args: tuple[Any, ...], s
 
 def _is_guarded(mask: fx.Node) -> bool:
     """Is this the mask of `_zero_where_hidden`?"""
-    names = {aten.logical_or.default: "other", aten.masked_fill.Scalar: "mask"}
+    names: dict[Any, str] = {aten.logical_or.default: "other", aten.masked_fill.Scalar: "mask"}
     if mask.target not in names:
         return False
     none = argument(mask, names[mask.target])

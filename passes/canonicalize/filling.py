@@ -66,7 +66,7 @@ def diagonal(program: Program, node: fx.Node) -> fx.Node | None:
     """A diagonal is every `columns + 1`-th element of the matrix in a row, from its first one on."""
     values, first = arguments(node), source(node)
     rank = len(shape(first))
-    dims = [values[name] % rank for name in ("dim1", "dim2")]
+    dims: list[int] = [values[name] % rank for name in ("dim1", "dim2")]
     sizes = static_sizes([shape(first)[dim] for dim in dims])
     length = shape(node)[-1]
     if sizes is None or not isinstance(length, int):
@@ -82,7 +82,7 @@ def diagonal(program: Program, node: fx.Node) -> fx.Node | None:
 def fill_rows(program: Program, node: fx.Node) -> fx.Node | None:
     """`index_fill`: the rows that the index names are masked and filled."""
     values, sizes = arguments(node), shape(node)
-    dim = values["dim"] % len(sizes)
+    dim: int = values["dim"] % len(sizes)
     size = sizes[dim]
     if not isinstance(size, int):
         return None

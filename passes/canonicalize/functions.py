@@ -102,7 +102,7 @@ def elu(program: Program, node: fx.Node) -> fx.Node | None:
 def gate(program: Program, node: fx.Node) -> fx.Node | None:
     """`glu`: one half times the sigmoid of the other."""
     first = source(node)
-    dim = arguments(node)["dim"] % len(shape(first))
+    dim: int = arguments(node)["dim"] % len(shape(first))
     half = shape(node)[dim]
     if not isinstance(half, int):
         return None

@@ -45,12 +45,14 @@ def narrow(program: Program, node: fx.Node) -> fx.Node | None:
     values = arguments(node)
     if not isinstance(values["start"], int) or not isinstance(values["length"], int):
         return None
-    size = shape(source(node))[values["dim"]]
-    start = values["start"]
-    if start < 0 and not isinstance(size, int):
-        return None
-    start = start + size if start < 0 else start
-    return program.insert(node, aten.slice.Tensor, source(node), values["dim"], start, start + values["length"], 1)
+    dim: int = values["dim"]
+    start: int = values["start"]
+    if start < 0:
+        size = shape(source(node))[dim]
+        if not isinstance(size, int):
+            return None
+        start += size
+    return program.insert(node, aten.slice.Tensor, source(node), dim, start, start + values["length"], 1)
 
 
 def select(program: Program, node: fx.Node) -> fx.Node | None:
@@ -138,10 +140,11 @@ def _moment(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.N
 def _sorted(program: Program, node: fx.Node, whole: fx.Node, index: int) -> fx.Node | None:
     """A sort is the largest, or smallest, of all."""
     values, first = arguments(whole), source(whole)
-    size = shape(first)[values["dim"]] if shape(first) else None
+    dim: int = values["dim"]
+    size = shape(first)[dim] if shape(first) else None
     if not isinstance(size, int):
         return None
-    best = program.insert(node, aten.topk.default, first, size, values["dim"], values["descending"], True)
+    best = program.insert(node, aten.topk.default, first, size, dim, values["descending"], True)
     return program.insert(node, operator.getitem, best, index)
 
 
