@@ -108,11 +108,13 @@ def _even_windows(sizes: Sequence[int], wanted: Sequence[int]) -> list[int] | No
     return [size // out for size, out in pairs] if all(size % out == 0 for size, out in pairs) else None
 
 
-def _resize(mode: str) -> Rule:
+def _resize(mode: str, rounding: str | None = None) -> Rule:
+    """`rounding` is where a nearest pixel is counted from: the corner of a pixel (`floor`), or its middle."""
+
     def lower(g: Lowering, call: Call) -> Result:
         nearest = mode == "nearest"
         corners = not nearest and bool(call["align_corners"])
-        transform = "asymmetric" if nearest else "align_corners" if corners else "half_pixel"
+        transform = "asymmetric" if rounding == "floor" else "align_corners" if corners else "half_pixel"
         scales = [1.0, 1.0, *_scales(call, "input", corners)]
         name = f"scales/{scales}"
         return g.emit(
@@ -122,7 +124,7 @@ def _resize(mode: str) -> Rule:
             g.small(name, torch.tensor(scales, dtype=torch.float32)),
             mode=mode,
             coordinate_transformation_mode=transform,
-            nearest_mode="floor" if nearest else None,
+            nearest_mode=rounding,
             cubic_coeff_a=-0.75 if mode == "cubic" else None,
         )
 
@@ -165,6 +167,7 @@ IMAGE: Table = {
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool,
     aten.upsample_bilinear2d.vec: _resize("linear"),
     aten.upsample_bicubic2d.vec: _resize("cubic"),
-    aten.upsample_nearest2d.vec: _resize("nearest"),
+    aten.upsample_nearest2d.vec: _resize("nearest", "floor"),
+    aten._upsample_nearest_exact2d.vec: _resize("nearest", "round_prefer_ceil"),
     aten.grid_sampler.default: _grid_sample,
 }

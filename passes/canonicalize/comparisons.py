@@ -55,6 +55,16 @@ def larger_or_smaller(program: Program, node: fx.Node) -> fx.Node | None:
     return None if node.target is target else program.insert(node, target, values["self"], values["other"])
 
 
+def past_nan(program: Program, node: fx.Node) -> fx.Node | None:
+    """`fmax` and `fmin`: of a number and NaN, the number."""
+    left, right = arguments(node)["self"], arguments(node)["other"]
+    target = aten.maximum.default if opname(node.target) == "fmax" else aten.minimum.default
+    found = program.insert(node, target, left, right)
+    for one, other in ((left, right), (right, left)):
+        found = program.insert(node, aten.where.self, program.insert(node, aten.isnan.default, one), other, found)
+    return found
+
+
 def compare(program: Program, node: fx.Node) -> fx.Node | None:
     """A comparison with a number by its own overload."""
     found = number(program, argument(node, "other"))
@@ -166,6 +176,7 @@ COMPARISONS: dict[Any, Rule] = {
     ),
     **dict.fromkeys((aten.clamp.Tensor, aten.clamp_min.Tensor, aten.clamp_max.Tensor), clamp_by_tensors),
     **dict.fromkeys((aten.maximum.default, aten.minimum.default, aten.max.other, aten.min.other), larger_or_smaller),
+    **dict.fromkeys((aten.fmax.default, aten.fmin.default), past_nan),
     **dict.fromkeys((aten.eq.Tensor, aten.ne.Tensor), compare),
     **dict.fromkeys((aten.lt.Scalar, aten.le.Scalar, aten.gt.Scalar, aten.ge.Scalar), compare_with_constant),
     **dict.fromkeys((aten.where.ScalarSelf, aten.where.ScalarOther, aten.where.Scalar), where),

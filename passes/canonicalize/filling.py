@@ -128,7 +128,7 @@ FILLING: dict[Any, Rule] = {
     aten.fill.Tensor: fill_with_tensor,
     **dict.fromkeys((aten.arange.default, aten.arange.start, aten.arange.start_step), count),
     **dict.fromkeys((aten.tril.default, aten.triu.default), triangle),
-    aten.diagonal.default: diagonal,
+    **dict.fromkeys((aten.diagonal.default, aten.diagonal_copy.default), diagonal),
     **dict.fromkeys((aten.index_fill.int_Scalar, aten.index_fill.int_Tensor), fill_rows),
     aten.one_hot.default: one_hot,
 }

@@ -39,12 +39,14 @@ def _is_weight_matrix(node: fx.Node) -> bool:
 def addmm(program: Program, node: fx.Node) -> fx.Node | None:
     """`beta * bias + alpha * (a @ b)`; a bias times zero is not read, whatever it holds."""
     values = arguments(node)
-    left, right = (values["mat1"], values["mat2"]) if "mat1" in values else (values["batch1"], values["batch2"])
+    left, right = (values[name] for name in values if name.startswith(("mat", "batch", "vec")))
     bias, alpha, beta = values["self"], values["alpha"], values["beta"]
     if _is_weight_matrix(right) and len(shape(bias)) == 1 and alpha == beta == 1:
         turned = program.insert(node, aten.permute.default, right, [1, 0])
         return program.insert(node, aten.linear.default, left, turned, bias)
     product = program.insert(node, aten.matmul.default, left, right)
+    if node.target is aten.addbmm.default:
+        product = program.insert(node, aten.sum.dim_IntList, product, [0])
     scaled = program.insert(node, aten.mul.Tensor, product, alpha)
     return scaled if beta == 0 else program.insert(node, aten.add.Tensor, scaled, bias, alpha=beta)
 
@@ -160,8 +162,7 @@ LAYERS: dict[Any, Rule] = {
     aten.matmul.default: matmul,
     aten.mm.default: matmul,
     aten.bmm.default: matmul,
-    aten.addmm.default: addmm,
-    aten.baddbmm.default: addmm,
+    **dict.fromkeys((aten.addmm.default, aten.baddbmm.default, aten.addbmm.default, aten.addmv.default), addmm),
     aten.convolution.default: convolution,
     **dict.fromkeys((aten.conv1d.padding, aten.conv2d.padding), named_padding),
     aten.conv_transpose1d.default: transposed_along_a_line,

@@ -1,4 +1,4 @@
-"""Rules of `canonicalize` for pooling: all of it on images `[N, C, H, W]`."""
+"""Rules of `canonicalize` for pooling and resizing: all of it on images `[N, C, H, W]`."""
 
 from __future__ import annotations
 
@@ -59,6 +59,20 @@ def along_a_line(target: Any) -> Rule:
     return rule
 
 
+def resized_line(target: Any) -> Rule:
+    """A line resized as an image of height 1."""
+
+    def rule(program: Program, node: fx.Node) -> fx.Node | None:
+        values = arguments(node)
+        values["input"] = program.insert(node, aten.unsqueeze.default, source(node), 2)
+        for name in ("output_size", "scale_factors"):
+            values[name] = None if values[name] is None else [1, *values[name]]
+        resized = program.insert(node, target, *values.values())
+        return program.insert(node, aten.squeeze.dim, resized, 2)
+
+    return rule
+
+
 def largest_of_cells(program: Program, node: fx.Node, whole: fx.Node) -> fx.Node | None:
     """The values of `adaptive_max_pool1d` or `2d`: the largest of each cell, of all rows first and then of all columns."""
     new, wanted = source(whole), arguments(whole)["output_size"]
@@ -92,6 +106,8 @@ POOLING: dict[Any, Rule] = {
     aten._adaptive_avg_pool2d.default: respell(aten.adaptive_avg_pool2d.default, "self", "output_size"),
     aten.adaptive_avg_pool1d.default: along_a_line(aten.adaptive_avg_pool2d.default),
     aten.avg_pool1d.default: along_a_line(aten.avg_pool2d.default),
+    aten.upsample_linear1d.vec: resized_line(aten.upsample_bilinear2d.vec),
+    aten.upsample_nearest1d.vec: resized_line(aten.upsample_nearest2d.vec),
     aten.max_pool1d.default: along_a_line(aten.max_pool2d.default),
     **dict.fromkeys((aten.max_pool2d.default, aten.avg_pool2d.default), single_image(in_pairs)),
 }

@@ -188,6 +188,7 @@ CASES: dict[str, str] = {
     "bilinear_factors": f"{IMAGE}; y = aten.upsample_bilinear2d.vec(x, None, False, [2.0, 1.5])",
     "bicubic": f"{IMAGE}; y = aten.upsample_bicubic2d.vec(x, [5, 13], False, None)",
     "nearest": f"{IMAGE}; y = aten.upsample_nearest2d.vec(x, [11, 12], None)",
+    "nearest_exact": f"{IMAGE}; y = aten._upsample_nearest_exact2d.vec(x, [11, 4], None)",
     "grid_sampler": (f"g: f32[2, 3, 5, 2] = constant('g'); {IMAGE}; y = aten.grid_sampler.default(x, g, 0, 0, False)"),
     "sizes": (
         "c: f32[1, 1, 8] = weight('c'); x: f32[N, 5, 8] = input(); n = aten.sym_size.int(x, 0); "

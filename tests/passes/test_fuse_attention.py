@@ -361,3 +361,46 @@ def test_every_variant_fuses_or_is_refused_and_computes_the_same(text: str) -> N
     refused = bool(adds and heads and max(heads) > min(adds))
     assert len(result.calls(dialect.attention)) == (0 if refused else 1)
     assert len(context.refusals) == int(refused)
+
+
+def joined_by(*lines: str) -> list[str]:
+    """What is said of two products with these lines between `s`, the scores, and `p`."""
+    text = "\n".join(
+        (BY_HAND.split("m:")[0].strip(), *lines, "y: f32[N, 2, 5, 4] = aten.matmul.default(p, v)", "return_(y)")
+    )
+    context = Context()
+    run(FuseAttention(), parse(text), context)
+    return [refusal.why for refusal in context.refusals]
+
+
+def test_says_what_joins_the_products_of_an_attention_without_a_softmax() -> None:
+    assert joined_by("p: f32[N, 2, 5, 5] = aten.hardswish.default(s)") == [
+        "its products are joined by hardswish, not by a softmax"
+    ]
+    assert joined_by(
+        "e: f32[N, 2, 5, 5] = aten.exp.default(s)",
+        "t: f32[N, 2, 5, 1] = aten.sum.dim_IntList(e, [3], True)",
+        "u: f32[N, 2, 5, 1] = aten.add.Tensor(t, 1e-06)",
+        "p: f32[N, 2, 5, 5] = aten.div.Tensor(e, u)",
+    ) == ["its products are joined by exp, not by a softmax"]
+
+
+def test_says_what_it_does_not_know_between_two_products() -> None:
+    line = "p: f32[N, 2, 5, 5] = aten.layer_norm.default(s, [5], None, None, 1e-05)"
+    assert joined_by(line) == ["its products are joined by layer_norm: no attention that is known"]
+
+
+def test_says_nothing_of_a_linear_attention() -> None:
+    assert joined_by("p: f32[N, 2, 5, 5] = aten.mul.Tensor(s, 0.2)") == []
+
+
+def test_says_that_heads_are_mixed() -> None:
+    mixed = joined_by(
+        'w: f32[2, 2] = weight("w")',
+        "a: f32[N, 5, 5, 2] = aten.permute.default(s, [0, 2, 3, 1])",
+        "b: f32[N, 5, 5, 2] = aten.linear.default(a, w, None)",
+        "c: f32[N, 2, 5, 5] = aten.permute.default(b, [0, 3, 1, 2])",
+        "p: f32[N, 2, 5, 5] = aten.softmax.int(c, 3)",
+    )
+    assert len(mixed) == 1
+    assert "talking heads" in mixed[0]

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from vitgraph.errors import InputError
+from vitgraph.frontend.capture_errors import differs_for_one, no_type, not_captured
+from vitgraph.frontend.decompositions import shorthands_in
 from vitgraph.frontend.functional_forms import make_functional, may_be_made_functional
 from vitgraph.images.image_size import device_of
 from vitgraph.ir.batch import ONE_IMAGE, Batch
@@ -63,26 +65,36 @@ def _capture(
     if dynamic_batch and example.shape[0] < 2:
         example = torch.cat([example, example])
     shapes = ({0: torch.export.Dim("batch", min=1, max=65536)},) if dynamic_batch else None
+    called = name or type(model).__name__
+    with _evaluating(model), torch.no_grad():
+        plain = _plain(_exported(model, called, example, shapes), example, dynamic_batch)
+        make_functional(plain.graph)
+        program = Program(plain, called, "captured", provenance or {})
+        try:
+            fill_types(program)
+        except Exception as error:
+            raise no_type(program, error) from error
+        program.clean()
+        if dynamic_batch and differs_for_one(model, program, example):
+            raise InputError(
+                f"{called}: its code does something else for a batch of one than for larger ones, which a graph for any batch can't; "
+                "capture it for one batch size"
+            )
+    return program
+
+
+def _exported(model: nn.Module, name: str, example: Tensor, shapes: Any) -> fx.GraphModule:
+    """torch.export's graph, functional and without torch's shorthands."""
     try:
-        with _evaluating(model), torch.no_grad():
-            exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
-            if not may_be_made_functional(exported.graph):
-                exported = exported.run_decompositions({})
-            module = exported.module(check_guards=False)
+        exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
+        shorthands = shorthands_in(exported.graph)
+        if shorthands or not may_be_made_functional(exported.graph):
+            exported = exported.run_decompositions(shorthands)
+        return exported.module(check_guards=False)  # type: ignore[no-any-return]
     except InputError:
         raise
     except Exception as error:
-        kind = type(model).__name__
-        raise InputError(
-            f"{name or kind}: torch.export could not capture it: {_first_line(error)}; "
-            "a graph must not depend on the values of its input (run with --debug for export's whole report)"
-        ) from error
-    plain = _plain(module, example, dynamic_batch)
-    make_functional(plain.graph)
-    program = Program(plain, name or type(model).__name__, "captured", provenance or {})
-    fill_types(program)
-    program.clean()
-    return program
+        raise not_captured(model, name, example, error) from error
 
 
 def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
@@ -109,10 +121,6 @@ def _evaluating(model: nn.Module) -> Generator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
 
 def _plain(exported: fx.GraphModule, example: Tensor, dynamic_batch: bool) -> fx.GraphModule:

@@ -270,6 +270,7 @@ ATEN: frozenset[Any] = frozenset(
         aten.upsample_bilinear2d.vec,
         aten.upsample_bicubic2d.vec,
         aten.upsample_nearest2d.vec,
+        aten._upsample_nearest_exact2d.vec,
         aten.grid_sampler.default,
     }
 )

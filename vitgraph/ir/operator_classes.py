@@ -130,7 +130,7 @@ TRAITS: Mapping[Any, Trait] = {
         (
             aten.max_pool2d.default, aten.avg_pool2d.default, aten.adaptive_avg_pool2d.default,
             aten.upsample_bilinear2d.vec, aten.upsample_bicubic2d.vec,
-            aten.upsample_nearest2d.vec, aten.grid_sampler.default,
+            aten.upsample_nearest2d.vec, aten._upsample_nearest_exact2d.vec, aten.grid_sampler.default,
         ),
         Trait.POOLS,
     ),

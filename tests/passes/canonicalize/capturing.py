@@ -61,14 +61,15 @@ def canonical(said: Said, dynamic: bool = False) -> Program:
     return found
 
 
-def hold_to_torch(said: Said, *, dynamic: bool = False, values: Callable[[int], Tensor] = numbers) -> None:
-    """The canonical program and ONNX Runtime give what torch gives: shape, type and numbers."""
+def hold_to_torch(said: Said, *, dynamic: bool = False) -> Program:
+    """The canonical program and ONNX Runtime give what torch gives: shape, type and numbers; the program."""
     program, model = canonical(said, dynamic), Model(said).eval()
     same = functools.partial(torch.testing.assert_close, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True)
     for size in (1, 2, 5) if dynamic else (2,):
-        x = values(size)
+        x = numbers(size)
         with torch.no_grad():
             wanted = model(x)
         same(program.run(x), wanted)
         with find_backend("ort").load(program) as runner:
             same(runner.run(x), wanted, check_dtype=False)
+    return program

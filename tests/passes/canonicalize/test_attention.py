@@ -97,6 +97,7 @@ MASKED: dict[str, Said] = {
     "a scale": lambda m, x: sdpa(x, x, x, scale=0.7),
     "grouped queries": lambda m, x: sdpa(x, x[:, :2], x[:, 2:], enable_gqa=True),
     "one head for all": lambda m, x: sdpa(x, x[:, :1], x[:, :1], m.keep, enable_gqa=True, scale=0.1),
+    "a mask of keys alone": lambda m, x: sdpa(x[:, 0], x[:, 1], x[:, 2], m.keep[0]),
     "three dimensions": lambda m, x: sdpa(x[:, 0], x[:, 1], x[:, 2]),
     "two dimensions": lambda m, x: sdpa(x[0, 0], x[0, 1], x[0, 2]),
 }
