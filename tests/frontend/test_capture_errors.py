@@ -22,6 +22,15 @@ class Model(nn.Module):
         return self.said(x)
 
 
+FIXING: list[Said] = [
+    lambda x: x.reshape(len(x), -1),
+    lambda x: x.view(int(x.shape[0]), -1),
+    lambda x: torch.stack(list(x)),
+    lambda x: x.reshape(2, -1),
+]
+BY_VALUES: list[Said] = [lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: x.masked_select(x > 0)]
+
+
 def captured(said: Said, dynamic: bool = True) -> Program:
     return capture(Model(said), torch.randn(2, 3, 4), name="model", dynamic_batch=dynamic)
 
@@ -34,15 +43,7 @@ def twice_if_even(x: Tensor) -> Tensor:
     return x * 2 if x.shape[0] % 2 == 0 else x
 
 
-@pytest.mark.parametrize(
-    "said",
-    [
-        lambda x: x.reshape(len(x), -1),
-        lambda x: x.view(int(x.shape[0]), -1),
-        lambda x: torch.stack([image for image in x]),
-        lambda x: x.reshape(2, -1),
-    ],
-)
+@pytest.mark.parametrize("said", FIXING)
 def test_code_that_fixes_the_batch_is_told(said: Said) -> None:
     with pytest.raises(
         InputError, match=r"model: its code fixes the batch at 2, by len\(x\).* as x\.shape\[0\], or capture it for one"
@@ -68,7 +69,7 @@ def test_a_fault_of_the_model_is_told_as_its_own() -> None:
         captured(lambda x: torch.stack([x, x]).unbind(5)[0], dynamic=False)
 
 
-@pytest.mark.parametrize("said", [lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: x.masked_select(x > 0)])
+@pytest.mark.parametrize("said", BY_VALUES)
 def test_a_size_that_hangs_on_values_is_told_with_the_operator(said: Said) -> None:
     with pytest.raises(InputError, match=r"model: aten\.\w+\.\w+ in model gives a size that depends on the values"):
         captured(said, dynamic=False)
