@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,3 +227,18 @@ def test_what_reads_no_file_is_let_be(code: str) -> None:
 def test_every_kind_is_listed_once() -> None:
     made = [each for each in vars(reading).values() if isinstance(each, reading.Kind)]
     assert sorted(each.what for each in made) == sorted(each.what for each in reading.KINDS)
+
+
+def test_the_page_has_the_limits() -> None:
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| ([^|]+) \| (\d+ [MG]iB) \|$", page, re.MULTILINE))
+    told = {
+        kind: limit
+        for kinds, limit in rows.items()
+        for kind in kinds.removesuffix(", in a folder or in a zip").split(", ")
+    }
+    assert told == {kind.what: _limit(kind.most) for kind in reading.KINDS}
+
+
+def _limit(size: int) -> str:
+    return f"{size >> 30} GiB" if size >= 1 << 30 else f"{size >> 20} MiB"

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vitgraph.backends.ort.session import open_session
+from vitgraph.backends.ort.session import open_session, reason
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.reading import ONNX, check_file
@@ -46,7 +46,10 @@ class OrtRunner(Runner):
 
     def compute(self, batch: Tensor) -> Tensor:
         """The first output."""
-        (found,) = self.session.run([self._output], {self._input: batch.detach().cpu().contiguous().numpy()})
+        try:
+            (found,) = self.session.run([self._output], {self._input: batch.detach().cpu().contiguous().numpy()})
+        except Exception as error:  # as in `open_session`
+            raise InputError(f"{self.name}: ONNX Runtime can't run it: {reason(error)}") from error
         return torch.from_numpy(found)  # pyright: ignore[reportUnknownMemberType]
 
     def close(self) -> None:
@@ -87,6 +90,7 @@ def _session(path: Path, name: str, threads: int) -> Any:
     session = open_session(str(path), name, threads)
     if len(session.get_inputs()) != 1:
         raise InputError(f"{name}: has {len(session.get_inputs())} inputs; a runner takes models of one")
-    if str(session.get_inputs()[0].type) not in _TORCH_TYPES:
-        raise InputError(f"{name}: takes {session.get_inputs()[0].type}, which torch has no tensors of")
+    for verb, found in (("takes", session.get_inputs()[0]), ("gives", next(iter(session.get_outputs()), None))):
+        if found is None or str(found.type) not in _TORCH_TYPES:
+            raise InputError(f"{name}: {verb} {found.type if found else 'nothing'}, which torch has no tensors of")
     return session

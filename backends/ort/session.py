@@ -17,7 +17,7 @@ def open_session(model: str | bytes, name: str, threads: int = 0) -> Any:
     options = runtime.SessionOptions()
     options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and told once
     # ONNX Runtime's own INT8 kernels add pairs of products in 16 bits on processors without VNNI: attention computed
     # with them was off by 2 to 60 %. Without them Q/DQ runs as the model says, as exact as eager, and was faster too.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
@@ -26,13 +26,13 @@ def open_session(model: str | bytes, name: str, threads: int = 0) -> Any:
     try:
         session = runtime.InferenceSession(model, options, providers=[PROVIDER])
     except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base
-        raise InputError(f"{name}: ONNX Runtime {runtime.__version__} refuses it: {_reason(error)}") from error
+        raise InputError(f"{name}: ONNX Runtime {runtime.__version__} refuses it: {reason(error)}") from error
     if session.get_providers() != [PROVIDER]:
         raise InputError(f"{name}: ONNX Runtime runs it on {session.get_providers()}, not on {PROVIDER}")
     return session
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Its first line, and what to do where that is known."""
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:400]
     lowered = text.lower()

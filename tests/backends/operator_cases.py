@@ -173,7 +173,7 @@ CASES: dict[str, str] = {
     "var": f"{X}; y = aten.var.correction(x, [-1], correction=0, keepdim=True)",
     "var_unbiased": f"{X}; y = aten.var.correction(x, [1])",
     "cumsum": f"{X}; y = aten.cumsum.default(x, 1)",
-    "topk": f"{X}; t = aten.topk.default(x, 3); y = operator.getitem(t, 0)",
+    "topk": f"{X}; t: (f32[1], i64[1]) = aten.topk.default(x, 3); y = operator.getitem(t, 0)",
     "max_pool": f"{IMAGE}; y = aten.max_pool2d.default(x, [3, 3], [2, 2], [1, 1], [1, 1], False)",
     "max_pool_ceil": f"{IMAGE}; y = aten.max_pool2d.default(x, [3, 3], [2, 2], [0, 0], [1, 1], True)",
     "avg_pool": f"{IMAGE}; y = aten.avg_pool2d.default(x, [3, 3], [1, 1], [1, 1], False, False)",
@@ -195,8 +195,8 @@ CASES: dict[str, str] = {
         "e = aten.expand.default(c, [n, -1, -1]); t = aten.cat.default([e, x], 1); y = aten.reshape.default(t, [n, 48])"
     ),
     "size_arithmetic": (
-        "c: f32[1, 8] = weight('c'); x: f32[N, 6, 8] = input(); n = aten.sym_size.int(x, 0); m = operator.mul(n, 6); "
-        "s = operator.add(m, 4); d = operator.sub(s, 4); h = operator.floordiv(d, 2); e = aten.expand.default(c, [h, 8]); "
+        "c: f32[1, 8] = weight('c'); x: f32[N, 6, 8] = input(); n: int[N] = aten.sym_size.int(x, 0); m: int[N] = operator.mul(n, 6); "
+        "s: int[N] = operator.add(m, 4); d: int[N] = operator.sub(s, 4); h: int[N] = operator.floordiv(d, 2); e = aten.expand.default(c, [h, 8]); "
         "r = aten.reshape.default(x, [h, 2, 8]); u = aten.select.int(r, 1, 0); y = aten.add.Tensor(e, u)"
     ),
     "windows": (

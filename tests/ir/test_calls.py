@@ -120,7 +120,7 @@ c: i8[4] = constant("codes")
 z: f32[4] = constant("z")
 y: f32[2, 4] = vitgraph.fake_quantize.default(x, s{rest})
 w: f32[4] = vitgraph.dequantize.default(c, s)
-return_(y, w)
+return_([y, w])
 """
     tensors = {"scale": torch.ones(()), "codes": torch.zeros(4, dtype=torch.int8), "z": torch.zeros(4)}
     program, node = node_of(text.format(rest=""), dialect.fake_quantize, **tensors)

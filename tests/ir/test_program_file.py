@@ -16,7 +16,7 @@ from vitgraph.ir.program_file import load, save
 def test_a_saved_program_loads_to_the_same(tmp_path: Path) -> None:
     program = parse(TEXT)
     program.provenance = {"source": "test", "mean": [0.5]}
-    program.ledger.append({"name": "canonicalize"})
+    program.ledger.append({"name": "canonicalize", "options": {}, "refused": [], "drift": float("inf")})
     save(program, tmp_path / "program.safetensors")
     twin = load(tmp_path)
     assert str(twin) == str(program) == TEXT

@@ -93,8 +93,9 @@ def test_violations_stand_under_their_lines() -> None:
 
 
 def test_a_comment_sign_inside_a_string_is_no_comment() -> None:
-    text = 'x: f32[2] = input()\nw: f32[2] = weight("a#b")\ny: f32[2] = aten.add.Tensor(x, w)  # m\nreturn_(y)\n'
-    assert "a#b" in parse(text).tensors()
+    text = "x: f32[2] = input()\ny: f32[2] = aten.gelu.default(x, approximate='a#b')  # m\nreturn_(y)\n"
+    (call,) = parse(text).calls()
+    assert (call.kwargs["approximate"], call.meta["path"]) == ("a#b", "m")
 
 
 @st.composite

@@ -19,7 +19,8 @@ from vitgraph.ir.dialect import dequantize, fake_quantize, log2_quantize
 from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load
-from vitgraph.ir.tensor_type import Dim, TensorType
+from vitgraph.ir.tensor_type import Dim, Size, TensorType
+from vitgraph.ir.verify import check_read
 from vitgraph.reading import GRAPH_TEXT, read_text
 
 QUANTIZED = "is quantized already"
@@ -53,7 +54,7 @@ def read_graph_text(path: Path, seed: int) -> Program:
     """Read a graph's text; its weights are drawn by the seed."""
     text = read_text(path, GRAPH_TEXT)
     try:
-        return parse(text, seed=seed)
+        return check_read(parse(text, seed=seed), str(path))
     except TextError as error:
         raise InputError(f"{path}: its graph can't be read: {error}") from error
 
@@ -82,7 +83,7 @@ def batch_of(program: Program, asked: Batch | None) -> Batch:
 
     Raises `InputError` where a fixed one is asked for another.
     """
-    own = program.input_types()[0].shape[0]
+    own = _batch_size(program)
     if isinstance(own, Dim):
         return asked or ONE_IMAGE
     if asked not in (None, Batch(own, own, own)):
@@ -94,7 +95,17 @@ def batch_of(program: Program, asked: Batch | None) -> Batch:
 
 def takes_any_batch(program: Program) -> bool:
     """Whether its batch is open."""
-    return isinstance(program.input_types()[0].shape[0], Dim)
+    return isinstance(_batch_size(program), Dim)
+
+
+def _batch_size(program: Program) -> Size:
+    """The first size of the first input; `InputError` where it has none."""
+    kinds = program.input_types()
+    if not kinds or not kinds[0].shape:
+        raise InputError(
+            f"{program.name}: a model takes one input [batch, 1 or 3, height, width]; this takes {_list(kinds)}"
+        )
+    return kinds[0].shape[0]
 
 
 def on_cpu(program: Program) -> Program:
@@ -116,7 +127,7 @@ def lowered(program: Program) -> str | None:
 
 def _input_shape(program: Program) -> tuple[int, int, int]:
     kinds = program.input_types()
-    shape = kinds[0].shape[1:]
+    shape = kinds[0].shape[1:] if kinds else ()
     if len(kinds) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
         raise InputError(
             f"{program.name}: a model takes one input [batch, 1 or 3, height, width]; this one takes {_list(kinds)}"

@@ -75,11 +75,13 @@ def _read_safetensors(path: Path) -> StateDict:
     load_file: Callable[[Path], StateDict] = import_module("safetensors.torch").load_file
     try:
         return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    # KeyError, AttributeError, TypeError: of elements that this torch has no type for
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise InputError(f"weights {path}: not a whole safetensors file ({error}); fetch or write it again") from error
 
 
 def _read_pickled(path: Path) -> object:
+    _check_unpacked_size(path)
     serialization: Any = torch.serialization
     try:
         with serialization.safe_globals(list(_INERT)):
@@ -99,6 +101,19 @@ def _why_unread(error: Exception) -> str:
     if "TorchScript" in text:
         return "a TorchScript program, which brings its own code; save the model's state_dict() instead"
     return "not a file torch.save wrote, or one cut short; fetch or write it again"
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """torch.save compresses nothing; an archive that unpacks to more than there is of it was made to fill the memory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return  # no archive: torch says what is wrong with it
+    if unpacked > path.stat().st_size:
+        raise InputError(
+            f"weights {path}: unpacks to {unpacked:,} bytes, more than the file has; write it again with torch.save"
+        )
 
 
 def _is_torch_file(path: Path) -> bool:
@@ -122,10 +137,15 @@ def _unwrap(content: object, path: Path) -> StateDict:
         if state := as_state_dict(cast(object, content)):
             return state
         box = cast(Mapping[object, object], content)
-        kind = f"{type(box).__name__} of {first_names([str(key) for key in box])}" if box else "empty dict"
+        kind = f"{type(box).__name__} of {first_names([_key(key) for key in box])}" if box else "empty dict"
         inner = next((box[name] for name in _CONTAINERS if isinstance(box.get(name), Mapping)), None)
         content = inner or _tensors_of(box) or None
     raise InputError(f"weights {path}: no state dict in it, but a {kind}; save the model's state_dict()")
+
+
+def _key(name: object) -> str:
+    """A key as a message names it; what is no name may be nested without end."""
+    return str(name)[:80] if isinstance(name, str | int) else f"a {type(name).__name__}"
 
 
 def as_state_dict(content: object) -> StateDict | None:

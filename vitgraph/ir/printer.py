@@ -16,6 +16,7 @@ Names are dealt afresh in order of appearance, so equal texts mean equal graphs.
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.names import RESERVED
 from vitgraph.ir.operator_schema import opname, overload_name, schema_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.tensor_type import DTYPE_NAMES
@@ -100,9 +102,11 @@ def _names(program: Printable) -> dict[fx.Node, str]:
 
 
 def _stem(node: fx.Node) -> str:
-    if node.op != "call_function":
-        return re.sub(r"\W", "_", str(node.target))
-    return _spell(node.target).split(".")[1]
+    if node.op == "call_function":
+        return _spell(node.target).split(".")[1]
+    stem = re.sub(r"\W", "_", str(node.target), flags=re.ASCII)
+    stem = f"_{stem}" if stem[:1].isdigit() else stem
+    return f"{stem}_" if keyword.iskeyword(stem) or stem in RESERVED else stem
 
 
 def _spell(target: Any) -> str:

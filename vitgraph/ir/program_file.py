@@ -9,16 +9,19 @@ from typing import Any
 from torch import Tensor
 
 from vitgraph.errors import InputError
+from vitgraph.ir.names import check_tensor_name
 from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
+from vitgraph.ir.program_header import Header
+from vitgraph.ir.verify import check_read
 from vitgraph.outputs.whole_file import write_whole
-from vitgraph.reading import PROGRAM, check_file, parse_json
+from vitgraph.reading import PROGRAM, check_file
 
 
 def save(program: Program, path: str | Path, *, replace: bool = True) -> None:
     """Write the program to one safetensors file, whole or not at all; the same program gives the same bytes.
 
-    Raises `InputError` where the file can't be written, `OutputError` where there is one that is not to be replaced.
+    Raises `InputError` where the file can't be written or a tensor's name not be read back, `OutputError` where there is one that is not to be replaced.
     """
     write_whole(Path(path), _packed(program), replace)
 
@@ -34,33 +37,45 @@ def _packed(program: Program) -> bytes:
     for name, tensor in program.tensors().items():
         whole = tensor.detach().contiguous()
         shared = whole.untyped_storage().data_ptr() in taken or whole.untyped_storage().nbytes() > whole.nbytes
-        tensors[name] = whole.clone() if shared else whole
+        tensors[_readable(name)] = whole.clone() if shared else whole
         taken.add(tensors[name].untyped_storage().data_ptr())
     return to_bytes(tensors, metadata=metadata)
 
 
 def load(path: str | Path) -> Program:
-    """Read what `save` wrote, or the folder that holds it; `InputError` for anything else."""
-    from safetensors import SafetensorError, safe_open
-
+    """Read what `save` wrote, or the folder that holds it, and verify it; `InputError` for anything else."""
     file = Path(path)
     file = file / "program.safetensors" if file.is_dir() else file
     check_file(file, PROGRAM)
+    metadata, tensors = _read(file)
+    if "vitgraph" not in metadata:
+        raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
+    header = Header.read(metadata["vitgraph"], str(file))
+    try:
+        program = parse(header.text, tensors)
+    except TextError as error:
+        raise InputError(f"{file}: its graph can't be read (was it written by another version?): {error}") from error
+    program.provenance, program.ledger = header.plain()["provenance"], header.plain()["ledger"]
+    return check_read(program, str(file))
+
+
+def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
     untyped: Any = safe_open
     try:
         with untyped(file, framework="pt") as reader:
-            metadata: dict[str, str] = reader.metadata() or {}
-            tensors: dict[str, Tensor] = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
+            return reader.metadata() or {}, {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
+        # the last three: types of elements that this torch has not
         raise InputError(
             f"{file}: can't be read as a program: {error}; programs are written by `vitgraph opt -o`"
         ) from error
-    if "vitgraph" not in metadata:
-        raise InputError(f"{file}: is a safetensors file but holds no vitgraph program; weights go to --weights")
+
+
+def _readable(name: str) -> str:
     try:
-        header: Any = parse_json(metadata["vitgraph"], f"{file}: its graph", nan=True)
-        program = parse(header["text"], tensors)
-        program.provenance, program.ledger = header["provenance"], header["ledger"]
-    except (TextError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file}: its graph can't be read (was it written by another version?): {error}") from error
-    return program
+        return check_tensor_name(name)
+    except ValueError as error:
+        raise InputError(f"the program can't be saved: {error}; rename the module that holds it") from error

@@ -10,8 +10,10 @@ result is the line through the answers.
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +110,10 @@ class TupleType:
 Type = TensorType | IntType | TupleType
 
 
+_MAX_TUPLES = 8
+"""Tuples in a type; operators give one, of tensors."""
+
+
 def type_of(tensor: torch.Tensor) -> TensorType:
     """The type of a tensor at hand."""
     return TensorType(tensor.dtype, tuple(tensor.shape))
@@ -130,15 +136,17 @@ def parse_type(text: str) -> Type:
     3
     """
     text = text.strip()
-    if text.startswith("("):
+    if text.count("(") > _MAX_TUPLES:
+        raise ValueError(f"a type has over {_MAX_TUPLES} tuples in it")
+    if text.startswith("(") and text.endswith(")"):
         return TupleType(tuple(parse_type(part) for part in _split(text[1:-1])))
     match = re.fullmatch(r"(\w+)\[(.*)\]", text)
     if match is None or (match[1] != "int" and match[1] not in DTYPES):
-        raise ValueError(f"{text!r} is not a type; write for example f32[1, 197, 192]")
-    sizes = tuple(parse_size(part) for part in match[2].split(",") if part.strip())
+        raise ValueError(f"{text[:80]!r} is not a type; write for example f32[1, 197, 192]")
     if match[1] == "int":
-        return IntType(sizes[0])
-    return TensorType(DTYPES[match[1]], sizes)
+        return IntType(parse_size(match[2]))
+    sizes = match[2].split(",") if match[2].strip() else []
+    return TensorType(DTYPES[match[1]], tuple(map(parse_size, sizes)))
 
 
 def _split(text: str) -> list[str]:
@@ -169,8 +177,19 @@ def infer(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
 
 
 def _run(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], batch: int) -> Any:
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with _unlogged(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         return target(*_values(args, batch), **{name: _values(value, batch) for name, value in kwargs.items()})
+
+
+@contextmanager
+def _unlogged() -> Generator[None]:
+    """torch logs a traceback of pages for arguments that don't fit, besides raising what the caller tells."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _values(value: Any, batch: int) -> Any:

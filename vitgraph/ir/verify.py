@@ -7,10 +7,12 @@ format; masked weights still have their pattern; there is one output.
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import fx
 
-from vitgraph.errors import PassError
+from vitgraph.errors import InputError, PassError
 from vitgraph.ir.call_arguments import argument
 from vitgraph.ir.calls import DequantizeCall
 from vitgraph.ir.dialect import ATEN, INTEGER, OWN
@@ -47,14 +49,25 @@ def verify(program: Program) -> Violations:
 
 def check(program: Program, what: str) -> None:
     """Raise `PassError` with the annotated text if the program is not valid; `what` says who left it so."""
+    if fault := _describe(program):
+        raise PassError(f"{what} left an invalid graph, {fault}")
+
+
+def check_read(program: Program, origin: str) -> Program:
+    """The program that was read from a file, verified before anything runs it; `InputError` where it is not valid."""
+    if fault := _describe(program):
+        raise InputError(f"{origin}: its graph is not valid, {fault}")
+    if not program.inputs:
+        raise InputError(f"{origin}: its graph is not valid: it takes no input; begin it with `x: f32[…] = input()`")
+    return program
+
+
+def _describe(program: Program) -> str:
+    """How many violations there are, which, and the text around them; empty for a valid program."""
     violations = verify(program)
-    if not violations:
-        return
     count = sum(len(lines) for lines in violations.values())
     summary = "; ".join(dict.fromkeys(line for lines in violations.values() for line in lines))[:400]
-    raise PassError(
-        f"{what} left an invalid graph, {count} violation(s): {summary}\n{_excerpt(show(program, violations))}"
-    )
+    return f"{count} violation(s): {summary}\n{_excerpt(show(program, violations))}" if violations else ""
 
 
 def _excerpt(text: str, around: int = 2) -> str:
@@ -79,8 +92,8 @@ def _content(program: Program, node: fx.Node) -> list[str]:
     if node.op == "get_attr":
         return _weight(program, node)
     if node.op == "call_function":
-        kind = _type(node)
-        return _operator(program, node) + kind + _scale(program, node) + ([] if kind else _codes(program, node))
+        unfit = _operator(program, node) or _type(node)  # what is no operator of a graph is not run, even for its type
+        return unfit or _scale(program, node) + _codes(program, node)
     return [] if node.op == "output" else [f"{node.op} has no place in a graph"]
 
 
@@ -104,7 +117,7 @@ def _operator(program: Program, node: fx.Node) -> list[str]:
         if program.form == "canonical" and node.target not in ATEN and node.target not in OWN:
             return [f"{node.target} is not of the dialect; canonicalize has another spelling for it, or lacks one"]
         return []
-    if node.target in INTEGER or getattr(node.target, "__name__", "") == "getitem":
+    if node.target in INTEGER or node.target is operator.getitem:
         return []
     return [f"{node.target} is no operator of a graph"]
 
