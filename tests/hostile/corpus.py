@@ -1,0 +1,17 @@
+"""The whole corpus, and a slice of it for quick runs."""
+
+from __future__ import annotations
+
+from tests.hostile import documents, graphs, weights
+from tests.hostile.case import Case
+
+
+def corpus() -> list[Case]:
+    """Every hostile file."""
+    return [*graphs.cases(), *documents.cases(), *weights.cases()]
+
+
+def quick() -> list[Case]:
+    """The famous ones, and of the others every eighth."""
+    found = graphs.cases()
+    return [case for position, case in enumerate(found) if case.name.startswith("A1") or position % 8 == 0]
