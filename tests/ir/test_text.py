@@ -130,3 +130,17 @@ def graphs(draw: st.DrawFn) -> str:
 def test_random_graphs_read_back(text: str) -> None:
     program: Program = parse(text)
     hold_to_text(program)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: f32[1, 4] = input()\nsplit: (f32[1, 4]) = aten.split.Tensor(x, 4, 1)\n"
+        "getitem: f32[1, 4] = operator.getitem(split, 0)\nreturn_((getitem,))\n",
+        'x: f32[4] = input()\n_0_weight: f32[4] = weight("0.weight")\nadd: f32[4] = aten.add.Tensor(x, _0_weight)\nreturn_(add)\n',
+    ],
+)
+def test_a_tuple_of_one_and_a_name_of_digits_read_back(text: str) -> None:
+    shown = show(parse(text))
+    assert shown.endswith(text)
+    assert show(parse(shown)) == shown
