@@ -1,5 +1,6 @@
 """Where outputs may go. What a user is told of each mistake is in `tests/bad_inputs/test_outputs.py`."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def test_neither_is_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monke
     for out in (Path(".."), Path(), tmp_path / "out"):
         with pytest.raises(InputError, match=r"the current folder .* lies in it"):
             check_folder(out, force=True)
+
+
+@pytest.mark.parametrize("name", ["o\0ut", "o\udcffut"])
+@pytest.mark.parametrize("check", [check_file, check_folder])
+def test_names_that_are_none(name: str, check: Callable[[Path, bool], Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ut'?: is no name of a file .* name another with -o"):
+        check(tmp_path / name, False)
 
 
 def test_links_are_followed(tmp_path: Path) -> None:

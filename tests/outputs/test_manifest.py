@@ -1,6 +1,7 @@
 """What a manifest says, and what it takes for the user's."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,9 @@ def test_what_was_written_is_ours(folder: Path, tmp_path: Path) -> None:
     assert differences(tmp_path / "empty") == []
 
 
+ALL = ["manifest.json", "model.onnx", "program/", "program/graph.txt", "report.json"]
+
+
 def add(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text("x")
 
@@ -45,6 +49,11 @@ def relink(folder: Path) -> None:
     (folder / "model.onnx").symlink_to(folder.parent / "elsewhere")
 
 
+def pipe(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
 def rewrite(folder: Path, **change: object) -> None:
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | change))
@@ -61,16 +70,22 @@ def rewrite(folder: Path, **change: object) -> None:
         (lambda folder: (folder / "model.onnx").open("ab").write(b"x"), ["model.onnx (changed)"]),
         (lambda folder: (folder / "report.json").write_text('{"seconds": 1.25, "recipe": "mine"}\n'), ["report.json (changed)"]),
         (relink, ["model.onnx (changed)"]),
-        (lambda folder: (folder / "manifest.json").unlink(), ["model.onnx", "program/", "program/graph.txt", "report.json"]),
-        (lambda folder: (folder / "manifest.json").write_text("[" * 3000), ["model.onnx", "program/", "program/graph.txt", "report.json"]),
-        (lambda folder: rewrite(folder, format="another"), ["model.onnx", "program/", "program/graph.txt", "report.json"]),
-        (lambda folder: rewrite(folder, files=[]), ["model.onnx", "program/", "program/graph.txt", "report.json"]),
+        (lambda folder: (folder / "manifest.json").unlink(), ALL[1:]),
+        (lambda folder: (folder / "manifest.json").write_text("[" * 3000), ALL),
+        (pipe, ALL),
+        (lambda folder: rewrite(folder, format="another"), ALL),
+        (lambda folder: rewrite(folder, files=[]), ALL),
         (lambda folder: rewrite(folder, files={"model.onnx": 3}), ["program/", "program/graph.txt", "report.json", "model.onnx (changed)"]),
     ],
 )  # fmt: skip
 def test_what_was_not_is_named(change: Callable[[Path], object], found: list[str], folder: Path) -> None:
     change(folder)
     assert differences(folder) == found
+
+
+def test_another_program_s_manifest_is_not_ours(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "web app"}')
+    assert differences(tmp_path) == ["manifest.json"]
 
 
 def test_a_file_that_is_gone_is_no_loss(folder: Path) -> None:

@@ -34,25 +34,27 @@ def differences(folder: Path) -> list[str]:
     files, folders = _files(folder), _folders(folder)
     if not files and not folders:
         return []
-    listed = _read(folder)
-    ours = {NAME, *listed}
+    found = _read(folder)
+    listed, ours = found or {}, set[str]() if found is None else {NAME, *found}
     parents = {str(parent) for name in ours for parent in Path(name).parents}
     foreign = [name for name in files if name not in ours] + [f"{name}/" for name in folders if name not in parents]
     changed = [name for name in files if name in listed and not _same(folder / name, listed[name])]
     return sorted(foreign) + [f"{name} (changed)" for name in sorted(changed)]
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """The entries by file; none where there is no manifest of ours."""
+def _read(folder: Path) -> dict[str, Any] | None:
+    """The entries by file; None where there is no manifest of ours."""
+    if not (folder / NAME).is_file():  # a FIFO would have us wait
+        return None
     try:
         with (folder / NAME).open("rb") as file:
             found: Any = json.loads(file.read(_LIMIT))
     except (OSError, ValueError, RecursionError):
-        return {}
+        return None
     if not isinstance(found, dict) or found.get("format") != FORMAT:  # pyright: ignore[reportUnknownMemberType]
-        return {}
+        return None
     files: Any = found.get("files")  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    return files if isinstance(files, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    return files if isinstance(files, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
 def _files(folder: Path) -> list[str]:
