@@ -51,7 +51,8 @@ class Record:
         """The log without what differs from run to run, which is where the model lay, what the clock said and how much memory
         was in use: the same build has the same log."""
         lines = "\n".join(line for line in self.log if not line.startswith("[MemUsage"))
-        return _TIME.sub(r"…\1", lines.replace(str(path), path.name).replace(str(path.parent), ".")) + "\n"
+        folder = re.compile(rf"(?<![\w./]){re.escape(str(path.parent))}/")
+        return _TIME.sub(r"…\1", folder.sub("", lines)) + "\n"
 
 
 @dataclass

@@ -15,7 +15,14 @@ from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.pass_manager.pipeline import Pipeline, build_pass, options_of, parse_pipeline, read_yaml
+from vitgraph.pass_manager.pipeline import (
+    Pipeline,
+    build_pass,
+    options_of,
+    parse_pipeline,
+    read_yaml,
+    timed_ledger,
+)
 from vitgraph.passes import ORDER, find_pass, pipeline
 
 WORDS = st.text(max_size=12) | st.sampled_from(
@@ -198,3 +205,15 @@ def test_a_graph_that_does_not_fit_is_shown_even_without_instruments() -> None:
 def test_lookup_is_the_callers() -> None:
     assert parse_pipeline("toy{mode=refuse}", lambda name: Toy) == toys("refuse")
     assert options_of(build_pass("toy", {}, lambda name: Toy)) == {}
+
+
+def test_times_are_told_beside_the_ledger_which_has_none() -> None:
+    context = Context()
+    first = pipeline("canonicalize").run(parse(MLP))
+    done = pipeline("nm-mask,materialize").run(first, context)
+    assert not [key for entry in done.ledger for key in entry if "second" in key]
+    timed = timed_ledger(done.ledger, context.durations)
+    assert [entry["name"] for entry in timed] == ["canonicalize", "nm-mask", "materialize"]
+    assert timed[0]["seconds"] is None, "it had run before"
+    assert all(entry["seconds"] >= 0 for entry in timed[1:])
+    assert [{**entry, "seconds": 0} for entry in timed] == [{**entry, "seconds": 0} for entry in done.ledger]

@@ -10,6 +10,7 @@ from vitgraph.backends import choose, find_builder
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.tensorrt import backend as trt
 from vitgraph.backends.tensorrt.backend import EngineBuild, unbuildable_why
+from vitgraph.backends.tensorrt.builder import Record
 from vitgraph.backends.tensorrt.engine_check import EnginePlan
 from vitgraph.errors import VitgraphError
 from vitgraph.ir.batch import parse_batch
@@ -115,3 +116,28 @@ def test_what_the_file_alone_shows_is_found_without_an_engine(tmp_path: Path, mo
 
     monkeypatch.setattr(trt, "judge_patterns", judge)
     assert plan(tmp_path, "cpu").defer().violations == (lost,)
+
+
+def test_the_log_is_the_same_wherever_and_whenever_the_model_is_built() -> None:
+    def log(path: Path, milliseconds: float, memory: int) -> str:
+        record = Record()
+        record.take(3, f"Input filename:   {path}")
+        record.take(3, f"weights of {path.parent}/model.onnx.data")
+        record.take(
+            3, f"Algorithm ShiftNTopDown took {milliseconds}ms to assign 1 blocks to 1 nodes requiring 8249344 bytes."
+        )
+        record.take(3, f"Engine generation completed in {milliseconds / 1000} seconds.")
+        record.take(
+            3, f"[MemUsageStats] Peak memory usage of TRT CPU/GPU memory allocators: CPU 0 MiB, GPU {memory} MiB"
+        )
+        record.take(3, "Detected 1 inputs and 1 output network tensors.")
+        return record.text(path)
+
+    assert log(Path("a/.out.unfinished/folder/model.onnx"), 7.5, 4) == log(Path("b/model.onnx"), 1.25e-5, 5)
+    assert "Input filename:   model.onnx\n" in log(Path("b/model.onnx"), 1.0, 4)
+    assert "took …ms to assign 1 blocks to 1 nodes requiring 8249344 bytes." in log(Path("b/model.onnx"), 1.0, 4)
+
+
+def test_another_build_has_another_log() -> None:
+    one, other = Record(["Detected 1 inputs"]), Record(["Detected 2 inputs"])
+    assert one.text(Path("model.onnx")) != other.text(Path("model.onnx"))
