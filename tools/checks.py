@@ -7,14 +7,13 @@ import operator
 import re
 import shlex
 import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.errors import InputError
+from vitgraph.outputs.scratch import ScratchFolder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,8 +101,8 @@ def run_command(text: str, program: Program) -> str | None:
     """Save the program, run the command on it, and say what became of that; exit status 0 is good."""
     from vitgraph.ir.program_file import save
 
-    with tempfile.TemporaryDirectory(prefix="vitgraph-") as folder:
-        file = Path(folder) / "program.safetensors"
+    with ScratchFolder() as folder:
+        file = folder / "program.safetensors"
         save(program, file)
         line = text.replace("{}", shlex.quote(str(file)))
         done = subprocess.run(line, shell=True, check=False, capture_output=True, text=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitgraph.errors import CheckFailed
+from vitgraph.outputs.destination import check_folder
+from vitgraph.outputs.scratch import ScratchFolder
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.drawing import group, table
 from vitgraph.tools.progress import show_progress
@@ -42,8 +43,11 @@ def demo(
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
 ) -> Answer:
     """Compile the embedded digits-vit to FP32 and to sparse INT8, and compare the two."""
-    with tempfile.TemporaryDirectory(prefix="vitgraph-demo-") as folder, show_progress() as progress:
-        base = output or Path(folder)
+    if output is not None:
+        for name in ("fp32", "sparse-int8"):
+            check_folder(output / name, force)
+    with ScratchFolder() as folder, show_progress() as progress:
+        base = output or folder
         reports = {
             "FP32": _compile("fp16", FP32, base / "fp32", force, progress),
             "sparse-int8": _compile("sparse-int8", None, base / "sparse-int8", force, progress),

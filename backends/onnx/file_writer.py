@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from vitgraph.backends.onnx.graph_builder import INT4, ONNX_TYPES, Initializer
-from vitgraph.errors import InputError
 from vitgraph.ir.formats import pack_int4
+from vitgraph.outputs.disk import writing
 
 EXTERNAL_BYTES = 1_900_000_000
 """From this many bytes of constants on, they go to a file of their own."""
@@ -44,23 +44,21 @@ def write_model(
     external = sum(each.nbytes for each in initializers) >= external_bytes
     outside = [each for each in initializers if external and each.nbytes >= _KEPT_INSIDE]
     data = path.with_name(path.name + ".data")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    except OSError as error:
-        raise InputError(f"{path}: can't be written: {error.strerror}; choose another place") from error
-    try:
-        with (folder / path.name).open("wb") as file:
-            _write_graph(model, initializers, _places(outside), data.name, file)
-        if outside:
-            with (folder / data.name).open("wb") as file:
-                _write_data(outside, file)
-            os.replace(folder / data.name, data)
-        else:
-            data.unlink(missing_ok=True)
-        os.replace(folder / path.name, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with (folder / path.name).open("wb") as file:
+                _write_graph(model, initializers, _places(outside), data.name, file)
+            if outside:
+                with (folder / data.name).open("wb") as file:
+                    _write_data(outside, file)
+                os.replace(folder / data.name, data)
+            else:
+                data.unlink(missing_ok=True)
+            os.replace(folder / path.name, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
     return [path, data] if outside else [path]
 
 

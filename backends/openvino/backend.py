@@ -8,7 +8,6 @@ without them, UINT8 values, and pairs left out of the attention were tried, and 
 from __future__ import annotations
 
 import sys
-import tempfile
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ from typing import Any, ClassVar, Literal, cast
 from vitgraph.backends.openvino.runner import OpenVinoRunner, reason
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
+from vitgraph.outputs.scratch import ScratchFolder
 from vitgraph.runtime.backend import Source
 from vitgraph.targets.target import Target
 
@@ -51,9 +51,9 @@ class OpenVino:
             return self._read(openvino, model, str(model), threads)
         from vitgraph.backends.onnx.lowering import lower  # brings onnx and onnx_ir, which running a file does not need
 
-        with tempfile.TemporaryDirectory(prefix="vitgraph-") as folder:
-            lower(model, Path(folder) / "model.onnx")
-            return self._read(openvino, Path(folder) / "model.onnx", model.name, threads)
+        with ScratchFolder() as folder:
+            lower(model, folder / "model.onnx")
+            return self._read(openvino, folder / "model.onnx", model.name, threads)
 
     def _read(self, openvino: Any, path: Path, name: str, threads: int) -> OpenVinoRunner:
         core = openvino.Core()

@@ -5,8 +5,6 @@ Q/DQ pairs are computed as written, in floating point on the INT8 grid; a latenc
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +15,7 @@ from torch import Tensor
 from vitgraph.backends.ort.session import open_session, reason
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
+from vitgraph.outputs.scratch import ScratchFolder
 from vitgraph.reading import ONNX, check_file
 from vitgraph.runtime.backend import Runner, Source
 from vitgraph.targets.target import Target
@@ -36,7 +35,7 @@ _TORCH_TYPES = {
 class OrtRunner(Runner):
     """A session. `folder`, if any, holds the file it was made from and goes when the runner is closed."""
 
-    def __init__(self, session: Any, name: str, folder: Path | None = None) -> None:
+    def __init__(self, session: Any, name: str, folder: ScratchFolder | None = None) -> None:
         self.session: Any = session
         self._folder = folder
         taken = session.get_inputs()[0]
@@ -56,7 +55,7 @@ class OrtRunner(Runner):
         """Let the session and its file go."""
         self.session = None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
 
 
 class Ort:
@@ -75,12 +74,12 @@ class Ort:
             return OrtRunner(_session(model, str(model), threads), str(model))
         from vitgraph.backends.onnx.lowering import lower  # brings onnx and onnx_ir, which running a file does not need
 
-        folder = Path(tempfile.mkdtemp(prefix="vitgraph-"))
+        folder = ScratchFolder()
         try:
-            lower(model, folder / "model.onnx")
-            return OrtRunner(_session(folder / "model.onnx", model.name, threads), model.name, folder)
+            lower(model, folder.path / "model.onnx")
+            return OrtRunner(_session(folder.path / "model.onnx", model.name, threads), model.name, folder)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.close()
             raise
 
 

@@ -11,7 +11,6 @@ import os
 from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral
-from tempfile import TemporaryFile, gettempdir
 from typing import Any, Literal
 
 import torch
@@ -21,6 +20,7 @@ from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet
 from vitgraph.images.pixel_modes import refusal
 from vitgraph.images.preprocess import Preprocessing
+from vitgraph.outputs.scratch import in_temporary_folder, scratch_file
 
 What = Literal["calibration", "evaluation"]
 """What the images are for: accuracy needs a label of each, calibration looks at none."""
@@ -32,19 +32,14 @@ class ImageFile:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self._bytes = 4 * prod(shape)
-        self._file = TemporaryFile()  # noqa: SIM115 - lives as long as this
+        self._file = scratch_file()
 
     def append(self, image: Tensor) -> None:
         """Put one more. Raises `InputError` where the disk is full."""
         plain: Any = image.detach().contiguous().numpy()
-        try:
+        with in_temporary_folder():
             self._file.write(memoryview(plain).cast("B"))
             self._file.flush()
-        except OSError as error:
-            raise InputError(
-                f"{gettempdir()}: no room to keep the images that were handed in ({error.strerror}); hand in fewer, or "
-                "name another folder in TMPDIR"
-            ) from error
 
     def content(self, name: str) -> bytes:
         """The bytes of an image, named by its number."""

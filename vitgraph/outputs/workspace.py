@@ -107,19 +107,29 @@ class Workspace:
 @contextmanager
 def claimed(out: Path) -> Generator[Workspace]:
     """Have the workspace of an output; `InputError` where another process has it."""
-    missing = [each for each in out.parents if not each.exists()]
     place = Workspace(out)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(place.root, out)
+    with _folders_of(out):
+        with writing(out):
+            lock = _lock(place.root, out)
+        try:
+            with writing(out):
+                place.recover()
+            yield place
+        finally:
+            place.leave()
+            os.close(lock)
+
+
+@contextmanager
+def _folders_of(out: Path) -> Generator[None]:
+    """The folders that `out` is in, made where they are missing; those go again that nothing came into."""
+    missing = [each for each in out.parents if not each.exists()]
     try:
         with writing(out):
-            place.recover()
-        yield place
+            out.parent.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        place.leave()
-        os.close(lock)
-        with suppress(OSError):  # those that have content stay
+        with suppress(OSError):
             for each in missing:
                 each.rmdir()
 
@@ -154,6 +164,10 @@ def _lock(root: Path, out: Path) -> int:
             lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         except FileNotFoundError:  # a run that ended has just removed the folder
             continue
+        except OSError:
+            with suppress(OSError):
+                root.rmdir()
+            raise
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

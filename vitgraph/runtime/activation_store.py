@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from math import prod
-from tempfile import TemporaryFile, gettempdir
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitgraph.errors import InputError
+from vitgraph.outputs.scratch import in_temporary_folder, scratch_file
 
 ROOM = 1 << 24
 """Bytes that are held in memory."""
@@ -29,7 +28,7 @@ class ActivationStore:
         self.count, self.shape = count, tuple(shape)
         self._bytes = 4 * prod(self.shape)
         self._memory = torch.empty(count, *self.shape) if count * self._bytes <= room else None
-        self._file = TemporaryFile() if self._memory is None else None  # noqa: SIM115 - lives as long as this
+        self._file = scratch_file() if self._memory is None else None
 
     @staticmethod
     def of(values: Tensor, room: int = ROOM) -> ActivationStore:
@@ -57,15 +56,10 @@ class ActivationStore:
         assert self._file is not None
         plain: Any = values.detach().float().contiguous().numpy()
         data = memoryview(plain).cast("B")
-        try:
-            done = 0
+        done = 0
+        with in_temporary_folder():
             while done < len(data):
                 done += os.pwrite(self._file.fileno(), data[done:], at * self._bytes + done)
-        except OSError as error:
-            raise InputError(
-                f"{gettempdir()}: no room for {self.count * self._bytes >> 20} MB of intermediate values"
-                f" ({error.strerror}); take fewer calibration images, or name another folder in TMPDIR"
-            ) from error
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """All values in order, so many at a time."""

@@ -308,13 +308,13 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_unwritable_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(InputError, match="choose another place"):
+    with pytest.raises(InputError, match="name another place"):
         lower(block(), tmp_path / "locked" / "m.onnx")
 
 
 def test_a_file_where_a_folder_should_be_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="choose another place"):
+    with pytest.raises(InputError, match="name another place"):
         lower(block(), tmp_path / "file" / "m.onnx")
 
 
