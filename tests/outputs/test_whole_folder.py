@@ -29,15 +29,15 @@ def write_while(out: Path, force: bool, meanwhile: Callable[[Path], object]) -> 
         meanwhile(out)
 
 
+APPEARS: list[Callable[[Path], object]] = [
+    folder_with("thesis.tex"),
+    lambda out: out.write_text("mine"),
+    lambda out: out.symlink_to("nowhere"),
+]
+
+
 @pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize(
-    "appears",
-    [
-        folder_with("thesis.tex"),
-        lambda out: out.write_text("mine"),
-        lambda out: out.symlink_to("nowhere"),
-    ],
-)
+@pytest.mark.parametrize("appears", APPEARS)
 def test_what_appears_meanwhile_stays(appears: Callable[[Path], object], force: bool, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(OutputError, match=r"meanwhile, and was left alone; \S+out-2 has what was made") as told:

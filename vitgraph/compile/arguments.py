@@ -52,7 +52,7 @@ def read_path(name: str, path: str | Path) -> Path:
 
 def files_among(*given: Any) -> tuple[Path, ...]:
     """Those of the arguments, and of the values of mappings among them, that name something on disk."""
-    flat = [each for one in given for each in (one.values() if isinstance(one, Mapping) else [one])]
+    flat: list[Any] = [each for one in given for each in (one.values() if isinstance(one, Mapping) else [one])]  # pyright: ignore[reportUnknownVariableType]
     return tuple(Path(each) for each in flat if isinstance(each, str | Path) and lexists(each))
 
 

@@ -79,7 +79,8 @@ def _kind(path: Path) -> str:
         "a file": path.is_file,
         "a FIFO": path.is_fifo,
         "a socket": path.is_socket,
-        "a device": lambda: path.is_char_device() or path.is_block_device(),
+        "a device": path.is_char_device,
+        "a disk": path.is_block_device,
     }
     return next((kind for kind, holds in kinds.items() if holds()), "no regular file")
 
