@@ -94,7 +94,7 @@ def compile_model(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is a compilation's folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
 ) -> Answer:
     """Compile a model for a device and write engine, ONNX, program and report."""
     from vitgraph.compile import compiler

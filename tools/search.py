@@ -71,7 +71,7 @@ def search(
     evaluate_images: Annotated[
         ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
 ) -> Answer:
     """Choose how much of each linear stays, within a budget; write recipe and report."""
     check_own(method.value, given_options(context))
