@@ -20,12 +20,12 @@ from typing import ClassVar
 
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import find_sites
+from vitgraph.domains import Selectors
 from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import HeldFinding
-from vitgraph.domains import Selectors
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.sparsity.existing_patterns import existing_pattern
 from vitgraph.passes.sparsity.mask_insertion import insert_mask, mask_refusal

@@ -135,8 +135,10 @@ def test_random_graphs_read_back(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "x: f32[1, 4] = input()\nsplit: (f32[1, 4]) = aten.split.Tensor(x, 4, 1)\n"
-        "getitem: f32[1, 4] = operator.getitem(split, 0)\nreturn_((getitem,))\n",
+        (
+            "x: f32[1, 4] = input()\nsplit: (f32[1, 4]) = aten.split.Tensor(x, 4, 1)\n"
+            "getitem: f32[1, 4] = operator.getitem(split, 0)\nreturn_((getitem,))\n"
+        ),
         'x: f32[4] = input()\n_0_weight: f32[4] = weight("0.weight")\nadd: f32[4] = aten.add.Tensor(x, _0_weight)\nreturn_(add)\n',
     ],
 )
