@@ -69,6 +69,9 @@ def compile_model(
             metavar="POINTS", help="Top-1 points INT8 may cost; measured sites go to FP16.", show_default=False
         ),
     ] = None,
+    warn_drop: Annotated[
+        Points, typer.Option(metavar="POINTS", help="Top-1 points that may be lost without a warning.")
+    ] = 2.0,
     min_int8: Annotated[
         Natural | None, typer.Option(help="How many linears stay INT8 at least.", show_default=False)
     ] = None,
@@ -115,6 +118,7 @@ def compile_model(
                 evaluate_images=evaluate_images,
                 pipeline=pipeline,
                 max_drop=max_drop,
+                warn_drop=warn_drop,
                 min_int8=min_int8,
                 max_float_layers=max_float_layers,
                 drop_unprofitable_masks=drop_unprofitable_masks,
@@ -186,6 +190,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             ("agreement", f"{accuracy.agreement:.2f} % of {accuracy.images} images, on {accuracy.measured_on}"),
             ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
         ]
+    facts += [("warning", warning) for warning in report.warnings]
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]
     return [*facts, *_engine_facts(engine, report.sites.get("linear"))]

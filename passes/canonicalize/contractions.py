@@ -49,7 +49,7 @@ def einsum(program: Program, node: fx.Node) -> fx.Node | None:
     values = arguments(node)
     tensors: list[fx.Node] = values["tensors"]
     terms, result = _letters(str(values["equation"]).replace(" ", ""), [len(shape(each)) for each in tensors])
-    operands = [_Operand(each, letters) for each, letters in zip(tensors, terms, strict=True)]
+    operands: list[_Operand] = [_Operand(each, letters) for each, letters in zip(tensors, terms, strict=True)]
     unknown = {letter for each in operands for letter, size in each.sizes.items() if isinstance(size, Dim)}
     if len(unknown) > 1:
         return None

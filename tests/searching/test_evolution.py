@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -28,7 +29,9 @@ def judge(generation: int, choices: Sequence[Choice]) -> list[HeldOutScore]:
 
 
 def search(
-    seed: int = 0, by: Callable[[int, Sequence[Choice]], list[HeldOutScore]] = judge, aim: str = "accuracy"
+    seed: int = 0,
+    by: Callable[[int, Sequence[Choice]], list[HeldOutScore]] = judge,
+    aim: Literal["divergence", "accuracy"] = "accuracy",
 ) -> list[Subnet]:
     return evolve(SPACE, COST, LIMIT, by, Evolution(12, 10, 0.2, aim, seed), [(1, 1, 1, 1)])  # fmt: skip
 
@@ -38,7 +41,7 @@ def best_of_all() -> float:
 
 
 @pytest.mark.parametrize("aim", ["accuracy", "divergence"])
-def test_finds_the_best_within_the_budget(aim: str) -> None:
+def test_finds_the_best_within_the_budget(aim: Literal["divergence", "accuracy"]) -> None:
     found = search(aim=aim)
     assert best(found, aim, LIMIT).score.accuracy == best_of_all()
     assert all(each.cost <= LIMIT for each in found)

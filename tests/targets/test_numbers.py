@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -19,7 +19,7 @@ BAD: tuple[Any, ...] = (math.nan, math.inf, -math.inf, -1, 10**30, True, "abc", 
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where the numbers are."""
     if isinstance(value, dict | list):
-        pairs: Any = value.items() if isinstance(value, dict) else enumerate(value)  # pyright: ignore[reportUnknownVariableType]
+        pairs = enumerate(cast(list[Any], value)) if isinstance(value, list) else cast(dict[str, Any], value).items()
         for key, inner in pairs:
             yield from numbers(inner, (*path, key))
     elif isinstance(value, int | float) and not isinstance(value, bool):
@@ -37,7 +37,7 @@ def text_of(path: tuple[Any, ...], bad: Any) -> str:
         place = place[key]
     place[path[-1]] = bad
     device = {name: facts.pop(name) for name in DEVICE}
-    return yaml.safe_dump({**device, "capability": facts})
+    return str(yaml.safe_dump({**device, "capability": facts}))  # pyright: ignore[reportUnknownMemberType]
 
 
 def test_there_are_numbers_and_as_they_are_they_are_taken() -> None:

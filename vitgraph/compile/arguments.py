@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from vitgraph.compile.recipe import Recipe, load_recipe, recipe_names
 from vitgraph.compile.request import PrecisionBounds
-from vitgraph.domains import ImageCount, Seed, hold, hold_fields, shortened
+from vitgraph.domains import ImageCount, Points, Seed, hold, hold_fields, shortened
 from vitgraph.errors import InputError
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.pass_manager.pipeline import Lookup, Pipeline, parse_pipeline
@@ -98,6 +98,11 @@ def read_backend(name: str | None) -> str | None:
 def read_count(name: str, count: int | None) -> int | None:
     """How many images are taken, or None for all."""
     return cast("int | None", hold(name, ImageCount | None, count, strict=True))
+
+
+def read_points(name: str, points: float) -> float:
+    """Points of accuracy."""
+    return cast(float, hold(name, Points, points, strict=True))
 
 
 def read_bounds(**bounds: float | None) -> PrecisionBounds:

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from vitgraph.compile.accuracy_warning import warnings_of
 from vitgraph.compile.opening import OpenedRequest, open_request
 from vitgraph.compile.request import (
     CompileRequest,
@@ -58,6 +59,7 @@ def compile_model(
     evaluate_images: int | None = None,
     pipeline: str | Path | Pipeline | None = None,
     max_drop: float | None = None,
+    warn_drop: float = 2.0,
     min_int8: int | None = None,
     max_float_layers: int | None = None,
     drop_unprofitable_masks: bool = False,
@@ -75,7 +77,7 @@ def compile_model(
     one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
     `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` drops
     N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
-    `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
+    More than `warn_drop` points of top-1 lost are told in `report.warnings`. `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
     Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or
     the drop is over `max_drop`; then `out` is there and says so.
     """
@@ -87,6 +89,7 @@ def compile_model(
         read_model,
         read_own_recipe,
         read_path,
+        read_points,
         read_recipe,
         read_steps,
         read_target,
@@ -117,6 +120,7 @@ def compile_model(
             drop_unprofitable_masks,
             None if measured_layers is None else read_path("measured_layers", measured_layers),
         ),
+        warn_drop=read_points("warn_drop", warn_drop),
         backend=read_backend(backend),
     )
     return run_compile(request, progress)
@@ -128,6 +132,7 @@ def run_compile(request: CompileRequest, progress: Progress = silent) -> Report:
     job = open_request(request, progress)
     with whole_folder(output.out, output.force, TIMED) as folder:
         report = _compile(job, clock, folder)
+        report.warnings = warnings_of(report.accuracy, job.pipeline, job.recipe.name, request.warn_drop)
         report.seconds = clock.read()
         _write_report(report, folder)
     if report.violations:

@@ -87,6 +87,8 @@ class Report(_Part):
         default_factory=list[dict[str, Any]]
     )
     """What the engine contract found broken; empty where it holds."""
+    warnings: list[str] = Field(default_factory=list[str])
+    """What to look at although the contract holds, such as accuracy that fell."""
     seconds: dict[str, float | None]
     peak_rss_mb: int
 

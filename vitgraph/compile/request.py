@@ -86,5 +86,7 @@ class CompileRequest:
     """None for one image, or the batch that a program was captured for."""
     bounds: PrecisionBounds = field(default_factory=PrecisionBounds)
     masks: MaskRequest = field(default_factory=MaskRequest)
+    warn_drop: Points = 2.0
+    """Points of top-1 that may be lost without a warning."""
     backend: str | None = None
     """What measures and builds, as far as it can; None for ONNX Runtime and TensorRT."""

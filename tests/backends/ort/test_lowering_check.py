@@ -56,10 +56,10 @@ def test_a_wrong_form_is_named(kind: str, tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_value_that_comes_from_the_wrong_place_is_named(tmp_path: Path) -> None:
     program = parse(SOFTPLUS.format(type="f32"))
     model = lowering.lower(program, tmp_path / "model.onnx")
-    file = onnx.load(str(model.path))
+    file = onnx.load(str(model.path))  # pyright: ignore[reportUnknownMemberType]
     adding = next(node for node in file.graph.node if node.op_type == "Add")
     adding.input[0] = adding.input[1]
-    onnx.save(file, str(model.path))
+    onnx.save(file, str(model.path))  # pyright: ignore[reportUnknownMemberType]
     found = check_lowering(program, model, torch.randn(2, 4, 8))
     assert isinstance(found, LoweringCheck)
     assert [violation.site for violation in found.violations] == ["the model itself (aten.add.Tensor)"]

@@ -1,0 +1,40 @@
+"""What a compilation that keeps its contract is still to be warned of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vitgraph.compile.report import AccuracyPart
+    from vitgraph.pass_manager.pipeline import Pipeline
+
+MOST_DIFFERENT = 10.0
+"""Without labels: the share of images, in percent, from which on predictions that differ are told."""
+_MASKS = {"nm-mask", "block-prune"}
+
+
+def warnings_of(accuracy: AccuracyPart | None, steps: Pipeline, recipe: str, most: float) -> list[str]:
+    """A line where the accuracy that was measured is more than `most` points of top-1 below the reference."""
+    if accuracy is None:
+        return []
+    told = _fall(accuracy, most)
+    return [] if told is None else [f"{told}; {_remedy({step.name for step in steps.passes}, recipe)}"]
+
+
+def _fall(accuracy: AccuracyPart, most: float) -> str | None:
+    before, after = accuracy.top1_reference, accuracy.top1
+    if before is None or after is None:
+        differ = 100 - accuracy.agreement
+        return f"another class is predicted for {differ:.1f} % of the images" if differ > MOST_DIFFERENT else None
+    if before - after <= most:
+        return None
+    return f"top-1 fell by {before - after:.2f} points, from {before:.2f} to {after:.2f} %"
+
+
+def _remedy(steps: set[str], recipe: str) -> str:
+    """What regains accuracy, by what cost it."""
+    if steps & _MASKS:
+        better = "" if recipe.endswith("-best") else "--recipe sparse-int8-best fits what stays, "
+        return f"{better}`vitgraph search elsa` takes fewer weights where that costs most, and training regains the rest (docs/sparsity.md)"
+    better = "" if recipe.endswith("-best") else "--recipe int8-best reconstructs layer by layer, "
+    return f"{better}--max-drop POINTS lets the sites that cost most fall back"
