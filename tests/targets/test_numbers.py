@@ -1,7 +1,7 @@
 """Every number of a target's file, put out of its domain, is refused by its name."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from typing import Any, cast
 
@@ -18,8 +18,11 @@ BAD: tuple[Any, ...] = (math.nan, math.inf, -math.inf, -1, 10**30, True, "abc", 
 
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where the numbers are."""
-    if isinstance(value, dict | list):
-        pairs = enumerate(cast(list[Any], value)) if isinstance(value, list) else cast(dict[str, Any], value).items()
+    found = value
+    if isinstance(found, list):
+        found = dict(enumerate(cast(Iterable[Any], found)))
+    if isinstance(found, dict):
+        pairs = cast(Mapping[Any, Any], found).items()
         for key, inner in pairs:
             yield from numbers(inner, (*path, key))
     elif isinstance(value, int | float) and not isinstance(value, bool):
