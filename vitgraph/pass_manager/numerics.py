@@ -45,17 +45,45 @@ def flatten_outputs(outputs: Any) -> list[Tensor]:
 
 
 def measure(reference: Any, found: Any) -> Drift:
-    """Distance of all outputs together; top-1 is taken along the last dimension of the first."""
+    """Distance of all outputs together; top-1 is taken along the last dimension of the first.
+
+    Truth values count as 0 and 1. NaN is no distance from NaN, nor infinity from the same infinity; from all else both
+    are infinitely far.
+    """
     before, after = flatten_outputs(reference), flatten_outputs(found)
-    a = torch.cat([tensor.detach().double().flatten() for tensor in before])
-    b = torch.cat([tensor.detach().double().flatten() for tensor in after])
-    size = float(a.square().sum().sqrt())
-    distance = float((a - b).square().sum().sqrt())
+    a, b = _as_one(before), _as_one(after)
+    apart, known = _apart(a, b), a.isfinite() & b.isfinite()
+    size = _length(a[a.isfinite()])
+    distance = _length(apart)
     relative = distance / size if size else (0.0 if distance == 0.0 else math.inf)
-    norms = size * float(b.square().sum().sqrt())
-    cosine = float(a @ b) / norms if norms else (1.0 if distance == 0.0 else 0.0)
-    agreement = (before[0].argmax(-1) == after[0].argmax(-1)).double().mean() if before[0].dim() else torch.ones(())
-    return Drift(float((a - b).abs().max()), relative, min(1.0, cosine), float(agreement))
+    norms = _length(a[known]) * _length(b[known])
+    cosine = float(a[known] @ b[known]) / norms if norms else (1.0 if distance == 0.0 else 0.0)
+    largest = float(apart.max()) if apart.numel() else 0.0
+    return Drift(largest, relative, min(1.0, cosine), _top1_agreement(before[0], after[0]))
+
+
+def _as_one(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """How far each element is from its counterpart."""
+    return torch.where(_alike(a, b), 0.0, (a - b).abs()).nan_to_num(nan=math.inf, posinf=math.inf)
+
+
+def _alike(a: Tensor, b: Tensor) -> Tensor:
+    """Where two tensors hold the same number, or both NaN."""
+    return (a == b) | (a.isnan() & b.isnan())
+
+
+def _length(values: Tensor) -> float:
+    return float(values.square().sum().sqrt())
+
+
+def _top1_agreement(reference: Tensor, found: Tensor) -> float:
+    if reference.dim() == 0 or reference.numel() == 0:
+        return 1.0
+    return float((reference.double().argmax(-1) == found.double().argmax(-1)).double().mean())
 
 
 def objection(effect: Effect, reference: Any, found: Any) -> str | None:
@@ -64,7 +92,7 @@ def objection(effect: Effect, reference: Any, found: Any) -> str | None:
     if [tuple(t.shape) for t in before] != [tuple(t.shape) for t in after]:
         return f"the outputs' shapes went from {[list(t.shape) for t in before]} to {[list(t.shape) for t in after]}"
     if effect is Effect.EXACT:
-        same = all(torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in zip(before, after, strict=True))
+        same = all(bool(_alike(a, b).all()) for a, b in zip(before, after, strict=True))
         return None if same else f"declared exact, but the outputs moved by {measure(reference, found).max_abs:.3g}"
     if effect is Effect.REORDERS:
         limit = max(REORDERS_LIMIT.get(t.dtype, 1e-4) for t in after)
