@@ -45,6 +45,18 @@ return_(linear)
     check(FoldConstants(), before, after)
 
 
+def test_leaves_what_would_be_nan() -> None:
+    """The variance of one number is NaN in torch, and no weight may be."""
+    text = """
+x: f32[2, 3] = input()
+w: f32[1, 3] = weight("w")
+var: f32[3] = aten.var.correction(w, [0], correction=1)
+add: f32[2, 3] = aten.add.Tensor(x, var)
+return_(add)
+"""
+    check(FoldConstants(), text, text)
+
+
 def test_old_tensors_are_not_written_over() -> None:
     program = parse(BIAS)
     old = program.tensor("attn.table").clone()
