@@ -1,5 +1,5 @@
 # Every target makes its own .venv first; a second run only looks at the stamps.
-# Override: PYTHON (3.11 or later), WORKERS (test processes), VITGRAPH_DATA (real weights and images).
+# Override: PYTHON (3.11 or later), WORKERS (test processes), SECONDS (of make fuzz), VITGRAPH_DATA (real weights and images).
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -9,6 +9,7 @@ SHELL := bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$p"; break; }; done)
 WORKERS ?= 2
+SECONDS ?= 1200
 BIN := .venv/bin
 RUNTIME := .venv/.installed-runtime
 DEV := .venv/.installed-dev
@@ -54,6 +55,9 @@ test: $(DEV)  ## the quick tests
 test-slow: $(DEV)  ## the slow tests: families of models, real data, the documentation's examples
 	$(PYTEST) -m slow
 
+fuzz: $(DEV)  ## random modules through the compiler for SECONDS (1200); a fault is cut down and printed as a test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --workers $(WORKERS)
+
 check: $(DEV)  ## format, lint and types (ruff, mypy strict, pyright strict)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -64,4 +68,4 @@ bench: $(DEV)  ## every benchmark in benchmarks/, one JSON object each
 	@set -- benchmarks/*.py; test -e "$$1" || { echo "no benchmark found in benchmarks/"; exit 1; }; \
 	for file in "$$@"; do $(BIN)/python "$$file"; done
 
-.PHONY: help demo test test-slow check bench
+.PHONY: help demo test test-slow fuzz check bench

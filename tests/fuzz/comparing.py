@@ -1,0 +1,147 @@
+"""One module through the compiler, held to eager torch at every stage; the first thing that is not right is the verdict."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tests.fuzz.draft import OTHER_BATCHES, SAMPLE
+from tests.fuzz.expected import Expected
+from tests.fuzz.recipe import Input, Recipe
+from tests.fuzz.stages import Found, stage
+from tests.fuzz.verdict import Kind, Verdict
+from vitgraph.backends import find_backend
+from vitgraph.errors import InputError
+from vitgraph.frontend.capture import capture
+from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
+from vitgraph.ir.program import Program
+from vitgraph.ir.program_file import load, save
+from vitgraph.ir.verify import check
+from vitgraph.pass_manager.numerics import flatten_outputs, objection
+from vitgraph.passes import pipeline
+
+EXAMPLE = 7
+"""The seed of the input that a module is captured with: another than the one compared on."""
+PASSES = (
+    "canonicalize",
+    "fold-constants",
+    "fold-batch-norm",
+    "fuse-layer-norm",
+    "fold-layer-scale",
+    "fuse-attention",
+    "softmax-check",
+    "reassociate-linear-attention",
+    "legalize",
+)
+"""The passes that leave a program's mathematics as it is, in the order of the recipes."""
+
+
+def judge(recipe: Recipe, runtimes: Sequence[str] = ("ort",)) -> Verdict:
+    """The verdict on a recipe's module."""
+    return judge_module(recipe.build, recipe.input, runtimes)
+
+
+def judge_module(make: Callable[[], nn.Module], given: Input, runtimes: Sequence[str] = ("ort",)) -> Verdict:
+    """The verdict on a module that takes this input; it is lowered for these runtimes too."""
+    try:
+        expected = _expectations(make, given)
+        program = _compiled(make, given, expected)
+        for name in runtimes if all(each.is_finite and each.is_of_numpy for each in expected) else ():
+            _hold_runtime(name, program, expected)
+    except Found as found:
+        return found.verdict
+    return Verdict(Kind.OK)
+
+
+def _expectations(make: Callable[[], nn.Module], given: Input) -> list[Expected]:
+    """On the sample; and on other batch sizes, where the batch is dynamic and the module well-posed with them."""
+    batches = (None, *(OTHER_BATCHES if given.dynamic else ()))
+    with stage("eager", otherwise=Kind.INVALID):
+        found = [Expected.of(make, given.sample(SAMPLE, batch)) for batch in batches]
+    if found[0] is None:
+        raise Found(Kind.INVALID, "eager", "ill-posed")
+    return [each for each in found if each is not None]
+
+
+def _compiled(make: Callable[[], nn.Module], given: Input, expected: list[Expected]) -> Program:
+    """The program at the end of all passes, held to eager on the way."""
+    with stage("capture", InputError):
+        program = capture(make(), given.sample(EXAMPLE), dynamic_batch=given.dynamic)
+        check(program, "capture")
+    _hold("captured", program, expected[:1])
+    _round_trips(program, expected[0])
+    for name in PASSES:
+        program = _pass(name, program, expected[0])
+    _hold("all passes", program, expected)
+    _round_trips(program, expected[0])
+    return program
+
+
+def _pass(name: str, program: Program, expected: Expected) -> Program:
+    """One pass: a valid graph, numbers as it declares, and eager's."""
+    steps = pipeline(name)
+    with stage(name):
+        after = steps.run(program)
+        check(after, f"pass {name!r}")
+        if show(after) == show(program):
+            return after
+        found = after.run(expected.x)
+    moved = objection(steps.passes[0].declares(), program.run(expected.x), found) if expected.is_single else None
+    if moved:
+        raise Found(Kind.WRONG, name, moved)
+    _hold(name, after, [expected])
+    return after
+
+
+def _hold(name: str, program: Program, expected: list[Expected]) -> None:
+    """The program gives what eager gives."""
+    for each in expected:
+        with stage(name):
+            found = flatten_outputs(program.run(each.x.clone()))
+        if why := each.difference(found):
+            raise Found(Kind.WRONG, name, why)
+
+
+def _round_trips(program: Program, expected: Expected) -> None:
+    """Text and file read back to the same text, and to a program that gives the same bytes."""
+    _same("text", program, lambda: parse(show(program), program.tensors()), expected)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "program.safetensors"
+        _same("file", program, lambda: _saved(program, file), expected)
+
+
+def _saved(program: Program, file: Path) -> Program:
+    save(program, file)
+    return load(file)
+
+
+def _same(name: str, program: Program, again: Callable[[], Program], expected: Expected) -> None:
+    with stage(name, otherwise=Kind.ROUND_TRIP):
+        twin = again()
+        pairs = zip(*(flatten_outputs(each.run(expected.x)) for each in (program, twin)), strict=True)
+        same = all(a.dtype == b.dtype and torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs)
+    if show(twin) != show(program):
+        raise Found(Kind.ROUND_TRIP, name, f"is another {name}")
+    if not same:
+        raise Found(Kind.ROUND_TRIP, name, "computes something else")
+
+
+def _hold_runtime(name: str, program: Program, expected: list[Expected]) -> None:
+    """The lowered model gives in another runtime what eager gives, with all batch sizes."""
+    with stage(name), find_backend(name).load(program, threads=1) as runner:
+        for each in expected:
+            found = _all_outputs(runner, each.x) if name == "ort" else [runner.run(each.x)]
+            if why := each.first(len(found)).difference(found):
+                raise Found(Kind.WRONG, name, why)
+
+
+def _all_outputs(runner: Any, x: Tensor) -> list[Tensor]:
+    """Every output of ONNX Runtime; a runner gives the first."""
+    results = runner.session.run(None, {runner.session.get_inputs()[0].name: x.numpy()})
+    return [torch.from_numpy(result) for result in results]  # pyright: ignore[reportUnknownMemberType]

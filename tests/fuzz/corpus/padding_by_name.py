@@ -1,0 +1,22 @@
+"""Products with factors, and padding by name along a line, had no form."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tests.fuzz.recipe import Input
+
+INPUT = Input((2, 4, 8))
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.kernel = nn.Parameter(torch.randn([4, 4, 2]))
+        torch.manual_seed(1)
+        self.bias = nn.Parameter(torch.randn([4]))
+
+    def forward(self, x: Tensor) -> object:
+        y = F.conv1d(x, self.kernel, padding="same")
+        return torch.baddbmm(self.bias, y, y.mT, beta=0.5, alpha=-2)
