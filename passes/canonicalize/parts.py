@@ -227,6 +227,14 @@ def pad(program: Program, node: fx.Node) -> fx.Node | None:
     return program.insert(node, aten.pad.default, *wanted)
 
 
+def copy_or_fill(program: Program, node: fx.Node) -> fx.Node | None:
+    """torch takes a number too for what is written over all of a tensor."""
+    value = arguments(node)["src"]
+    if isinstance(value, fx.Node):
+        return copy(program, node)
+    return program.insert(node, aten.full_like.default, source(node), value)
+
+
 def repeat(program: Program, node: fx.Node) -> fx.Node | None:
     """Repeating along dimensions of size 1 is an expand; repeating once is nothing."""
     first, times = source(node), list(arguments(node).get("repeats", arguments(node).get("dims", [])))
@@ -261,7 +269,7 @@ PARTS: dict[Any, Rule] = {
     operator.getitem: part,
     aten.stack.default: stack,
     aten.cat.default: cat,
-    aten.copy.default: copy,
+    aten.copy.default: copy_or_fill,
     aten.slice_scatter.default: scatter,
     aten.select_scatter.default: scatter,
     aten.pad.default: pad,
