@@ -99,9 +99,14 @@ class Recipe:
 
 def seed_line(name: str) -> str:
     """Each weight has a seed of its own: it stays what it is when others are cut away."""
-    return f"torch.manual_seed({int(re.sub(r'[^0-9]', '', name) or 0)})"
+    return f"seed({int(re.sub(r'[^0-9]', '', name) or 0)})"
+
+
+def seed(number: int) -> None:
+    """From here on, torch's random numbers are those of this seed."""
+    torch.manual_seed(number)  # pyright: ignore[reportUnknownMemberType]
 
 
 def namespace() -> dict[str, Any]:
     """What the lines of a recipe may name."""
-    return {"math": __import__("math"), "torch": torch, "nn": nn, "F": nn.functional, "Tensor": Tensor}
+    return {"math": __import__("math"), "torch": torch, "nn": nn, "F": nn.functional, "Tensor": Tensor, "seed": seed}

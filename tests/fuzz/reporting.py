@@ -15,8 +15,9 @@ def as_test(recipe: Recipe, verdict: Verdict, seed: int) -> str:
     given, source = recipe.input, recipe.source()
     options = "" if str(given.dtype) == "torch.float32" else f", {given.dtype}"
     options += ", dynamic=True" if given.dynamic else ""
+    names = "Input, seed" if recipe.weights else "Input"
     used = [line for name, line in _IMPORTS.items() if re.search(rf"\b{name}\.", source + options)]
-    imports = [*used, "from torch import Tensor, nn", "", "from tests.fuzz.recipe import Input"]
+    imports = [*used, "from torch import Tensor, nn", "", f"from tests.fuzz.recipe import {names}"]
     return "\n".join(
         [
             f'"""{_plain(str(verdict))} (graph {seed})."""',

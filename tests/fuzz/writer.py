@@ -142,6 +142,11 @@ class Writer:
         return self.rng.choice(texts)
 
 
+def are_distinct(tensor: Tensor) -> bool:
+    """Are no two elements the same?"""
+    return bool((tensor.flatten().sort().values.diff() != 0).all())
+
+
 def _broadcasts(a: Tensor, b: Tensor) -> bool:
     return all(x == y or 1 in (x, y) for x, y in zip(reversed(a.shape), reversed(b.shape), strict=False))
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzz.recipe import Input
+from tests.fuzz.recipe import Input, seed
 
 INPUT = Input((2, 2, 4, 6))
 
@@ -12,7 +12,7 @@ INPUT = Input((2, 2, 4, 6))
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        seed(0)
         self.keep = nn.Buffer(torch.tensor([[True, False, True, True]] * 3 + [[False] * 4]))
 
     def forward(self, x: Tensor) -> object:

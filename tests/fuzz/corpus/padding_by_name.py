@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.fuzz.recipe import Input
+from tests.fuzz.recipe import Input, seed
 
 INPUT = Input((2, 4, 8))
 
@@ -12,9 +12,9 @@ INPUT = Input((2, 4, 8))
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        seed(0)
         self.kernel = nn.Parameter(torch.randn([4, 4, 2]))
-        torch.manual_seed(1)
+        seed(1)
         self.bias = nn.Parameter(torch.randn([4]))
 
     def forward(self, x: Tensor) -> object:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from tests.fuzz.recipe import Input
+from tests.fuzz.recipe import Input, seed
 
 INPUT = Input((2, 8))
 
@@ -11,7 +11,7 @@ INPUT = Input((2, 8))
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        torch.manual_seed(0)
+        seed(0)
         self.limit = nn.Buffer(torch.tensor(0.25))
 
     def forward(self, x: Tensor) -> object:
