@@ -30,6 +30,7 @@ from vitgraph.ir.calls import BinaryCall, LinearCall, MaskCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes import affine
 
@@ -69,6 +70,8 @@ def _operands(product: fx.Node) -> tuple[fx.Node, fx.Node] | None:
     for value, factor in ((call.left, call.right), (call.right, call.left)):
         if not isinstance(value, fx.Node) or not isinstance(factor, fx.Node) or value.op != "call_function":
             continue
+        if not isinstance(factor.meta["type"], TensorType):
+            continue  # a size, where the batch is not known
         along = [size for size in factor.meta["type"].shape if size != 1]
         if len(along) > 1 or value.meta["type"] != product.meta["type"]:
             continue
