@@ -19,7 +19,8 @@ def test_the_dialect_is_on_the_list() -> None:
 def test_what_canonicalize_rewrites_is_on_the_list() -> None:
     aten = [target for target in RULES if str(target).startswith("aten.") and not writes(target)]
     absent = {str(target) for target in aten if str(target).split(".")[1] not in ATEN_NAMES}
-    assert absent == set()
+    unsafe = {"aten.empty.memory_format", "aten.empty_like.default", "aten.new_empty.default", "aten.rrelu.default"}
+    assert absent == unsafe, "memory that nothing has written, and random numbers, are left out on purpose"
 
 
 @pytest.mark.parametrize(

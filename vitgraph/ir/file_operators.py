@@ -20,7 +20,7 @@ from vitgraph.ir.operator_schema import opname, schema_of
 _GROUPS = {
     "layout and shape": (
         "adjoint alias as_strided broadcast_to cat channel_shuffle chunk clone col2im constant_pad_nd contiguous "
-        "copy detach diag diag_embed diagonal expand expand_as expand_copy flatten flip fliplr flipud hsplit "
+        "copy detach diag diag_embed diagonal diagonal_copy expand expand_as expand_copy flatten flip fliplr flipud hsplit "
         "hstack im2col lift lift_fresh lift_fresh_copy matrix_H meshgrid moveaxis movedim mT narrow "
         "native_channel_shuffle numpy_T pad permute permute_copy pixel_shuffle pixel_unshuffle positive ravel "
         "reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d "
@@ -31,8 +31,8 @@ _GROUPS = {
         "view_as view_copy vsplit vstack"
     ),
     "types and constants": (
-        "arange eye full full_like linspace new_full new_ones new_zeros ones ones_like scalar_tensor to _to_copy "
-        "tril_indices triu_indices type_as zeros zeros_like"
+        "arange eye fill full full_like linspace new_full new_ones new_zeros ones ones_like scalar_tensor to _to_copy "
+        "one_hot tril_indices triu_indices type_as zero zeros zeros_like"
     ),
     "choosing": (
         "argsort gather index index_add index_copy index_fill index_put index_select masked_fill masked_scatter "
@@ -42,7 +42,7 @@ _GROUPS = {
         "addbmm addmm addmv baddbmm bilinear bmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
         "conv_transpose3d _convolution convolution dot einsum embedding linear matmul mm mv outer "
         "scaled_dot_product_attention _scaled_dot_product_attention_math "
-        "_scaled_dot_product_flash_attention_for_cpu tensordot"
+        "_scaled_dot_product_flash_attention_for_cpu inner tensordot"
     ),
     "normalization and softmax": (
         "batch_norm _batch_norm_no_update cosine_similarity _fused_rms_norm group_norm instance_norm layer_norm "
@@ -50,11 +50,11 @@ _GROUPS = {
         "_native_batch_norm_legit_no_training native_group_norm native_layer_norm norm rms_norm _softmax softmax"
     ),
     "arithmetic": (
-        "abs absolute acos acosh add addcdiv addcmul arccos arcsin arctan arctan2 asin asinh atan atan2 atanh "
+        "__and__ __or__ __xor__ abs absolute acos acosh add addcdiv addcmul arccos arcsin arctan arctan2 asin asinh atan atan2 atanh "
         "bitwise_and bitwise_not bitwise_or bitwise_xor ceil clamp clamp_max clamp_min clip cos cosh cumprod "
         "cumsum deg2rad div divide erf erfc exp exp2 expm1 float_power floor floor_divide fmax fmin fmod frac "
         "hypot lerp log log10 log1p log2 logaddexp logaddexp2 maximum minimum mul multiply nan_to_num neg "
-        "negative pow rad2deg reciprocal remainder round rsqrt rsub sgn sign sin sinc sinh special_i0 sqrt square "
+        "negative pow rad2deg reciprocal remainder round rsqrt rsub sgn sign sin sinc sinh special_expit special_i0 sqrt square "
         "sub subtract tan true_divide trunc xlogy"
     ),
     "comparison": (
