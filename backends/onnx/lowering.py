@@ -82,12 +82,17 @@ def lower(program: Program, path: Path, *, opset: int | None = None, external_by
         ),
         weights={name: g.initializers[name].read() for name in names},
         operators=dict(sorted(Counter(node.op_type for node in g.nodes).items())),
-        values={node.name: _names(g.values[node]) for node in program.calls() if node in g.values},
+        values=_values(g),
     )
 
 
+def _values(g: Lowering) -> dict[str, tuple[str, ...]]:
+    """The names of what calls give in the file; a call that only moves a constant gives the constant, and has none."""
+    found = {node.name: _names(g.values[node]) for node in g.program.calls() if node in g.values}
+    return {node: names for node, names in found.items() if not g.initializers.keys() & set(names)}
+
+
 def _names(result: Result) -> tuple[str, ...]:
-    """The names of a call's values in the file."""
     return tuple(str(value.name) for value in (result if isinstance(result, tuple) else (result,)))
 
 

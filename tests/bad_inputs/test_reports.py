@@ -92,7 +92,7 @@ def _reproducer(name: str, recorded: Any, *says: str) -> Mistake:
     return Mistake(
         name,
         ("opt", "again.safetensors"),
-        ("again.safetensors: what it reproduces", *says),
+        ("again.safetensors: ", "reproduce", *says),
         {"again.safetensors": write},
     )
 

@@ -85,7 +85,10 @@ def allows(part: Any, value: Any) -> bool:
     rules = get_args(part)[1:]
     tests = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}
     return all(
-        test(value, getattr(rule, name)) for rule in rules for name, test in tests.items() if hasattr(rule, name)
+        test(value, getattr(rule, name))
+        for rule in rules
+        for name, test in tests.items()
+        if getattr(rule, name, None) is not None
     )
 
 

@@ -129,7 +129,7 @@ def test_attentions_that_read_one_reshaped_pair_go_together(moved: bool, switche
         'w6: f32[16, 16] = weight("other.weight")\n'
         "y2: f32[N, 5, 16] = aten.linear.default(a2, w6, None)  # head2\nw: f32[16, 16]",
     ).replace("return_([y, x])", "return_([y, y2])")
-    program = run(Quantize(only=("q", "k", "v", "head")), parse(text), context(channels=16))
+    program = run(Quantize(only=("q", "k", "v", "head")), parse(text), context(channels=16, target=None))
     found = [each for each in find_switches(program).all if each.role == "attention"]
     assert [each.path for each in found] == switches
     assert [node.meta["path"] for each in found for node in each.nodes] == ["attn", "other"]

@@ -48,7 +48,7 @@ def test_every_method_is_what_its_name_says() -> None:
         ({"batch": 0}, "batch=0"),
         ({"method": "lpvit", "elsa": SMALL}, "trains nothing"),
         ({"method": "lpvit", "accelerate": True}, "trains nothing"),
-        ({"images": 0}, "images=0: give a whole number"),
+        ({"images": 0}, "images: Input should be greater than or equal to 1"),
     ],
 )
 def test_what_cannot_be_had_is_told_at_once(change: dict[str, Any], told: str, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_text_answer_names_pass_and_site(cli: Cli, mlp: Path) -> None:
         ("test -s {}", "nothing to find"),
         ("verify", "nothing to find"),
         ("no-such-program-anywhere {}", "can't be run"),
-        ("snr_db>=loud", "not a number"),
+        ("snr_db>=loud", "is no bound"),
         ("snr_db", "needs a bound"),
         ("verifi", "did you mean verify"),
         ("true", "no metric"),

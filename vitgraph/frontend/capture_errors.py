@@ -89,4 +89,6 @@ def _tensors(result: Any) -> list[Tensor]:
 
 def _close(a: Tensor, b: Tensor) -> bool:
     same = a.shape == b.shape and a.dtype == b.dtype
-    return same and torch.allclose(a.double(), b.double(), rtol=1e-2, atol=1e-3, equal_nan=True)
+    if not same or a.is_meta or b.is_meta:  # without weights there are no values to compare
+        return same
+    return torch.allclose(a.double(), b.double(), rtol=1e-2, atol=1e-3, equal_nan=True)

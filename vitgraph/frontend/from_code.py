@@ -62,7 +62,11 @@ class FactorySource(OwnModule):
             ) from error
         except AttributeError as error:
             raise InputError(f"model {self.spec!r}: {error}{near_misses(attribute, dir(found))}") from error
-        except (Exception, SystemExit) as error:
+        except SystemExit as error:
+            raise InputError(
+                f"model {self.spec!r}: importing {module_path} ended the program (exit {error.code}); mend it"
+            ) from error
+        except Exception as error:
             raise InputError(f"model {self.spec!r}: importing {module_path} failed: {error!r}") from error
         finally:
             sys.path.remove("")
@@ -76,7 +80,11 @@ class FactorySource(OwnModule):
             made = self.factory(**arguments)
         except TypeError:
             raise
-        except (Exception, SystemExit) as error:
+        except SystemExit as error:
+            raise InputError(
+                f"model {self.spec!r}: the factory ended the program (exit {error.code}); mend it"
+            ) from error
+        except Exception as error:
             raise InputError(f"model {self.spec!r}: the factory failed: {error!r}") from error
         if not isinstance(made, nn.Module):
             raise InputError(f"model {self.spec!r} gave back {type(made).__name__}, not a torch.nn.Module")

@@ -26,8 +26,8 @@ from vitgraph.ir.tensor_type import TensorType
 Violations = dict[fx.Node, list[str]]
 
 
-def verify(program: Program) -> Violations:
-    """Everything wrong with the program, by node; empty where it is valid."""
+def verify(program: Program, *, masks: bool = True) -> Violations:
+    """Everything wrong with the program, by node; empty where it is valid. `masks` holds weights to their masks' patterns too."""
     found: Violations = {}
     seen = set[fx.Node]()
     for node in program.graph.nodes:
@@ -35,7 +35,7 @@ def verify(program: Program) -> Violations:
         if violations:
             found[node] = violations
         seen.add(node)
-    for node, pattern in () if found else lost(program):
+    for node, pattern in lost(program) if masks and not found else ():
         found[node] = [f"its weight was masked {pattern} and is denser now"]
     nodes = list(program.graph.nodes)
     outputs = [node for node in nodes if node.op == "output"]
@@ -55,16 +55,16 @@ def check(program: Program, what: str) -> None:
 
 def check_read(program: Program, origin: str) -> Program:
     """The program that was read from a file, verified before anything runs it; `InputError` where it is not valid."""
-    if fault := _describe(program):
+    if fault := _describe(program, masks=False):  # a lost mask harms nobody, and `inspect` tells it
         raise InputError(f"{origin}: its graph is not valid, {fault}")
     if not program.inputs:
         raise InputError(f"{origin}: its graph is not valid: it takes no input; begin it with `x: f32[…] = input()`")
     return program
 
 
-def _describe(program: Program) -> str:
+def _describe(program: Program, *, masks: bool = True) -> str:
     """How many violations there are, which, and the text around them; empty for a valid program."""
-    violations = verify(program)
+    violations = verify(program, masks=masks)
     count = sum(len(lines) for lines in violations.values())
     summary = "; ".join(dict.fromkeys(line for lines in violations.values() for line in lines))[:400]
     return f"{count} violation(s): {summary}\n{_excerpt(show(program, violations))}" if violations else ""
