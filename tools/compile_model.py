@@ -27,7 +27,7 @@ from vitgraph.tools.progress import show_progress
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vitgraph.compile.report import Report
+    from vitgraph.compile.report import AccuracyPart, EmbeddingPart, Report
 
 EVALUATE_HELP = "Labelled images: a folder of class folders, or a folder or .zip with labels.csv (file,index,label)."
 
@@ -184,16 +184,34 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("weights", f"{stored['stored']:,} bytes packed, of {stored['dense_fp32']:,} in FP32"))
     if accuracy is None:
         facts.append(("accuracy", f"not measured: {report.accuracy_why}"))
+    elif accuracy.embedding is not None:
+        facts += _embedding(accuracy, accuracy.embedding)
     else:
         facts += [
             ("top-1", f"{_percent(accuracy.top1)}, reference {_percent(accuracy.top1_reference)}"),
-            ("agreement", f"{accuracy.agreement:.2f} % of {accuracy.images} images, on {accuracy.measured_on}"),
+            ("agreement", f"{_percent(accuracy.agreement)} of {accuracy.images} images, on {accuracy.measured_on}"),
             ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
         ]
     facts += [("warning", warning) for warning in report.warnings]
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]
     return [*facts, *_engine_facts(engine, report.sites.get("linear"))]
+
+
+def _embedding(accuracy: AccuracyPart, found: EmbeddingPart) -> list[tuple[str, str]]:
+    why = f" ({found.neighbours_why})" if found.neighbours_why else ""
+    return [
+        ("cosine", f"{found.cosine_mean:.4f} mean, {found.cosine_worst:.4f} worst, of {found.size} features an image"),
+        (
+            "neighbours",
+            f"{_percent(found.neighbour_agreement)} the same, of {accuracy.images} images, on {accuracy.measured_on}",
+        ),
+        (
+            "top-1 by neighbours",
+            f"{_percent(found.knn_top1)}, reference {_percent(found.knn_top1_reference)}{why}",
+        ),
+        ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
+    ]
 
 
 def _pruned(found: BudgetFinding) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from vitgraph.tools.runnable import BACKEND_HELP, load_runner
 
 if TYPE_CHECKING:
     from vitgraph.compile.accuracy import Predictions
+    from vitgraph.compile.features import Features
     from vitgraph.images.image_set import ImageSet
     from vitgraph.images.preprocess import Preprocessing
     from vitgraph.runtime.backend import Backend, Execution
@@ -36,46 +38,112 @@ def evaluate(
         ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
     ] = None,
     backend: Annotated[str, typer.Option(metavar="NAME", help=f"What runs the images. {BACKEND_HELP}")] = "ort",
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT|PROGRAM", help="What it is held against, run by the same backend.", show_default=False
+        ),
+    ] = None,
 ) -> Answer:
-    """Measure top-1 of a compiled model or a saved program on labelled images."""
+    """Measure top-1 of a compiled model or a saved program on labelled images; of one that gives features how good those are."""
     from vitgraph.backends import find_backend
+    from vitgraph.compile.features import Features
 
     chosen = find_backend(backend)
-    name, recipe, preprocessing = _describe(out)
-    pictures = _open(out, data, images, preprocessing)
-    predictions, measured_on, executed = _predict(out, chosen, pictures)
+    model = _describe(out)
+    other = None if against is None else _comparable(against, model, out)
+    pictures = _open(model, data, images, labelled=other is None)
+    found, executed = _run(out, model, chosen, pictures)
+    expected = None if against is None or other is None else _run(against, other, chosen, pictures)[0]
     answer: dict[str, Any] = {
-        "model": name,
-        "recipe": recipe,
+        "model": model.name,
+        "recipe": model.recipe,
         "images": len(pictures),
-        "top1": round(predictions.top1, 3) if predictions.top1 is not None else None,
-        "measured_on": measured_on,
+        **(_features(found, expected) if isinstance(found, Features) else _classes(found, expected)),
+        "against": None if against is None else str(against),
+        "measured_on": f"{chosen.name} {chosen.source}",
         "data_sha256": pictures.sha256,
         **({} if executed is None else {"execution": executed.as_json()}),
     }
-    rows = [[name, recipe or "–", f"{answer['top1']:.2f} %", str(len(pictures)), measured_on]]
-    told = table(["model", "recipe", "top-1", "images", "measured on"], rows)
+    told = _table(answer, model)
     text = told if executed is None else group(told, f"{backend}: {executed.summary()}")
-    return Answer(answer, text, *_judge(out, predictions))
+    return Answer(answer, text, *_judge(out, found, len(pictures)))
 
 
-def _judge(out: Path, predictions: Predictions) -> tuple[int, str]:
-    """Exit status, and what failed: an accuracy among logits of NaN is none."""
-    if not predictions.not_finite:
+def _classes(found: Any, expected: Any) -> dict[str, Any]:
+    agreement = None if expected is None else round(found.agreement(expected), 3)
+    return {"top1": _rounded(found.top1), "agreement": agreement}
+
+
+def _features(found: Features, expected: Any) -> dict[str, Any]:
+    """Top-1 by neighbours alone, where there is nothing to hold them against."""
+    from vitgraph.compile.evaluation import compare_features
+    from vitgraph.compile.features import NEIGHBOURS
+
+    if expected is not None:
+        return {"top1": None, "agreement": None, "embedding": compare_features(expected, found).model_dump()}
+    own = {
+        "size": found.values.shape[1],
+        "knn_top1": _rounded(found.knn_top1),
+        "neighbours": min(NEIGHBOURS, len(found.values) - 1),
+    }
+    return {"top1": None, "agreement": None, "embedding": own}
+
+
+def _table(answer: dict[str, Any], model: _Model) -> Any:
+    """One row; a figure that needs `--against` is there where that is given."""
+    found: dict[str, Any] | None = answer.get("embedding")
+    if found is None:
+        figures = {"top-1": _percent(answer["top1"]), "agreement": _percent(answer["agreement"])}
+    else:
+        figures = {
+            "top-1 by neighbours": _percent(found["knn_top1"]),
+            "cosine, mean": f"{found.get('cosine_mean')}",
+            "cosine, worst": f"{found.get('cosine_worst')}",
+            "same neighbour": _percent(found.get("neighbour_agreement")),
+        }
+    shown = figures if answer["against"] else dict(list(figures.items())[:1])
+    row = [model.name, model.recipe or "–", *shown.values(), str(answer["images"]), answer["measured_on"]]
+    return table(["model", "recipe", *shown, "images", "measured on"], [row])
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f} %"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _judge(out: Path, found: Predictions | Features, images: int) -> tuple[int, str]:
+    """Exit status, and what failed: an accuracy among outputs of NaN is none."""
+    if not found.not_finite:
         return 0, ""
-    images = len(predictions.classes)
     return 1, (
-        f"{out}: its logits hold NaN or infinity for {predictions.not_finite} of {images} images, which count as wrong; "
+        f"{out}: its output holds NaN or infinity for {found.not_finite} of {images} images, which count as wrong; "
         "`vitgraph bisect` finds the pass that began it"
     )
 
 
-def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
+@dataclass(frozen=True)
+class _Model:
+    """What is known of what is evaluated."""
+
+    out: Path
+    name: str
+    recipe: str | None
+    preprocessing: Preprocessing
+    features: bool
+    """Whether it gives features in place of classes."""
+
+
+def _describe(out: Path) -> _Model:
     """The model's name, the recipe of a compilation, and how images become its input."""
     from vitgraph.compile.report import read_report
     from vitgraph.frontend.model_request import ModelRequest
     from vitgraph.frontend.saved_programs import describe_saved, read_program
     from vitgraph.images.preprocess import build
+    from vitgraph.ir.model_output import NO_CLASSES
 
     if out.suffix == ".safetensors" and out.is_file():
         saved = describe_saved(read_program(out), ModelRequest(out))
@@ -84,7 +152,7 @@ def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
                 f"{out}: the program does not say how images are pre-processed; save one of a named model"
                 " (`vitgraph opt MODEL -o FILE`), or compile it with --mean and --std and evaluate the folder"
             )
-        return saved.name, None, saved.preprocessing
+        return _Model(out, saved.name, None, saved.preprocessing, saved.classes == NO_CLASSES)
     if not out.exists():
         raise InputError(
             f"{out}: there is no such folder or file; name what `vitgraph compile` wrote, or a saved program"
@@ -92,22 +160,35 @@ def _describe(out: Path) -> tuple[str, str | None, Preprocessing]:
     report = read_report(out)
     if report.preprocessing is None:
         raise InputError(f"{out}: it is not known how images are pre-processed: {report.preprocessing_why}")
-    where = f"{out / 'report.json'}: its pre-processing settings"
-    return report.model.name, report.recipe, build(report.preprocessing, where)
+    plan = build(report.preprocessing, f"{out / 'report.json'}: its pre-processing settings")
+    return _Model(out, report.model.name, report.recipe, plan, report.model.gives == "features")
 
 
-def _open(out: Path, data: str, limit: int | None, preprocessing: Preprocessing) -> ImageSet:
+def _comparable(against: Path, model: _Model, out: Path) -> _Model:
+    """What `--against` names; `InputError` where the two would not see, or give, the same."""
+    other = _describe(against)
+    if other.preprocessing != model.preprocessing:
+        raise InputError(f"--against {against}: its images are pre-processed otherwise than those of {out}")
+    if other.features != model.features:
+        kinds = [("classes", "features")[each.features] for each in (other, model)]
+        raise InputError(f"--against {against}: gives {kinds[0]}, and {out} gives {kinds[1]}")
+    return other
+
+
+def _open(model: _Model, data: str, limit: int | None, labelled: bool) -> ImageSet:
+    """The images; features may do without labels where they are held against others."""
     from vitgraph.images.image_set import open_images
     from vitgraph.images.variety import check_variety
 
-    pictures = open_images(data, preprocessing, limit=limit)
-    if pictures.labels is None:
+    pictures = open_images(data, model.preprocessing, limit=limit)
+    if pictures.labels is None and (labelled or not model.features):
+        other = ", or --against the program as it was" if model.features else ""
         raise InputError(
-            f"images {data}: no labels ({pictures.kind}); accuracy needs a labels.csv (file,index,label) or class folders"
+            f"images {data}: no labels ({pictures.kind}); accuracy needs a labels.csv (file,index,label) or class folders{other}"
         )
     check_variety(pictures)
     in_words = pictures.kind == "class folders" and pictures.classes is not None
-    return _numbered(out, pictures) if in_words else pictures
+    return _numbered(model.out, pictures) if in_words and not model.features else pictures
 
 
 def _numbered(out: Path, pictures: ImageSet) -> ImageSet:
@@ -123,11 +204,16 @@ def _numbered(out: Path, pictures: ImageSet) -> ImageSet:
     return numbered
 
 
-def _predict(out: Path, chosen: Backend, pictures: ImageSet) -> tuple[Predictions, str, Execution | None]:
-    """The predictions, in words what ran them, and what the runtime says that it computed."""
+def _run(
+    out: Path, model: _Model, chosen: Backend, pictures: ImageSet
+) -> tuple[Predictions | Features, Execution | None]:
+    """What it gives for the images, and what the runtime says that it computed."""
     from vitgraph.compile.accuracy import predict
+    from vitgraph.compile.features import embed
 
     with show_progress() as progress, load_runner(out, chosen) as runner:
-        predictions = predict(runner, pictures, runner.batch_size, progress)
+        what = f"evaluation: {out}"
+        told = (runner, pictures, runner.batch_size, progress, what)
+        found = embed(*told) if model.features else predict(*told)
         executed = runner.execution(runner.batch_size or 8)
-    return predictions, f"{chosen.name} {chosen.source}", executed
+    return found, executed

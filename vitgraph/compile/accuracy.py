@@ -5,24 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from vitgraph.compile.image_outputs import Runs, outputs_of
 from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.progress import Progress, silent
 
 _log = logging.getLogger("vitgraph")
-
-
-class Runs(Protocol):
-    """Anything that turns a batch `[B, C, H, W]` into logits `[B, classes]`."""
-
-    def run(self, batch: Tensor) -> Tensor:
-        """The logits."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -61,10 +53,7 @@ def predict(
     where all images get one class, since then neither accuracy nor agreement tells much.
     """
     classes, labels = list[int](), list[int]()  # a tensor kept of each image would pin the heap
-    for pixels, truth in images.batches(batch or 8):
-        count = pixels.shape[0]
-        short = batch is not None and count < batch
-        logits = runner.run(pixels[torch.arange(batch or 0) % count] if short else pixels)[:count]
+    for logits, truth in outputs_of(runner, images, batch, progress, what):
         if logits.dim() != 2:
             raise InputError(
                 f"accuracy needs a model whose output is [images, classes]; this one gives {list(logits.shape)}"
@@ -72,7 +61,6 @@ def predict(
         classes += map(int, logits.argmax(-1).where(logits.isfinite().all(-1), -1))
         if truth is not None:
             labels += _checked(truth, logits.shape[-1])
-        progress(what, len(classes), len(images))
     if len(classes) > 1 and len(set(classes)) == 1 and len(set(labels)) != 1:
         _log.warning("%s: all %d images were given class %d", what, len(classes), classes[0])
     return Predictions(torch.tensor(classes), torch.tensor(labels) if labels else None)
@@ -83,6 +71,6 @@ def _checked(truth: Iterable[int], classes: int) -> list[int]:
     if max(labels, default=0) >= classes:
         raise InputError(
             f"an image is of class {max(labels)}, but the model has classes 0 to {classes - 1}; give the model these "
-            "images were labelled for"
+            "images were labelled for (a module that gives features says so with num_classes = 0)"
         )
     return labels

@@ -47,6 +47,7 @@ def open_inputs(
     from vitgraph.images.class_names import match_classes
     from vitgraph.images.data_sources import open_data
     from vitgraph.images.variety import check_variety
+    from vitgraph.ir.model_output import NO_CLASSES
 
     saved = saved or open_saved(request)
     opened = {} if saved is not None or shape is not None else _handed_in(request, data)
@@ -71,7 +72,7 @@ def open_inputs(
         evaluation=images("evaluation", "evaluation"),
         training=images("training", "calibration"),
     )
-    if inputs.evaluation is not None:
+    if inputs.evaluation is not None and model.classes != NO_CLASSES:
         inputs.evaluation.check_labels(model.classes or 1_000_000)
     return inputs
 

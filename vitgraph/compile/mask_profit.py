@@ -61,7 +61,7 @@ class MaskProfit:
             "dropped": sum(not verdict.pays for verdict in self.verdicts),
             "top1_all_masks": before,
             "top1_regained": None if before is None or after is None else round(after - before, 3),
-            "top1_why": self.all_masks_why,
+            "top1_why": self.all_masks_why or (None if kept is None else kept.top1_why),
             "sites": [asdict(verdict) for verdict in self.verdicts],
         }
 

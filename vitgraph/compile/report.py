@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -39,22 +39,51 @@ class ModelPart(_Part):
     """`pretrained`, `random, seed 0`, or the file."""
     notes: list[str]
     """What was decided for the user."""
+    gives: Literal["classes", "features"] = "classes"
+    """What its output is, and so how its accuracy is measured."""
+
+
+class EmbeddingPart(_Part):
+    """Features after compiling, beside those of the captured model in eager torch; shares of images in percent.
+
+    An image's features are all that its output holds, as one vector; nearness is their cosine.
+    """
+
+    size: int
+    """How many numbers an image has."""
+    cosine_mean: float
+    cosine_worst: float
+    """Of the images' cosines between before and after."""
+    neighbour_agreement: float | None
+    """For how many images the nearest of the others is the same before and after."""
+    knn_top1_reference: float | None
+    knn_top1: float | None
+    """How many images the labels of their nearest neighbours classify rightly, each left out of its own vote."""
+    neighbours: int
+    """How many vote."""
+    neighbours_why: str | None = None
+    """Why one of these is null."""
 
 
 class AccuracyPart(_Part):
     """Top-1 in percent, before (the captured model in eager torch) and after; agreement of the two in percent.
 
-    `execution` is there too where the backend that measured says what it computed (see `vitgraph.runtime.backend`).
+    A model that gives features has `embedding` in their place. `execution` is there too where the backend that measured
+    says what it computed (see `vitgraph.runtime.backend`).
     """
 
     images: int
     top1_reference: float | None
     top1: float | None
-    agreement: float
+    agreement: float | None
+    top1_why: str | None = None
+    """Why top-1 and agreement are null, where the model gives features."""
+    embedding: EmbeddingPart | None = None
+    embedding_why: str | None = None
     measured_on: str
     data_sha256: str
     not_finite: int = 0
-    """For how many images the logits hold NaN or infinity after compiling: they count as wrong."""
+    """For how many images the output holds NaN or infinity after compiling: they count as wrong."""
 
 
 class Report(_Part):

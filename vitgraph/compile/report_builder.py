@@ -12,6 +12,7 @@ from vitgraph.analysis.attention import find_attentions
 from vitgraph.analysis.sites import find_sites
 from vitgraph.compile.report import ModelPart, Report
 from vitgraph.cost.cost_report import describe_cost
+from vitgraph.ir.model_output import gives_features
 from vitgraph.pass_manager.findings import PlacementFinding, findings_of
 from vitgraph.targets.target import all_targets
 
@@ -38,6 +39,7 @@ def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
             weights_sha256=model.weights_sha256,
             weights=str(model.weights),
             notes=list(model.notes),
+            gives="features" if gives_features(captured) else "classes",
         ),
         target=job.target.name,
         recipe=job.recipe.name,

@@ -21,6 +21,7 @@ from vitgraph.frontend.decompositions import shorthands_in
 from vitgraph.frontend.functional_forms import make_functional, may_be_made_functional
 from vitgraph.images.image_size import device_of
 from vitgraph.ir.batch import ONE_IMAGE, Batch
+from vitgraph.ir.model_output import NO_CLASSES
 from vitgraph.ir.program import Program, fill_types
 from vitgraph.ir.tensor_type import Dim, TensorType
 
@@ -106,6 +107,7 @@ def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
         "preprocessing": json.loads(model.preprocessing.to_json()) if model.preprocessing else None,
         "class_names": list(model.class_names) if model.class_names else None,
         "notes": list(model.notes),
+        **({"classes": NO_CLASSES} if model.classes == NO_CLASSES else {}),
     }
     example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
     return _capture(model.module, example, model.name, batch.dynamic, provenance)

@@ -13,7 +13,7 @@ from torch import nn
 
 from vitgraph.errors import InputError
 from vitgraph.frontend.from_timm import read_timm_config
-from vitgraph.frontend.source import ModelArgs, near_misses
+from vitgraph.frontend.source import Head, ModelArgs, near_misses
 from vitgraph.frontend.weight_files import Convert
 from vitgraph.images.image_size import device_of
 from vitgraph.images.preprocess import Preprocessing
@@ -31,13 +31,21 @@ class OwnModule:
         return own.model_dump() if isinstance(own, Preprocessing) else read_timm_config(module)
 
     def classes(self, module: nn.Module) -> int | None:
-        """The module's `num_classes`, where it has one."""
+        """The module's `num_classes`, where it has one; 0 says that it gives features."""
         own = getattr(module, "num_classes", None)
-        return own if isinstance(own, int) and own > 0 else None
+        return own if isinstance(own, int) and not isinstance(own, bool) and own >= 0 else None
 
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
         """The module's `class_names`, where it has them."""
         return cast(Sequence[str] | None, getattr(module, "class_names", None))
+
+    def head(self, module: nn.Module) -> Head | None:
+        """None: only the user's code knows."""
+        return None
+
+    def notes(self, module: nn.Module) -> Sequence[str]:
+        """Nothing is decided."""
+        return ()
 
     def converter(self, module: nn.Module) -> Convert | None:
         """None: only the user knows other names."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from vitgraph import digits
-from vitgraph.frontend.source import ModelArgs
+from vitgraph.frontend.source import Head, ModelArgs
 from vitgraph.frontend.weight_files import Convert
 from vitgraph.images.preprocess import Preprocessing
 
@@ -46,6 +46,14 @@ class DigitsSource:
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
         """The digits."""
         return digits.CLASS_NAMES
+
+    def head(self, module: nn.Module) -> Head | None:
+        """None: its weights are whole."""
+        return None
+
+    def notes(self, module: nn.Module) -> Sequence[str]:
+        """Nothing is decided."""
+        return ()
 
     def converter(self, module: nn.Module) -> Convert | None:
         """None: the weights are stored under their own names."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from vitgraph.errors import InputError
 from vitgraph.frontend.hub import fetch
-from vitgraph.frontend.source import ModelArgs, near_misses
+from vitgraph.frontend.source import Head, ModelArgs, near_misses
 from vitgraph.frontend.weight_files import Convert
 from vitgraph.images.image_size import own_size
 
@@ -48,18 +48,34 @@ class TimmSource:
         """Make the module; raise InputError where pretrained weights can't be had."""
         import timm
 
+        if pretrained:
+            self._check_head(arguments)
+
         def create() -> nn.Module:
             return timm.create_model(self.name, pretrained=pretrained, **arguments)
 
         return fetch(create, self.name) if pretrained else create()
+
+    def _check_head(self, arguments: ModelArgs) -> None:
+        """Raise `InputError` where pretrained weights have a head of other classes: timm would draw one at random."""
+        import timm
+
+        config: Any = timm.get_pretrained_cfg(self.name)
+        own, asked = getattr(config, "num_classes", None), arguments.get("num_classes")
+        if asked is not None and own is not None and asked not in (0, own):
+            raise InputError(
+                f"model {self.name!r}: its pretrained weights have a head of {own} classes, and one of {asked} would be drawn "
+                "at random; leave num_classes out, take num_classes=0 for features, or give trained weights with --weights FILE"
+            )
 
     def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
         """Read timm's data config of the module."""
         return read_timm_config(module)
 
     def classes(self, module: nn.Module) -> int | None:
-        """timm's `num_classes`; 0, a model without a head, is None."""
-        return int(getattr(module, "num_classes", 0)) or None
+        """timm's `num_classes`, which is 0 of a model without a head."""
+        own = getattr(module, "num_classes", None)
+        return None if own is None else int(own)
 
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
         """ImageNet-1k's names for a model of 1,000 classes."""
@@ -69,6 +85,19 @@ class TimmSource:
 
         info = ImageNetInfo("imagenet-1k")
         return [info.index_to_description(index) for index in range(1000)]
+
+    def head(self, module: nn.Module) -> Head | None:
+        """What timm's config calls the classifier."""
+        config: Mapping[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+        parts: str | Sequence[str] = config.get("classifier") or ()
+        return Head(
+            (parts,) if isinstance(parts, str) else tuple(parts),
+            "--model-args num_classes=0 makes the model without a head",
+        )
+
+    def notes(self, module: nn.Module) -> Sequence[str]:
+        """Nothing is decided."""
+        return ()
 
     def converter(self, module: nn.Module) -> Convert | None:
         """The filter timm keeps beside the model: it knows the authors' key names, and resizes position embeddings."""

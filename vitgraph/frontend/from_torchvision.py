@@ -11,7 +11,7 @@ from torch import nn
 
 from vitgraph.errors import InputError
 from vitgraph.frontend.hub import fetch
-from vitgraph.frontend.source import ModelArgs, near_misses
+from vitgraph.frontend.source import Head, ModelArgs, near_misses
 from vitgraph.frontend.weight_files import Convert
 
 
@@ -61,6 +61,14 @@ class TorchvisionSource:
         """The categories of the default weights, where the module has as many classes."""
         names: list[str] = self._default_weights().meta["categories"]
         return names if len(names) == self.classes(module) else None
+
+    def head(self, module: nn.Module) -> Head | None:
+        """None: torchvision makes no model without one."""
+        return None
+
+    def notes(self, module: nn.Module) -> Sequence[str]:
+        """Nothing is decided."""
+        return ()
 
     def converter(self, module: nn.Module) -> Convert | None:
         """None: torchvision's own loading hooks rename what they know."""

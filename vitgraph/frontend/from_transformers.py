@@ -1,10 +1,11 @@
-"""Image classifiers of transformers, from a folder on disk; nothing is fetched and no code in the folder is run."""
+"""Image classifiers and models of features of transformers, from a folder on disk; nothing is fetched and no code in the folder is run."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
 from inspect import signature
@@ -16,22 +17,27 @@ from torch import Tensor, nn
 
 from vitgraph.errors import InputError
 from vitgraph.frontend.processor_config import read_processor
-from vitgraph.frontend.source import ModelArgs
+from vitgraph.frontend.source import Head, ModelArgs
+from vitgraph.frontend.transformers_class import LOGITS, POOLER, ModelClass, choose_output, find_class, take
 from vitgraph.frontend.weight_files import Convert, StateDict, first_names
 from vitgraph.images.image_size import own_size, vision_config
+from vitgraph.ir.model_output import NO_CLASSES
 from vitgraph.reading import SETTINGS, WEIGHTS, check_file, read_json
 
 _SIZE = "image_size"
 _INTERPOLATE = "interpolate_pos_encoding"
+_OUTPUT = "output"
+_TAKEN, _NOTES = "vitgraph_output", "vitgraph_notes"
+"""What a made module's class keeps: the output that it returns, and notes."""
 
 
 class TransformersSource:
-    """An image classifier of transformers, made from a folder with a `config.json`."""
+    """A model of transformers, made from a folder with a `config.json`."""
 
     class_argument = "num_labels"
 
     def __init__(self, folder: Path) -> None:
-        """Read the config; raise InputError where there is none, or none of an image classifier."""
+        """Read the config; raise InputError where there is none, or none of a model."""
         if not (folder / "config.json").is_file():
             raise InputError(f"model 'transformers:{folder}': no config.json there; give the folder that holds it")
         transformers = import_module("transformers")
@@ -51,34 +57,56 @@ class TransformersSource:
         return _SIZE if hasattr(vision_config(self.config), _SIZE) else None
 
     def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
-        """Make the module, returning the logits tensor alone; its module paths stay what they are."""
-        config = self._config(arguments)
+        """Make the module, returning one tensor alone; its module paths stay what they are.
+
+        Of a classifier that is its logits; of a model without classes `output=NAME` says which, else see `choose_output`.
+        """
+        settings, chosen = self._settings(arguments)
         if not pretrained:
-            return self._from_config(config)
+            return self._taking(self._from_config(chosen, settings), chosen, arguments)
         file = self.folder / "model.safetensors"
         if not file.is_file():
             raise InputError(
-                f"model 'transformers:{self.folder}': no model.safetensors in the folder; put it there, or use "
+                f"model {self._name!r}: no model.safetensors in the folder; put it there, or use "
                 "--weights FILE or --weights random"
             )
         check_file(file, WEIGHTS)
+        module, lacking = self._load(chosen, settings, file)
+        if lacking and chosen.takes_pooler and POOLER not in settings and all(".pooler." in f".{k}" for k in lacking):
+            note = f"{file.name} has no pooler, so the model was made without one"
+            settings, chosen = {POOLER: False}, replace(chosen, notes=(*chosen.notes, note))
+            module, lacking = self._load(chosen, settings, file)
+        if lacking:
+            head = self.head(return_output(module, LOGITS)) if chosen.classifies else None
+            remedy = f"; {head.without}" if head is not None and head.holds_all(lacking) else ""
+            raise InputError(
+                f"weights {file}: {len(lacking)} missing ({first_names(lacking)}): not this model's{remedy}"
+            )
+        return self._taking(module, chosen, arguments)
+
+    def _load(self, chosen: ModelClass, settings: Mapping[str, Any], file: Path) -> tuple[nn.Module, list[str]]:
+        """The module with the folder's weights, and what the file lacks: that is drawn at random."""
+        quiet: Any = import_module("transformers.utils.logging")
+        told = quiet.get_verbosity()
+        quiet.set_verbosity_error()  # what is missing and what is left over is told here
         try:
-            module, info = _auto().from_pretrained(
+            module, info = chosen.kind.from_pretrained(
                 self.folder,
-                config=config,
+                config=chosen.config,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are told below, with their shapes
                 trust_remote_code=False,
+                **settings,
             )
         except Exception as error:
             raise InputError(f"weights {file} cannot be loaded: {_first_line(error)}") from error
-        if lacking := sorted(info["missing_keys"]):
-            raise InputError(f"weights {file}: {len(lacking)} missing ({first_names(lacking)}): not this model's")
+        finally:
+            quiet.set_verbosity(told)
         if other := [f"{key} {list(found)}, the model's is {list(own)}" for key, found, own in info["mismatched_keys"]]:
             raise InputError(f"weights {file}: {len(other)} of another shape ({first_names(other)}): not this model's")
-        return return_logits(module)
+        return module, sorted(info["missing_keys"])
 
     def preprocessing(self, module: nn.Module) -> Mapping[str, Any] | None:
         """Read `preprocessor_config.json`; without one, a mean and standard deviation of 0.5, no crop."""
@@ -87,11 +115,13 @@ class TransformersSource:
         return processor.fields(own_size(module), int(getattr(config, "num_channels", 3)))
 
     def classes(self, module: nn.Module) -> int | None:
-        """The config's `num_labels`."""
-        return int(cast(Any, module).config.num_labels)
+        """The config's `num_labels`; none of a model of another class than a classifier's."""
+        return int(cast(Any, module).config.num_labels) if _output(module) == LOGITS else NO_CLASSES
 
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
         """The config's `id2label`, in order; None where it has none."""
+        if _output(module) != LOGITS:
+            return None
         names: dict[int, str] | None = cast(Any, module).config.id2label
         return [str(names[index]) for index in sorted(names)] if names else None
 
@@ -107,31 +137,76 @@ class TransformersSource:
 
         return convert
 
-    def _from_config(self, config: Any) -> nn.Module:
-        with self._telling(f"{type(config).__name__} makes no image classifier"):
-            return return_logits(_auto().from_config(config, trust_remote_code=False))
+    def head(self, module: nn.Module) -> Head | None:
+        """All of a classifier but the model that its class is built on."""
+        base = cast(Any, module).base_model_prefix
+        children = dict(module.named_children())
+        if _output(module) != LOGITS or base not in children:
+            return None
+        headless = type(children[base]).__name__
+        remedy = f'a model without a head has "architectures": ["{headless}"] in config.json, or another headless class'
+        return Head(tuple(name for name in children if name != base), remedy)
 
-    def _config(self, arguments: ModelArgs) -> Any:
-        """The config with these arguments. A model that fits its positions to an image keeps those that it was trained with."""
-        config = deepcopy(self.config)
-        for name, value in arguments.items():
-            part = vision_config(config) if name == _SIZE else config
+    def notes(self, module: nn.Module) -> Sequence[str]:
+        """Which class was made, where config.json does not name it, and which output was taken."""
+        return cast(Sequence[str], getattr(module, _NOTES, ()))
+
+    def _taking(self, module: nn.Module, chosen: ModelClass, arguments: ModelArgs) -> nn.Module:
+        """The module, returning what is asked for."""
+        asked = arguments.get(_OUTPUT)
+        if chosen.classifies:
+            return return_output(module, LOGITS, chosen.notes)
+        size = own_size(module) or (224, 224)
+        channels = getattr(vision_config(cast(Any, module).config), "num_channels", 3)
+        output = choose_output(module.eval(), size, channels, asked, f"model {self._name!r}")
+        note = f"{type(module).__name__} gives features and no classes; {output} was taken"
+        return return_output(module, output, (*chosen.notes, note))
+
+    def _from_config(self, chosen: ModelClass, settings: Mapping[str, Any]) -> nn.Module:
+        with self._telling(
+            f"{type(chosen.config).__name__} makes no {'image classifier' if chosen.classifies else chosen.kind.__name__}"
+        ):
+            if chosen.classifies:
+                made: nn.Module = chosen.kind.from_config(chosen.config, trust_remote_code=False)
+                return made
+            return cast(nn.Module, chosen.kind(chosen.config, **settings))
+
+    def _settings(self, arguments: ModelArgs) -> tuple[dict[str, Any], ModelClass]:
+        """What its class is called with beside the config, and the class, with a config that has the other arguments.
+
+        A model that fits its positions to an image keeps those that it was trained with.
+        """
+        config, where = deepcopy(self.config), f"model {self._name!r}"
+        chosen = find_class(config, where)
+        settings = {POOLER: arguments[POOLER]} if POOLER in arguments and chosen.takes_pooler else {}
+        rest = {name: value for name, value in arguments.items() if name not in settings and name != _OUTPUT}
+        if _OUTPUT in arguments and chosen.classifies:
+            raise TypeError(f"output={arguments[_OUTPUT]} is for models of features; this one classifies")
+        if self.class_argument in rest and not chosen.classifies:
+            raise TypeError(f"{chosen.kind.__name__} has no classes; name a classifier in architectures")
+        for name, value in rest.items():
+            part = vision_config(chosen.config) if name == _SIZE else chosen.config
             if not hasattr(part, name):
                 raise TypeError(f"{type(config).__name__} has no {name}")
-            if name != _SIZE or not self._runs_at(config, value):
+            if name != _SIZE or not self._runs_at(chosen, settings, value):
                 setattr(part, name, value)
-        return config
+        return settings, chosen
 
-    def _runs_at(self, config: Any, size: int | tuple[int, int]) -> bool:
+    def _runs_at(self, chosen: ModelClass, settings: Mapping[str, Any], size: int | tuple[int, int]) -> bool:
         """Whether the model of this config takes images of another size; asked of one without values."""
         height, width = (size, size) if isinstance(size, int) else size
-        channels = getattr(vision_config(config), "num_channels", 3)
+        channels = getattr(vision_config(chosen.config), "num_channels", 3)
         try:
             with torch.device("meta"), torch.no_grad():
-                self._from_config(config).eval()(torch.zeros(1, channels, height, width))
+                module = return_output(self._from_config(chosen, settings), None).eval()
+                module(torch.zeros(1, channels, height, width))
         except Exception:  # noqa: BLE001 - whatever it raises, it does not run
             return False
         return True
+
+    @property
+    def _name(self) -> str:
+        return f"transformers:{self.folder}"
 
     @contextmanager
     def _telling(self, what: str) -> Generator[None]:
@@ -144,17 +219,13 @@ class TransformersSource:
             ) from error
 
 
-def _auto() -> Any:
-    return import_module("transformers").AutoModelForImageClassification
-
-
 def _first_line(error: Exception) -> str:
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__} {text}".rstrip() if isinstance(error, KeyError) else text or type(error).__name__
 
 
-def return_logits(model: nn.Module) -> nn.Module:
-    """Make the model return its logits [B, classes] and nothing else, at any image size that its positions can be fitted to.
+def return_output(model: nn.Module, output: str | None, notes: Sequence[str] = ()) -> nn.Module:
+    """Make the model return this tensor and nothing else (None: all), at any image size that its positions can be fitted to.
 
     Its class becomes a subclass of what it was: a wrapper module would put its own name before every module path.
     """
@@ -162,10 +233,17 @@ def return_logits(model: nn.Module) -> nn.Module:
     fits_positions = _INTERPOLATE in signature(base.forward).parameters
     trained_at = own_size(model)
 
-    def forward(self: nn.Module, pixel_values: Tensor) -> Tensor:
+    def forward(self: nn.Module, pixel_values: Tensor) -> Any:
         fitted = fits_positions and tuple(pixel_values.shape[-2:]) != trained_at
         options = {_INTERPOLATE: True} if fitted else {}
-        return cast(Tensor, base.forward(self, pixel_values=pixel_values, **options).logits)
+        found = base.forward(self, pixel_values=pixel_values, **options)
+        return found if output is None else take(found, output)
 
-    model.__class__ = type(base.__name__, (base,), {"forward": forward, "__module__": base.__module__})
+    own = {"forward": forward, "__module__": base.__module__, _TAKEN: output, _NOTES: tuple(notes)}
+    model.__class__ = type(base.__name__, (base,), own)
     return model
+
+
+def _output(module: nn.Module) -> str | None:
+    taken: str | None = getattr(module, _TAKEN)
+    return taken

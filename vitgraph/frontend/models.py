@@ -35,7 +35,7 @@ class ModelFacts:
     input_shape: tuple[int, int, int]
     """(C, H, W) of one input."""
     classes: int | None
-    """How many classes it tells apart; None where only running it could tell."""
+    """How many classes it tells apart; 0 where it gives features, None where only running it could tell."""
     class_names: tuple[str, ...] | None
     weights_sha256: str
     parameters: int
@@ -95,6 +95,7 @@ def load_model(
     module = (_make(order) if file is None else _make_with_file(order, file, notes)).float().eval()
     if weights == "random" and not isinstance(source, OwnModule):
         _redraw_zeros(module, seed, notes)
+    notes += source.notes(module)
     plan = _plan_preprocessing(order, module, options, input_shape)
     shape = _three(input_shape, name) if plan is None else plan.input_shape
     _check_size(order, module, shape, options)
@@ -199,11 +200,11 @@ def _make_with_file(order: _Order, file: Path, notes: list[str]) -> nn.Module:
     state = read_weights(file)
     module = _make(order)
     key = order.source.class_argument
-    classes = infer_classes(module, take_own(module, state, file)[0])
+    classes = infer_classes(module, take_own(module, state, file, order.source.head(module))[0])
     if classes is not None and key is not None and key not in order.arguments:
         module = _make(replace(order, arguments=order.arguments | {key: classes}))
         notes.append(f"{key}={classes} was read from the head in {file.name}")
-    notes += load_weights(module, state, file, order.source.converter(module))
+    notes += load_weights(module, state, file, order.source.converter(module), order.source.head(module))
     return module
 
 

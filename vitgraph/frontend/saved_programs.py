@@ -16,6 +16,7 @@ from vitgraph.frontend.weight_files import hash_state
 from vitgraph.images.preprocess import Preprocessing, PreprocessingOptions, build
 from vitgraph.ir.batch import ONE_IMAGE, Batch
 from vitgraph.ir.dialect import dequantize, fake_quantize, log2_quantize
+from vitgraph.ir.model_output import NO_CLASSES, gives_features
 from vitgraph.ir.parser import TextError, parse
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import load
@@ -166,7 +167,9 @@ def _assumed(program: Program, request: ModelRequest, shape: tuple[int, int, int
 
 
 def _classes(program: Program) -> int | None:
-    """The width of an output `[batch, classes]`."""
+    """The width of an output `[batch, classes]`; 0 where it gives features."""
+    if gives_features(program):
+        return NO_CLASSES
     last = program.output.args[0]
     kind: TensorType | None = last.meta["type"] if isinstance(last, fx.Node) else None
     width = kind.shape[1] if kind is not None and len(kind.shape) == 2 else None

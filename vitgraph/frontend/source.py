@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from torch import nn
@@ -11,6 +12,24 @@ from torch import nn
 from vitgraph.frontend.weight_files import Convert
 
 ModelArgs = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The part of a model that makes classes of features."""
+
+    parts: tuple[str, ...]
+    """Paths of its modules, or where they would be in a model that was made without."""
+    without: str
+    """How the model is made without a head, for messages."""
+
+    def holds(self, key: str) -> bool:
+        """Whether a tensor of this name is the head's."""
+        return any(key.startswith(f"{part}.") for part in self.parts)
+
+    def holds_all(self, keys: Sequence[str]) -> bool:
+        """Whether all of these are."""
+        return all(map(self.holds, keys))
 
 
 class Source(Protocol):
@@ -43,11 +62,19 @@ class Source(Protocol):
         ...
 
     def classes(self, module: nn.Module) -> int | None:
-        """The number of classes the module tells apart; None where it cannot be known without running it."""
+        """The number of classes the module tells apart; 0 if it gives features, None where only running it could tell."""
         ...
 
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
         """The names of the classes, in order of index; None where they are not known."""
+        ...
+
+    def head(self, module: nn.Module) -> Head | None:
+        """The module's head, or the one that it was made without; None where that is not known."""
+        ...
+
+    def notes(self, module: nn.Module) -> Sequence[str]:
+        """What was decided when the module was made, in sentences for the report."""
         ...
 
     def converter(self, module: nn.Module) -> Convert | None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitgraph.errors import InputError
+from vitgraph.frontend.source import Head
 from vitgraph.frontend.weight_files import Convert, StateDict, as_state_dict, first_names
 
 _WRAPPERS = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
@@ -41,12 +42,14 @@ class Misfit:
         return bool(self.missing or self.unexpected or self.reshaped)
 
 
-def take_own(module: nn.Module, state: StateDict, path: Path) -> tuple[StateDict, list[str]]:
+def take_own(
+    module: nn.Module, state: StateDict, path: Path, head: Head | None = None
+) -> tuple[StateDict, list[str]]:
     """The part of `state` that is this module's, under the module's own names, and notes of what was left out.
 
     A prefix that training code put before the names goes (`backbone.`, `module.model.`, any), and with it whatever does
-    not bear it; so does what the module has no place for, as long as none of its own layers would have it. Raises
-    `InputError` where several prefixes lead to a whole set of the module's weights.
+    not bear it; so does what the module has no place for, as long as none of its own layers would have it: a `head` that
+    it was made without may stand in the file. Raises `InputError` where several prefixes lead to a whole set of the module's weights.
     """
     own: Mapping[str, Tensor] = module.state_dict()
     plain = {_WRAPPERS.sub("", key): tensor for key, tensor in state.items()}
@@ -54,7 +57,12 @@ def take_own(module: nn.Module, state: StateDict, path: Path) -> tuple[StateDict
     prefix = _find_prefix(own, plain, path)
     mine = {key.removeprefix(prefix): tensor for key, tensor in plain.items() if key.startswith(prefix)}
     others = [key for key in plain if not key.startswith(prefix)]
-    others += [prefix + key for key in mine if key not in own and _has_no_place(module, key, mine[key])]
+    headless = head is not None and not any(map(head.holds, own))
+    others += [
+        prefix + key
+        for key in mine
+        if key not in own and (_has_no_place(module, key, mine[key]) or (headless and head.holds(key)))
+    ]
     kept = {key: tensor for key, tensor in mine.items() if prefix + key not in others}
     if not others or not own.keys() <= kept.keys():
         return mine, []
@@ -62,13 +70,15 @@ def take_own(module: nn.Module, state: StateDict, path: Path) -> tuple[StateDict
     return kept, [left]
 
 
-def load_weights(module: nn.Module, state: StateDict, path: Path, convert: Convert | None = None) -> list[str]:
+def load_weights(
+    module: nn.Module, state: StateDict, path: Path, convert: Convert | None = None, head: Head | None = None
+) -> list[str]:
     """Load `state` into `module`, every key, and return notes; raise InputError that counts and names what does not fit."""
-    mine, notes = take_own(module, state, path)
+    mine, notes = take_own(module, state, path, head)
     fitted = adapt(module, mine, state, convert)
     own: Mapping[str, Tensor] = module.state_dict()
     if compare(module, fitted):
-        raise InputError(describe_misfit(module, fitted, path))
+        raise InputError(describe_misfit(module, fitted, path, head))
     if odd := [f"{key} {why}" for key in own if (why := _unfit(own[key], fitted[key]))]:
         raise InputError(f"weights {path}: {len(odd)} tensors can't be loaded ({first_names(odd)}); convert them first")
     sick = [key for key in own if fitted[key].is_floating_point() and not _is_finite(fitted[key], own[key])]
@@ -119,7 +129,9 @@ def infer_classes(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
     return sizes.pop() if len(sizes) == 1 and tails_equal else None
 
 
-def describe_misfit(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> str:
+def describe_misfit(
+    module: nn.Module, state: Mapping[str, Tensor], path: Path, head: Head | None = None
+) -> str:
     """Say how the file differs from the model, with the first few keys, and what to try."""
     misfit = compare(module, state)
     own: Mapping[str, Tensor] = module.state_dict()
@@ -129,7 +141,9 @@ def describe_misfit(module: nn.Module, state: Mapping[str, Tensor], path: Path) 
         for what, keys in (("missing", misfit.missing), ("unexpected", misfit.unexpected), ("of another shape", shapes))
         if keys
     ]
-    if (misfit.common - len(misfit.reshaped)) * 2 < len(own):
+    if head is not None and misfit.missing and head.holds_all(misfit.missing) and not misfit.reshaped:
+        advice = f"The file has no head, and none is drawn at random: {head.without}"
+    elif (misfit.common - len(misfit.reshaped)) * 2 < len(own):
         advice = "These are the weights of another architecture: check the model's name"
     elif misfit.missing or misfit.unexpected:
         advice = "A variant of this model? Check its name and --model-args"

@@ -44,6 +44,7 @@ class _Provenance(_Open):
     weights_sha256: str | None = None
     class_names: list[str] | None = None
     notes: list[str] = []
+    classes: int | None = None
     preprocessing: dict[str, JsonValue] | None = None
     recipe: _Passes | None = None
     reproduce: _Passes | None = None
