@@ -30,6 +30,7 @@ PUBLIC = {
     "Dump",
     "Effect",
     "Elsa",
+    "EmbeddingPart",
     "Evolution",
     "Finding",
     "ImageSet",

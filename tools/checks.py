@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from vitgraph.ir.program import Program
     from vitgraph.pass_manager.pipeline import Instrument
 
-METRICS = ("verify", "numerics", "snr_db", "relative_l2", "top1_agreement")
+METRICS = ("verify", "numerics", "snr_db", "relative_l2", "cosine", "top1_agreement")
 CHECK_HELP = (
-    "What a good program passes: verify; numerics (each pass within its declared effect); snr_db>=20, relative_l2<=0.01 "
-    "or top1_agreement>=0.9 against the program before the passes; or a shell command with {} for the program's file."
+    "What a good program passes: verify; numerics (each pass within its declared effect); snr_db>=20, relative_l2<=0.01, "
+    "cosine>=0.99 or top1_agreement>=0.9 against the program before the passes; or a shell command with {} for the program's file."
 )
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt,
@@ -75,9 +75,12 @@ def _number(text: str, check: str) -> float:
 def _metric(
     name: str, compare: str, limit: float, program: Program, probe: Sequence[Tensor]
 ) -> Callable[[Program], str | None]:
+    from vitgraph.ir.model_output import gives_features
     from vitgraph.pass_manager.numerics import flatten_outputs, measure, objection, snr_db
     from vitgraph.pass_manager.pass_contract import Effect
 
+    if name == "top1_agreement" and gives_features(program):
+        raise InputError(f"--check {name}: {program.name} gives features and no classes; take cosine>=0.99")
     reference = program.run(*probe)
 
     def judge(found: Program) -> str | None:

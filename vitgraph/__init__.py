@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vitgraph.compile.compiler import compile_model as compile_model
     from vitgraph.compile.recipe import Recipe as Recipe
     from vitgraph.compile.report import AccuracyPart as AccuracyPart
+    from vitgraph.compile.report import EmbeddingPart as EmbeddingPart
     from vitgraph.compile.report import ModelPart as ModelPart
     from vitgraph.compile.report import Report as Report
     from vitgraph.compile.report import read_report as read_report
@@ -121,6 +122,7 @@ _HOME = {
     "Dim": "ir.tensor_type",
     "Dump": "pass_manager.instruments",
     "Effect": "pass_manager.pass_contract",
+    "EmbeddingPart": "compile.report",
     "Elsa": "searching.elsa",
     "Evolution": "searching.evolution",
     "Finding": "pass_manager.findings",

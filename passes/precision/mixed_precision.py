@@ -38,6 +38,10 @@ class MixedPrecision(Pass):
 
     name: ClassVar[str] = "mixed-precision"
     effect: ClassVar[Effect] = Effect.LOSSY
+    judges_classes: ClassVar[str] = (
+        "sites are weighed by the classes that a model gives: leave out max_drop, min_int8 and max_float_layers, and name "
+        "sites to leave in floating point with quantize{skip=…}"
+    )
     floor_db: ClassVar[float] = -math.inf  # it moves numbers back towards floating point, however far off they were
 
     max_drop: Points | None = None

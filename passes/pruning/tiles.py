@@ -24,7 +24,7 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import affine
 from vitgraph.progress import Progress
-from vitgraph.quantizing.fisher import Loss, answer, energy, gradients
+from vitgraph.quantizing.fisher import Loss, energy, gradients
 from vitgraph.runtime.checkpoint import Checkpoint
 
 LAMBDA = 1e-7
@@ -126,7 +126,7 @@ def find_curves(
         means = [total / min(count, len(images)) for total in totals]
         return [by_mean_gradient(*each) for each in zip(weights, tilings, means, strict=True)]
     products = [list[Tensor]() for _ in tiled]
-    for position, some in _gradients(program, tiled, images, count, progress, answer):
+    for position, some in _gradients(program, tiled, images, count, progress):
         products[position].append(tilings[position].sums(some * weights[position]))
     return [
         by_gradients(w, tiling, torch.cat(each)) for w, tiling, each in zip(weights, tilings, products, strict=True)
@@ -134,7 +134,7 @@ def find_curves(
 
 
 def _gradients(
-    program: Program, tiled: Tiled, images: Images, count: int, progress: Progress, loss: Loss
+    program: Program, tiled: Tiled, images: Images, count: int, progress: Progress, loss: Loss | None = None
 ) -> Iterator[tuple[int, Tensor]]:
     """For some images at a time and each weight: its position and the gradient that each image gives, `[images, out, K]`."""
     operands: list[fx.Node] = [arg for site, _ in tiled for arg in (site.node.args[0], site.node)]  # type: ignore[misc]

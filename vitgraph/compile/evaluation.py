@@ -47,13 +47,14 @@ def evaluate(
             if isinstance(found, Features)
             else _classes(reference.predictions, found)
         )
+    execution: dict[str, Any] = {} if executed is None else {"execution": executed.as_json()}
     accuracy = AccuracyPart(
         images=len(job.evaluation),
         **compared,
         measured_on=f"{job.runner.name} {job.runner.source}",
         data_sha256=job.evaluation.sha256,
         not_finite=found.not_finite,
-        **({} if executed is None else {"execution": executed.as_json()}),
+        **execution,
     )
     return accuracy, None
 

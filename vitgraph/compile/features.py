@@ -53,8 +53,10 @@ class Features:
         if self.labels is None or len(self.values) < 2:
             return None
         near, which = self._nearest
-        _, classes = self.labels.unique(return_inverse=True)
-        votes = torch.zeros(len(classes), int(classes.max()) + 1, dtype=torch.float64)
+        labels: list[int] = self.labels.tolist()
+        place = {label: row for row, label in enumerate(sorted(set(labels)))}
+        classes = torch.tensor([place[label] for label in labels])
+        votes = torch.zeros(len(classes), len(place), dtype=torch.float64)
         votes.scatter_add_(1, classes[which], (near.double() / TEMPERATURE).exp())
         right = (votes.argmax(-1) == classes) & self.values.any(-1)
         return 100.0 * float(right.double().mean())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from inspect import signature
+from inspect import isclass, signature
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from vitgraph.errors import InputError
 from vitgraph.images.image_size import device_of, vision_config
 
 LOGITS = "logits"
-CLASS_TOKEN = "class_token"  # noqa: S105 - of a transformer
+CLASS_TOKEN = "class_token"
 FEATURES = ("image_embeds", "pooler_output", "last_hidden_state")
 """Outputs that hold features, the one for all of an image first."""
 POOLER = "add_pooling_layer"
@@ -44,10 +44,9 @@ def find_class(config: Any, where: str) -> ModelClass:
     Of a model of images and texts its part about images. Raises `InputError` for a class that takes no images, or another
     config.
     """
-    transformers = import_module("transformers")
     name = next(iter(getattr(config, "architectures", None) or ()), None)
-    kind = getattr(transformers, name, None) if isinstance(name, str) and name.isidentifier() else None
-    if not (isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)):
+    kind = _named(name)
+    if kind is None:
         return _classifier(config, name)
     if kind in _classifiers(config):
         return ModelClass(_auto(), config, True)
@@ -59,7 +58,7 @@ def find_class(config: Any, where: str) -> ModelClass:
     if vision_config(config) is config:
         raise InputError(f"{where}: architectures names {name}, which takes {kind.main_input_name} and no images")
     with torch.device("meta"):
-        tower = type(transformers.AutoModel.from_config(vision_config(config), trust_remote_code=False))
+        tower: Any = type(_library().AutoModel.from_config(vision_config(config), trust_remote_code=False))
     return ModelClass(
         tower, vision_config(config), False, (f"{name}: its part about images alone, {tower.__name__}, was taken",)
     )
@@ -102,13 +101,23 @@ def take(found: Any, output: str) -> Tensor:
     return tensor
 
 
+def _named(name: Any) -> Any:
+    """The class of models that transformers has by this name, if it has one."""
+    found = getattr(_library(), name, None) if isinstance(name, str) else None
+    return found if isclass(found) and issubclass(found, _library().PreTrainedModel) else None
+
+
 def _auto() -> Any:
-    return import_module("transformers").AutoModelForImageClassification
+    return _library().AutoModelForImageClassification
+
+
+def _library() -> Any:
+    return import_module("transformers")
 
 
 def _classifiers(config: Any) -> tuple[Any, ...]:
     """The image classifiers of transformers that are made of this config: several of some, none of others."""
-    found: Any = import_module("transformers").MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), ())
+    found: Any = _library().MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), ())
     return tuple(found) if isinstance(found, tuple | list) else (found,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

@@ -42,9 +42,7 @@ class Misfit:
         return bool(self.missing or self.unexpected or self.reshaped)
 
 
-def take_own(
-    module: nn.Module, state: StateDict, path: Path, head: Head | None = None
-) -> tuple[StateDict, list[str]]:
+def take_own(module: nn.Module, state: StateDict, path: Path, head: Head | None = None) -> tuple[StateDict, list[str]]:
     """The part of `state` that is this module's, under the module's own names, and notes of what was left out.
 
     A prefix that training code put before the names goes (`backbone.`, `module.model.`, any), and with it whatever does
@@ -57,11 +55,11 @@ def take_own(
     prefix = _find_prefix(own, plain, path)
     mine = {key.removeprefix(prefix): tensor for key, tensor in plain.items() if key.startswith(prefix)}
     others = [key for key in plain if not key.startswith(prefix)]
-    headless = head is not None and not any(map(head.holds, own))
+    lacked = head if head is not None and not any(map(head.holds, own)) else None
     others += [
         prefix + key
         for key in mine
-        if key not in own and (_has_no_place(module, key, mine[key]) or (headless and head.holds(key)))
+        if key not in own and (_has_no_place(module, key, mine[key]) or (lacked is not None and lacked.holds(key)))
     ]
     kept = {key: tensor for key, tensor in mine.items() if prefix + key not in others}
     if not others or not own.keys() <= kept.keys():
@@ -129,9 +127,7 @@ def infer_classes(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
     return sizes.pop() if len(sizes) == 1 and tails_equal else None
 
 
-def describe_misfit(
-    module: nn.Module, state: Mapping[str, Tensor], path: Path, head: Head | None = None
-) -> str:
+def describe_misfit(module: nn.Module, state: Mapping[str, Tensor], path: Path, head: Head | None = None) -> str:
     """Say how the file differs from the model, with the first few keys, and what to try."""
     misfit = compare(module, state)
     own: Mapping[str, Tensor] = module.state_dict()

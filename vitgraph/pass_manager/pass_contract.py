@@ -112,6 +112,9 @@ class Pass:
     without_images: ClassVar[str] = ""
     """With which options the pass takes no images, where there are such: one clause."""
 
+    judges_classes: ClassVar[str] = ""
+    """What the pass does with the classes that a model gives, where it can't do without: one clause, remedy and all."""
+
     for_engine: ClassVar[bool] = False
     """Whether it turns the program into what an engine takes: a program that is to be trained stops short of it."""
 

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from vitgraph.errors import InputError, PassError, VitgraphError
 from vitgraph.images.calibration_data import Images
+from vitgraph.ir.model_output import gives_features
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.verify import check
@@ -58,6 +59,7 @@ class Pipeline:
         """Run every pass on a copy of the program and return the copy; the ledger has one entry a pass."""
         context = context or Context()
         self.check(context.target, context.calibration)
+        self._check_output(program)
         work = program.copy()
         text = show(work)
         for position, step in enumerate(self.passes, start=1):
@@ -76,6 +78,12 @@ class Pipeline:
                 step.check(target, images)
             except InputError as error:
                 raise InputError(f"{self._where(position)}: {error}") from error
+
+    def _check_output(self, program: Program) -> None:
+        """Raise `InputError` naming the first pass that needs classes where the program gives features."""
+        for position, step in enumerate(self.passes, start=1):
+            if step.judges_classes and gives_features(program):
+                raise InputError(f"{self._where(position)}: {program.name} gives features; {step.judges_classes}")
 
     def _where(self, position: int) -> str:
         return f"pass {self.passes[position - 1].name!r} ({position} of {len(self.passes)})"

@@ -5,7 +5,7 @@ For a classifier the second derivative of the divergence from its own answer is 
 weight that BRECQ (Li et al., arXiv 2102.05426, eq. 10) and PTQ4ViT (arXiv 2111.12293) give to errors. Without it the few
 tokens in which a vision transformer keeps huge numbers that hardly matter decide every choice.
 
-An output that is not `[images, classes]` is taken with normal noise: then the weight is that of its squared error.
+Features, which are no logits, are taken with normal noise: then the weight is that of their squared error.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from torch.utils import _pytree
 
 from vitgraph.images.calibration_data import Images
+from vitgraph.ir.model_output import gives_features
 from vitgraph.ir.program import Program
 from vitgraph.progress import Progress, silent
 from vitgraph.quantizing.calibration import Observer, Tap, filled_batches
@@ -38,6 +39,11 @@ def answer(output: Any, generator: torch.Generator) -> Tensor:
     return sum((t * n).sum() for t, n in zip(tensors, noise, strict=True))  # type: ignore[return-value]
 
 
+def noisy(output: Any, generator: torch.Generator) -> Tensor:
+    """The output times plain noise."""
+    return sum((t * torch.randn(t.shape, generator=generator)).sum() for t in _floating(output))  # type: ignore[return-value]
+
+
 def energy(output: Any, generator: torch.Generator) -> Tensor:
     """The mean square of what an image gives, which LPViT differentiates (arXiv 2407.02068); nothing is drawn."""
     return sum(t.square().flatten(1).mean(1).sum() for t in _floating(output))  # type: ignore[return-value]
@@ -53,13 +59,14 @@ def gradients(
     images: Images,
     count: int,
     progress: Progress = silent,
-    loss: Loss = answer,
+    loss: Loss | None = None,
 ) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
     """Values of `nodes` and the gradients that reach them, batch by batch, for the first `count` images.
 
-    They are those of the summed `loss`. Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
+    They are those of the summed `loss`: `answer` of a classifier and `noisy` of features unless given. Both have the nodes' shapes; a node that the output does not depend on has a gradient of zero.
     """
     generator = torch.Generator().manual_seed(SEED)
+    loss = loss or (noisy if gives_features(program) else answer)
     observers = [Observer(node) for node in nodes]
     done = 0
     for pixels, seen in filled_batches(program, images):

@@ -19,6 +19,7 @@ from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import LoadedModel
 from vitgraph.images.image_set import ImageSet
+from vitgraph.ir.model_output import gives_features
 from vitgraph.outputs.workspace import parts_of
 from vitgraph.pass_manager.pass_contract import Refusal
 from vitgraph.pass_manager.pipeline import Pipeline, build_pass
@@ -100,6 +101,11 @@ class ElsaMethod:
         """What can be told before it is trained."""
         request = self.request
         program = prepare(capture_model(model))
+        if gives_features(program):
+            raise InputError(
+                f"{model.name}: gives features, and --method elsa trains by the classes that a model gives; search a classifier on "
+                "the same encoder, or take --method lpvit"
+            )
         names = {name for name, _ in model.module.named_parameters(remove_duplicate=False)}
         space, refused = find_space(program, request.target, request.only, request.skip, names)
         if read_limit(request.budgets[0]).unit == "FLOPs":

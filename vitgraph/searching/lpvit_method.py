@@ -21,6 +21,7 @@ from vitgraph.compile.accuracy import Predictions, predict
 from vitgraph.compile.recipe import Recipe
 from vitgraph.errors import InputError
 from vitgraph.frontend.open_model import program_of
+from vitgraph.ir.model_output import gives_features
 from vitgraph.ir.program import Program
 from vitgraph.outputs.workspace import parts_of
 from vitgraph.pass_manager.findings import BudgetFinding, PrunedFinding
@@ -68,9 +69,15 @@ class LpvitMethod:
         request, inputs = self.request, opened.inputs
         (ahead, step), images = _split(opened), inputs.calibration
         Pipeline((*ahead, step)).check(request.target, images)
+        captured = program_of(inputs.model, inputs.batch)
+        if inputs.evaluation is not None and gives_features(captured):
+            raise InputError(
+                f"{inputs.model.name}: gives features, and --method lpvit measures top-1; leave --evaluate-data out, and let "
+                "`vitgraph compile` measure what was found"
+            )
         scratch = parts_of(request.output.out)
         context = Context(request.target, calibration=images, progress=progress, scratch=scratch)
-        program = Pipeline(ahead).run(program_of(inputs.model, inputs.batch), context, [])
+        program = Pipeline(ahead).run(captured, context, [])
         steps = [_under(step, read_limit(text), program, context) for text in request.budgets]
         for each in steps:  # out of reach is out of reach by whatever curves; magnitude's take no images
             _pruned(replace(each, score="magnitude", refit=False), program, Context(request.target))
