@@ -53,7 +53,7 @@ class Features:
         if self.labels is None or len(self.values) < 2:
             return None
         near, which = self._nearest
-        labels: list[int] = self.labels.tolist()
+        labels = list(map(int, self.labels))
         place = {label: row for row, label in enumerate(sorted(set(labels)))}
         classes = torch.tensor([place[label] for label in labels])
         votes = torch.zeros(len(classes), len(place), dtype=torch.float64)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import isclass, signature
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ def find_class(config: Any, where: str) -> ModelClass:
     if vision_config(config) is config:
         raise InputError(f"{where}: architectures names {name}, which takes {kind.main_input_name} and no images")
     with torch.device("meta"):
-        tower: Any = type(_library().AutoModel.from_config(vision_config(config), trust_remote_code=False))
+        tower = cast(Any, type(_library().AutoModel.from_config(vision_config(config), trust_remote_code=False)))
     return ModelClass(
         tower, vision_config(config), False, (f"{name}: its part about images alone, {tower.__name__}, was taken",)
     )
