@@ -50,6 +50,16 @@ def test_it_stops_after_so_many_images() -> None:
     assert seen == [5, 5]
 
 
+def test_features_of_one_vector_are_no_logits() -> None:
+    """Their squared gradients at the output are on average one each, whatever a softmax would make of them."""
+    program = parse(CLASSIFIER)
+    program.provenance["classes"] = 0
+    _, _, linear = program.calls()
+    rows = torch.randn(1, 4, generator=torch.Generator().manual_seed(3)).expand(4000, 4)
+    ((_, found),) = list(gradients(program, [linear], Rows(rows, 4000), 4000))
+    torch.testing.assert_close(found[0].square().mean(0), torch.ones(10), rtol=0.1, atol=0.0)
+
+
 def test_features_are_weighed_too() -> None:
     program = parse(
         CLASSIFIER.replace("y: f32[N, 10] = aten.linear.default(h, w, None)\n", "").replace("(y)", "([h, x])")

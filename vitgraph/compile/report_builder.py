@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
     """The report as far as the program itself tells it."""
-    model = job.model
+    model, features = job.model, gives_features(captured)
     kinds: dict[str, int] = Counter(site.kind for site in find_attentions(program))
     targets = tuple({each.name: each for each in (*all_targets(), job.target)}.values())  # its own may be from a file
     cost = describe_cost(captured, program, job.batch.best, targets) if program.form == "canonical" else {}
@@ -38,8 +38,8 @@ def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
             input=["N" if job.batch.dynamic else job.batch.best, *model.input_shape],
             weights_sha256=model.weights_sha256,
             weights=str(model.weights),
-            notes=list(model.notes),
-            gives="features" if gives_features(captured) else "classes",
+            notes=[*model.notes, *_taken_for_classes(job, features)],
+            gives="features" if features else "classes",
         ),
         target=job.target.name,
         recipe=job.recipe.name,
@@ -62,6 +62,15 @@ def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
         seconds={},
         peak_rss_mb=0,
     )
+
+
+def _taken_for_classes(job: OpenedRequest, features: bool) -> list[str]:
+    """A note where nobody says what the numbers are that the model gives."""
+    if features or job.model.classes is not None:
+        return []
+    return [
+        "the model does not tell its classes: its output was taken for them (num_classes = 0 says it gives features)"
+    ]
 
 
 def judge_drop(steps: Pipeline, report: Report) -> list[dict[str, Any]]:
