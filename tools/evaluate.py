@@ -80,6 +80,11 @@ def _features(found: Features, expected: Any) -> dict[str, Any]:
     from vitgraph.compile.evaluation import compare_features
     from vitgraph.compile.features import NEIGHBOURS
 
+    if expected is not None and found.values.shape != expected.values.shape:
+        sizes = [each.values.shape[1] for each in (expected, found)]
+        raise InputError(
+            f"--against: it gives {sizes[0]} features an image and this {sizes[1]}; name the program as it was"
+        )
     if expected is not None:
         return {"top1": None, "agreement": None, "embedding": compare_features(expected, found).model_dump()}
     own = {
@@ -143,16 +148,17 @@ def _describe(out: Path) -> _Model:
     from vitgraph.frontend.model_request import ModelRequest
     from vitgraph.frontend.saved_programs import describe_saved, read_program
     from vitgraph.images.preprocess import build
-    from vitgraph.ir.model_output import NO_CLASSES
+    from vitgraph.ir.model_output import gives_features
 
     if out.suffix == ".safetensors" and out.is_file():
-        saved = describe_saved(read_program(out), ModelRequest(out))
+        program = read_program(out)
+        saved = describe_saved(program, ModelRequest(out))
         if saved.preprocessing is None:
             raise InputError(
                 f"{out}: the program does not say how images are pre-processed; save one of a named model"
                 " (`vitgraph opt MODEL -o FILE`), or compile it with --mean and --std and evaluate the folder"
             )
-        return _Model(out, saved.name, None, saved.preprocessing, saved.classes == NO_CLASSES)
+        return _Model(out, saved.name, None, saved.preprocessing, gives_features(program))
     if not out.exists():
         raise InputError(
             f"{out}: there is no such folder or file; name what `vitgraph compile` wrote, or a saved program"

@@ -44,11 +44,15 @@ class Logits(nn.Module):
         return logits + 0.5 if self.sound else torch.log(logits)
 
 
-class Maps(nn.Module):
-    """No logits, but as many pixels as came in."""
+class Features(nn.Module):
+    """Some pixels, which are no logits."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return images * 2.0
+        return images.flatten(1)[:, : self.size] * 2.0
 
 
 @cache
@@ -56,9 +60,11 @@ def names(count: int) -> list[str]:
     return [f"class {number}" for number in range(count)]
 
 
-def program(module: nn.Module, described: bool = True) -> Make:
+def program(module: nn.Module, described: bool = True, **more: object) -> Make:
     size = {"image_size": (8, 8), "resize": (8, 8), "mean": (0.5,), "std": (0.5,), "fit": "exact", "crop": "none"}
-    provenance = {"preprocessing": size, "class_names": names(CLASSES)} if described else {}
+    features = isinstance(module, Features)
+    known = {"classes": 0} if features else {"class_names": names(CLASSES)}
+    provenance = {"preprocessing": size | more, **known} if described else {}
 
     def write(path: Path) -> None:
         save(prepare(capture(module, torch.zeros(1, 1, 8, 8), provenance=provenance)), path)
@@ -67,6 +73,7 @@ def program(module: nn.Module, described: bool = True) -> Make:
 
 
 SOUND, UNSOUND = program(Logits(True)), program(Logits(False))
+TWELVE, FIVE, DARKER = program(Features(12)), program(Features(5)), program(Features(12), mean=(0.3,))
 GOOD: Content = {"d/a.png": A, "d/b.png": B, "d/labels.csv": "file,index\na.png,9\nb.png,0\n"}
 
 
@@ -74,6 +81,11 @@ def _evaluate(
     name: str, files: Content, *says: str, model: Make = SOUND, more: tuple[str, ...] = ("--data", "d")
 ) -> Mistake:
     return Mistake(name, ("evaluate", "p.safetensors", *more), says, {"p.safetensors": model, **files})
+
+
+def _against(name: str, other: Make | None, *says: str, more: Content | None = None) -> Mistake:
+    files = {**GOOD, **(more or {}), **({} if other is None else {"other.safetensors": other})}
+    return _evaluate(name, files, *says, model=TWELVE, more=("--data", "d", "--against", "other.safetensors"))
 
 
 def _compile(name: str, files: Content, *says: str) -> Mistake:
@@ -103,7 +115,12 @@ MISTAKES = [
     _evaluate("a damaged image", {**GOOD, "d/b.png": NOISE[:150]}, "b.png", "is damaged"),
     _evaluate("an unknown backend", GOOD, "nobody", more=("--data", "d", "--backend", "nobody")),
     _evaluate("no image at all", GOOD, "--images", more=("--data", "d", "--images", "0")),
-    _evaluate("a model of maps", GOOD, "[images, classes]", model=program(Maps())),
+    _evaluate("features of images without labels", {"d/a.png": A, "d/b.png": B}, "no labels", "--against", model=TWELVE),
+    _against("against nothing", None, "other.safetensors", "no such folder or file"),
+    _against("features against classes", SOUND, "other.safetensors: gives classes", "p.safetensors gives features"),
+    _against("features against fewer", FIVE, "5 features an image and this 12", "as it was"),
+    _against("features of other pixels", DARKER, "pre-processed otherwise"),
+    _against("a folder that is no output against", None, "report.json", more={"other.safetensors/a": ""}),
     _evaluate("a program that tells no pre-processing", GOOD, "pre-processed", model=program(Logits(True), False)),
     Mistake("a folder that is no output", ("evaluate", "d", "--data", "d"), ("report.json", "can't be read"), GOOD),
     Mistake(
@@ -142,3 +159,15 @@ def test_good_labels_are_none(files: Content, accuracy: float, cli: Cli) -> None
     ran = cli("evaluate", "p.safetensors", "--data", "d", "--json")
     assert ran.status == 0, ran.err
     assert ran.json["top1"] == accuracy
+
+
+def test_good_features_are_none(cli: Cli) -> None:
+    """The control: labels need be none of the model's numbers, and with something to hold them against none is needed."""
+    TWELVE(Path("p.safetensors"))
+    Path("d").mkdir()
+    for name, content in (("a.png", A), ("b.png", B), ("labels.csv", b"file,index\na.png,700\nb.png,9\n")):
+        Path("d", name).write_bytes(content)
+    assert cli("evaluate", "p.safetensors", "--data", "d", "--json").json["embedding"]["knn_top1"] == 0.0
+    Path("d/labels.csv").unlink()
+    ran = cli("evaluate", "p.safetensors", "--data", "d", "--against", "p.safetensors", "--json")
+    assert ran.json["embedding"]["cosine_worst"] == 1.0

@@ -44,6 +44,10 @@ def _config(name: str, changes: dict[str, Any] | str, *says: str, more: tuple[st
     return Mistake(name, (*COMMAND, "--weights", "random", *more), says, {"m/config.json": text})
 
 
+def _headless(name: str, argument: str, *says: str) -> Mistake:
+    return _config(name, {"architectures": ["ViTModel"]}, *says, more=("--model-args", argument))
+
+
 def _processor(name: str, changes: Any, *says: str) -> Mistake:
     text = changes if isinstance(changes, str) else json.dumps(PROCESSOR | changes)
     files = {"m/config.json": json.dumps(VIT), "m/preprocessor_config.json": text}
@@ -85,6 +89,15 @@ CONFIGS = [
     _config("labels as a list", {"id2label": ["a", "b"]}, FILE),
     _config("labels as words", {"id2label": {"a": "b"}}, FILE),
     _config("an optional library that is absent", json.dumps({"model_type": "dinat"}), FILE, "natten", "install"),
+    _headless("an output of another class", "output=logits", "output=logits: ViTModel has last_hidden_state"),
+    _headless("an output of a number", "output=7", "output=7: ViTModel has last_hidden_state"),
+    _headless("classes of a headless model", "num_labels=3", "ViTModel has no classes"),
+    _headless("a pooler that is no word of Python", "add_pooling_layer", "not key=value"),
+    _config("an output of a classifier", {}, "output=logits is for models of features", more=("--model-args", "output=logits")),
+    _config("another model's class", {"architectures": ["Dinov2Model"]}, FILE, "not made of a ViTConfig"),
+    _config("a class without features", {"architectures": ["ViTForMaskedImageModeling"]}, FILE, "output=NAME"),
+    _config("architectures of a number", {"architectures": 7}, FILE),
+    _config("a class of texts", {"architectures": ["BertModel"], "model_type": "bert"}, FILE, "input_ids and no images"),
     _config("an argument that it has not", {}, "--model-args heads=3", "no heads", more=("--model-args", "heads=3")),
     _config("a size that patches do not divide", {}, "--image-size 36", "32 or 40", more=("--image-size", "36")),
     _config("a size that is none", {}, "image_size='wide'", more=("--model-args", "image_size=wide")),
@@ -120,7 +133,13 @@ WEIGHTS = [
     _weights("no weights", None, "no model.safetensors", "--weights FILE"),
     _weights("empty weights", b"", "model.safetensors cannot be loaded"),
     _weights("text for weights", "hello\n" * 9, "model.safetensors cannot be loaded"),
-    _weights("weights without a head", weights("classifier.weight"), "1 missing (classifier.weight)"),
+    _weights(
+        "weights without a head",
+        weights("classifier.weight"),
+        "1 missing (classifier.weight)",
+        '"architectures": ["ViTModel"]',
+        "headless",
+    ),
     _weights(
         "a head of other classes",
         weights(**{"classifier.weight": torch.zeros(7, 32)}),
@@ -135,7 +154,18 @@ def test_is_answered(mistake: Mistake, cli: Cli) -> None:
     hold(mistake, cli)
 
 
-@pytest.mark.parametrize("changes", [{}, {"id2label": None}, {"num_labels": 3, "id2label": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"id2label": None},
+        {"num_labels": 3, "id2label": None},
+        {"architectures": ["ViTModel"]},
+        {"architectures": None},
+        {"architectures": ["OfTomorrow"]},
+        {"architectures": "ViTModel"},
+    ],
+)
 def test_a_good_folder_is_none(changes: dict[str, Any], cli: Cli) -> None:
     """The control, and labels of null: transformers counts them its own way, and there are no names."""
     Path("m").mkdir()

@@ -111,7 +111,7 @@ def test_rows_are_looked_at_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_features_that_memory_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "MOST_BYTES", 80)
-    with pytest.raises(InputError, match="6 images with 4 features each.* give at most 5"):
+    with pytest.raises(InputError, match=r"6 images with 4 features each.* give at most 5"):
         of()
 
 
