@@ -3,7 +3,7 @@
 import pytest
 
 from vitgraph.compile.accuracy_warning import warnings_of
-from vitgraph.compile.report import AccuracyPart
+from vitgraph.compile.report import AccuracyPart, EmbeddingPart
 from vitgraph.passes import pipeline
 
 SPARSE, DENSE = pipeline("canonicalize,nm-mask,quantize"), pipeline("canonicalize,quantize")
@@ -40,3 +40,33 @@ def test_the_remedy_is_by_what_cost_it() -> None:
     assert "--recipe" not in warnings_of(fallen, SPARSE, "sparse-int8-best", 2.0)[0]
     assert "--recipe int8-best" in warnings_of(fallen, DENSE, "int8", 2.0)[0]
     assert "--max-drop" in warnings_of(fallen, DENSE, "int8-best", 2.0)[0]
+
+
+def embedded(before: float | None, after: float | None, cosine: float = 0.999) -> AccuracyPart:
+    found = EmbeddingPart(
+        size=8, cosine_mean=cosine, cosine_worst=0.5, neighbour_agreement=50.0, knn_top1_reference=before, knn_top1=after, neighbours=20
+    )  # fmt: skip
+    return AccuracyPart(
+        images=500, top1_reference=None, top1=None, agreement=None, embedding=found, measured_on="ort", data_sha256="0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "told"),
+    [
+        (embedded(60.0, 50.0), "top-1 by neighbours fell by 10.00 points"),
+        (embedded(60.0, 59.0), None),
+        (embedded(60.0, 59.0, 0.9), "features turned: their cosine with those before is 0.900"),
+        (embedded(None, None), None),
+    ],
+)
+def test_what_is_told_of_features(accuracy: AccuracyPart, told: str | None) -> None:
+    found = warnings_of(accuracy, DENSE, "int8", 2.0)
+    assert len(found) == (told is not None)
+    assert told is None or found[0].startswith(told)
+
+
+def test_no_remedy_of_features_needs_classes() -> None:
+    for steps, recipe in ((SPARSE, "sparse-int8"), (DENSE, "int8"), (DENSE, "int8-best")):
+        (told,) = warnings_of(embedded(60.0, 50.0), steps, recipe, 2.0)
+        assert not {"--max-drop", "elsa"} & set(told.replace("`", "").split())

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vitgraph.compile.report import AccuracyPart
+    from vitgraph.compile.report import AccuracyPart, EmbeddingPart
     from vitgraph.pass_manager.pipeline import Pipeline
 
+LEAST_COSINE = 0.95
+"""Of features: the mean cosine between before and after below which they are told."""
 MOST_DIFFERENT = 10.0
 """Without labels: the share of images, in percent, from which on predictions that differ are told."""
 _MASKS = {"nm-mask", "block-prune"}
@@ -17,12 +19,15 @@ def warnings_of(accuracy: AccuracyPart | None, steps: Pipeline, recipe: str, mos
     """A line where the accuracy that was measured is more than `most` points of top-1 below the reference."""
     if accuracy is None:
         return []
-    told = _fall(accuracy, most)
-    return [] if told is None else [f"{told}; {_remedy({step.name for step in steps.passes}, recipe)}"]
+    found, names = accuracy.embedding, {step.name for step in steps.passes}
+    told = _fall(accuracy, most) if found is None else _features_fall(found, most)
+    return [] if told is None else [f"{told}; {_remedy(names, recipe, found is not None)}"]
 
 
 def _fall(accuracy: AccuracyPart, most: float) -> str | None:
     before, after = accuracy.top1_reference, accuracy.top1
+    if accuracy.agreement is None:
+        return None
     if before is None or after is None:
         differ = 100 - accuracy.agreement
         return f"another class is predicted for {differ:.1f} % of the images" if differ > MOST_DIFFERENT else None
@@ -31,10 +36,23 @@ def _fall(accuracy: AccuracyPart, most: float) -> str | None:
     return f"top-1 fell by {before - after:.2f} points, from {before:.2f} to {after:.2f} %"
 
 
-def _remedy(steps: set[str], recipe: str) -> str:
-    """What regains accuracy, by what cost it."""
+def _features_fall(found: EmbeddingPart, most: float) -> str | None:
+    before, after = found.knn_top1_reference, found.knn_top1
+    if before is not None and after is not None and before - after > most:
+        return f"top-1 by neighbours fell by {before - after:.2f} points, from {before:.2f} to {after:.2f} %"
+    if found.cosine_mean < LEAST_COSINE:
+        return f"features turned: their cosine with those before is {found.cosine_mean:.3f} on average"
+    return None
+
+
+def _remedy(steps: set[str], recipe: str, features: bool) -> str:
+    """What regains accuracy, by what cost it; what needs classes is no remedy for features."""
     if steps & _MASKS:
         better = "" if recipe.endswith("-best") else "--recipe sparse-int8-best fits what stays, "
+        if features:
+            return f"{better}and training regains the rest (docs/sparsity.md)"
         return f"{better}`vitgraph search elsa` takes fewer weights where that costs most, and training regains the rest (docs/sparsity.md)"
     better = "" if recipe.endswith("-best") else "--recipe int8-best reconstructs layer by layer, "
+    if features:
+        return f"{better}quantize{{skip=…}} in --pipeline leaves sites in floating point"
     return f"{better}--max-drop POINTS lets the sites that cost most fall back"
