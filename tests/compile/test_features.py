@@ -60,7 +60,9 @@ def test_broken_features_are_told() -> None:
     """The control: where all but one channel is lost nothing tells classes apart."""
     found = compare_features(of(), of(torch.diag(torch.tensor([0.0, 0.0, 0.0, 1.0]))))
     assert found.cosine_mean < 0.1
-    assert (found.knn_top1_reference, found.knn_top1) == (100.0, pytest.approx(100 / 6, abs=20))
+    assert found.knn_top1_reference == 100.0
+    assert found.knn_top1 is not None
+    assert found.knn_top1 < 50.0
     assert found.neighbour_agreement is not None
     assert found.neighbour_agreement < 100.0
 

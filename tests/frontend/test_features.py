@@ -202,7 +202,11 @@ def test_timm_is_not_asked_to_draw_a_head_for_pretrained_weights(monkeypatch: py
     """timm itself would, without a word."""
     with pytest.raises(InputError, match="head of 1000 classes, and one of 7 would be drawn at random"):
         load_model(VIT, model_args={"num_classes": 7})
-    monkeypatch.setattr("vitgraph.frontend.from_timm.fetch", lambda create, name: nn.Identity())
+
+    def fetched(create: object, name: str) -> nn.Module:
+        return nn.Identity()
+
+    monkeypatch.setattr("vitgraph.frontend.from_timm.fetch", fetched)
     for classes in (0, 1000):
         TimmSource(VIT).make({"num_classes": classes}, True)
 

@@ -111,7 +111,7 @@ def _elsa(out: Path) -> object:
 
 
 def _lpvit(out: Path) -> object:
-    own = {"method": "lpvit", "target": "a100", "budget": "1.5x", "out": out, "images": 8}
+    own: dict[str, Any] = {"method": "lpvit", "target": "a100", "budget": "1.5x", "out": out, "images": 8}
     return search(**MODEL, **own, data="digits:train", evaluate_data="digits:test", evaluate_images=8)
 
 
@@ -132,7 +132,7 @@ def test_what_needs_classes_is_refused_ahead_of_the_work(
 
 
 def test_lpvit_searches_without_images_to_evaluate_on(tmp_path: Path) -> None:
-    own = {"method": "lpvit", "target": "a100", "budget": "1.5x", "out": tmp_path / "out", "images": 8}
+    own: dict[str, Any] = {"method": "lpvit", "target": "a100", "budget": "1.5x", "out": tmp_path / "out", "images": 8}
     found = search(**MODEL, **own, data="digits:train").data
     (point,) = found["points"] if "points" in found else found["budgets"]
     assert point["chosen"]["top1"] is None
@@ -143,7 +143,13 @@ def test_lpvit_searches_without_images_to_evaluate_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["orin-agx", "a100"])
 def test_recipes_go_through(recipe: str, target: str, tmp_path: Path) -> None:
     transformers = import_module("transformers")
-    sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    sizes: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 32,
+        "patch_size": 8,
+    }
     transformers.Dinov2Model(transformers.Dinov2Config(**sizes)).save_pretrained(tmp_path / "m")
     report = compile_model(f"transformers:{tmp_path / 'm'}", **IMAGES, target=target, recipe=recipe, out=tmp_path / "o")
     assert embedding(report)["cosine_mean"] > 0.9
