@@ -49,8 +49,8 @@ class FuseAttention(Pass):
     def run(self, program: Program, context: Context) -> None:
         """Fuse calls first, then what is written by hand; a softmax that doesn't fit is refused with the reason."""
         for node in program.calls(aten.scaled_dot_product_attention.default):
-            if SdpaCall(node).is_grouped:
-                context.refuse(path_of(node), "grouped-query attention has fewer keys than queries")
+            if why := _why_no_operator(SdpaCall(node)):
+                context.refuse(path_of(node), why)
             elif context.take(self.name, path_of(node)):
                 _replace(program, node, *_read_call(program, node))
         mixed = {site.node for site in find_attentions(program) if site.mixes_heads}
@@ -79,6 +79,16 @@ def _refuse_others(program: Program, context: Context) -> None:
             context.refuse(
                 path_of(node), f"its products are joined by {', '.join(between)}: no attention that is known"
             )
+
+
+def _why_no_operator(call: SdpaCall) -> str | None:
+    """Why a fused call has no place in `vitgraph.attention`, or None."""
+    if call.is_grouped:
+        return "grouped-query attention has fewer keys than queries"
+    sizes = (each.meta["type"].shape[-2] for each in call.operands[:2])
+    if call.is_causal and any(isinstance(size, Dim) for size in sizes):
+        return "its causal mask is as large as the batch, which is not known"
+    return None
 
 
 def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float) -> None:

@@ -89,6 +89,19 @@ return_(y)
     assert "grouped-query" in refusal.why
 
 
+@pytest.mark.parametrize(("q", "k"), [("N", "N"), ("N", "5"), ("5", "N")])
+def test_refuses_a_causal_mask_as_large_as_the_batch(q: str, k: str) -> None:
+    text = f"""
+q: f32[{q}, 8] = input()
+k: f32[{k}, 8] = input()
+v: f32[{k}, 8] = input()
+y: f32[{q}, 8] = aten.scaled_dot_product_attention.default(q, k, v, None, 0.0, True)
+return_(y)
+"""
+    (refusal,) = check(FuseAttention(), text, text)
+    assert "causal mask is as large as the batch" in refusal.why
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
