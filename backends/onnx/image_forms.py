@@ -1,4 +1,4 @@
-"""ONNX forms of what works on images `[N, C, H, W]`: pooling, resizing, sampling."""
+"""ONNX forms of what works on images `[N, C, H, W]`: pooling and sampling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy
 import onnx_ir as ir
 import torch
 
@@ -15,7 +14,6 @@ from vitgraph.backends.onnx.graph_builder import (
     Lowering,
     NoLowering,
     Result,
-    Rule,
     Table,
     tensor_type,
 )
@@ -49,10 +47,19 @@ def _reach(call: Call, kernel: Sequence[int], stride: Sequence[int], dilation: S
 
 
 def _max_pool(g: Lowering, call: Call) -> Result:
+    """Windows with gaps are padded apart: ONNX Runtime takes no padding as wide as the kernel, whatever its dilation."""
     kernel, dilation = _both(call["kernel_size"]), _both(call["dilation"])
     stride = _both(call["stride"]) if call["stride"] else kernel
     pads = _both(call["padding"]) + _reach(call, kernel, stride, dilation)
-    return g.emit("MaxPool", g.value(call["self"]), kernel_shape=kernel, strides=stride, pads=pads, dilations=dilation)
+    x = g.value(call["self"])
+    if dilation != [1, 1] and any(pads):
+        x = g.emit("Pad", x, g.ints(pads), g.number(_least(call.type.dtype), call.type.dtype), g.ints([2, 3]))
+        pads = [0, 0, 0, 0]
+    return g.emit("MaxPool", x, kernel_shape=kernel, strides=stride, pads=pads, dilations=dilation)
+
+
+def _least(dtype: torch.dtype) -> float:
+    return -math.inf if dtype.is_floating_point else torch.iinfo(dtype).min
 
 
 def _avg_pool(g: Lowering, call: Call) -> Result:
@@ -108,48 +115,6 @@ def _even_windows(sizes: Sequence[int], wanted: Sequence[int]) -> list[int] | No
     return [size // out for size, out in pairs] if all(size % out == 0 for size, out in pairs) else None
 
 
-def _resize(mode: str, rounding: str | None = None) -> Rule:
-    """`rounding` is where a nearest pixel is counted from: the corner of a pixel (`floor`), or its middle."""
-
-    def lower(g: Lowering, call: Call) -> Result:
-        nearest = mode == "nearest"
-        corners = not nearest and bool(call["align_corners"])
-        transform = "asymmetric" if rounding == "floor" else "align_corners" if corners else "half_pixel"
-        scales = [1.0, 1.0, *_scales(call, "input", corners)]
-        name = f"scales/{scales}"
-        return g.emit(
-            "Resize",
-            g.value(call["input"]),
-            None,
-            g.small(name, torch.tensor(scales, dtype=torch.float32)),
-            mode=mode,
-            coordinate_transformation_mode=transform,
-            nearest_mode=rounding,
-            cubic_coeff_a=-0.75 if mode == "cubic" else None,
-        )
-
-    return lower
-
-
-def _scales(call: Call, name: str, corners: bool) -> list[float]:
-    """Height and width factors: torch's where it was given them, and always such that ONNX gets torch's size."""
-    sizes, wanted = image_size(call[name]), image_size(call.node)
-    given = None if corners else call["scale_factors"]
-    factors = [float(factor) for factor in given] if given else [w / s for w, s in zip(wanted, sizes, strict=True)]
-    for axis, (size, out) in enumerate(zip(sizes, wanted, strict=True)):
-        factors[axis] = _float32_reaching(factors[axis], size, out)
-    return factors
-
-
-def _float32_reaching(factor: float, size: int, out: int) -> float:
-    """The float32 nearest to `factor` for which floor(size * factor) is `out`."""
-    single = numpy.float32(factor)
-    for candidate in (single, numpy.nextafter(single, numpy.float32("inf")), numpy.nextafter(single, numpy.float32(0))):
-        if math.floor(numpy.float32(size) * candidate) == out:
-            return float(candidate)
-    raise NoLowering(f"no float32 factor takes {size} pixels to {out}")
-
-
 def _grid_sample(g: Lowering, call: Call) -> Result:
     return g.emit(
         "GridSample",
@@ -165,9 +130,5 @@ IMAGE: Table = {
     aten.max_pool2d.default: _max_pool,
     aten.avg_pool2d.default: _avg_pool,
     aten.adaptive_avg_pool2d.default: _adaptive_avg_pool,
-    aten.upsample_bilinear2d.vec: _resize("linear"),
-    aten.upsample_bicubic2d.vec: _resize("cubic"),
-    aten.upsample_nearest2d.vec: _resize("nearest", "floor"),
-    aten._upsample_nearest_exact2d.vec: _resize("nearest", "round_prefer_ceil"),
     aten.grid_sampler.default: _grid_sample,
 }

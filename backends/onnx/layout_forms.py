@@ -138,7 +138,16 @@ def _index_select(g: Lowering, call: Call) -> Result:
 
 
 def _gather(g: Lowering, call: Call) -> Result:
-    return g.emit("GatherElements", g.value(call["self"]), g.value(call["index"]), axis=int(call["dim"]))
+    """OpenVINO takes an index as large as the data in all other dimensions, so what lies beyond it is left out.
+
+    By positions: OpenVINO 2026.4 drops a slice ahead of a gather (EliminateSliceBeforeGatherElements), then finds the sizes apart.
+    """
+    kind, index = tensor_type(call["self"]), tensor_type(call["index"])
+    x, along = g.value(call["self"]), int(call["dim"])
+    for axis, (size, read) in enumerate(zip(kind.shape, index.shape, strict=True)):
+        if isinstance(read, int) and size != read and axis != along % kind.rank:
+            x = g.emit("Gather", x, g.ints(range(read)), axis=axis)
+    return g.emit("GatherElements", x, g.value(call["index"]), axis=along)
 
 
 def _embedding(g: Lowering, call: Call) -> Result:

@@ -32,6 +32,7 @@ from vitgraph.backends.onnx.layout_forms import LAYOUT
 from vitgraph.backends.onnx.math_forms import MATH
 from vitgraph.backends.onnx.model import LINEAR, describe_attention, describe_linear
 from vitgraph.backends.onnx.reduce_forms import REDUCE
+from vitgraph.backends.onnx.resize_forms import RESIZE
 from vitgraph.backends.onnx.weight_forms import WEIGHTS, quantized_weight
 from vitgraph.errors import InputError
 from vitgraph.ir.call_arguments import name_of
@@ -41,7 +42,7 @@ from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.runtime.onnx_model import OnnxModel
 
-RULES: Table = {**LAYOUT, **MATH, **REDUCE, **IMAGE, **WEIGHTS}
+RULES: Table = {**LAYOUT, **MATH, **REDUCE, **IMAGE, **RESIZE, **WEIGHTS}
 """Every operator that has an ONNX form, and the function that makes it."""
 
 OPSETS = range(20, 24)
