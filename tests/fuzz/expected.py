@@ -53,11 +53,6 @@ class Expected:
         """Can a runtime be handed the input, and hand over the results, as arrays? NumPy has no bfloat16."""
         return torch.bfloat16 not in {t.dtype for t in (self.x, *self.exact)}
 
-    @property
-    def is_single(self) -> bool:
-        """Is nothing computed in less than FP32?"""
-        return self.rounding <= ROUNDING[torch.float32]
-
     def difference(self, found: list[Tensor]) -> str | None:
         """How results differ from eager's by more than rounding explains, in one clause."""
         if len(found) != len(self.exact):

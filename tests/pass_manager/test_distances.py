@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vitgraph.pass_manager.numerics import measure, objection
+from vitgraph.ir.parser import parse
+from vitgraph.pass_manager.numerics import measure, objection, reorders_limit
 from vitgraph.pass_manager.pass_contract import Effect
 
 NAN, INF = math.nan, math.inf
@@ -39,3 +40,20 @@ def test_outputs_of_any_type(dtype: torch.dtype) -> None:
 def test_outputs_without_a_last_dimension_or_elements(tensor: Tensor) -> None:
     assert measure(tensor, tensor.clone()).top1_agreement == 1.0
     assert objection(Effect.EXACT, tensor, tensor.clone()) is None
+
+
+HALVES = """
+x: f32[N, 8] = input()
+h: {0}[N, 8] = aten.to.dtype(x, {0})
+y: {0}[N, 8] = aten.mul.Tensor(h, 3.0)
+o: f32[N, 8] = aten.to.dtype(y, f32)
+return_(o)
+"""
+
+
+@pytest.mark.parametrize(("kind", "limit"), [("f32", 1e-4), ("f16", 2e-2), ("bf16", 1e-1), ("i64", 1e-4)])
+def test_reordering_may_move_what_the_coarsest_type_of_the_graph_rounds(kind: str, limit: float) -> None:
+    allowed = reorders_limit(parse(HALVES.format(kind)))
+    before = torch.ones(4)
+    assert objection(Effect.REORDERS, before, before * (1 + 0.9 * limit), allowed) is None
+    assert "relative L2" in (objection(Effect.REORDERS, before, before * (1 + 1.1 * limit), allowed) or "")

@@ -130,6 +130,16 @@ def test_compare_holds_to_the_declared_effect(declared: Effect, factor: float, f
         run(scaled(factor), [Compare()], declared)
 
 
+def test_compare_allows_what_the_coarsest_type_on_the_way_rounds() -> None:
+    """Whose outputs are FP32 again, as those of a mixed model are."""
+    half = "s: f16[4, 16] = aten.to.dtype(g, f16)\nm: f32[4, 16] = aten.to.dtype(s, f32)\nc: f32"
+    mixed = PLAIN.replace("c: f32", half).replace("(g, c", "(m, c")
+    steps = Pipeline((Doing(scaled(1.001), Effect.REORDERS),))
+    steps.run(parse(mixed), Context(probe=probe()), [Compare()])
+    with pytest.raises(PassError, match="declared reorders"):
+        steps.run(parse(PLAIN), Context(probe=probe()), [Compare()])
+
+
 def test_compare_holds_to_the_ranking() -> None:
     def halve(program: Program) -> None:
         program.output.args = (program.insert(program.output, aten.mul.Tensor, program.output.args[0], 0.5),)

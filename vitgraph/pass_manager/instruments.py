@@ -18,7 +18,7 @@ from vitgraph.ir.program_file import save
 from vitgraph.ir.verify import check
 from vitgraph.outputs.whole_file import write_whole
 from vitgraph.pass_manager.not_finite import end_of_finite
-from vitgraph.pass_manager.numerics import measure, objection, record, site_snr
+from vitgraph.pass_manager.numerics import measure, objection, record, reorders_limit, site_snr
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.pass_manager.pipeline import show_pass
 from vitgraph.runtime.memory import peak_rss_mb
@@ -80,6 +80,7 @@ class Compare(Quiet):
     _outputs: Any = None
     _sites: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     _seen: Program | None = None
+    _limit: float = 0.0
 
     def before(self, step: Pass, program: Program, context: Context) -> None:
         """Run the reference, unless the last pass's run is still it."""
@@ -88,6 +89,7 @@ class Compare(Quiet):
         if self._seen is not program:
             self._outputs, self._sites = record(program, list(context.probe))
             self._seen, self._first = program, self._outputs
+        self._limit = reorders_limit(program)
 
     def after(self, step: Pass, program: Program, context: Context, entry: dict[str, Any]) -> None:
         """Raise `PassError` where the numbers moved further than declared, naming the site."""
@@ -97,7 +99,7 @@ class Compare(Quiet):
         drift: dict[str, Any] = measure(self._outputs, outputs).to_json()
         drift["since_start"] = measure(self._first, outputs).to_json()
         effect = step.declares()
-        violation = objection(effect, self._outputs, outputs)
+        violation = objection(effect, self._outputs, outputs, max(self._limit, reorders_limit(program)))
         if violation is None and effect is Effect.LOSSY:
             ratios = site_snr(program, list(context.probe), self._outputs, self._sites)
             worst = min(ratios, key=lambda site: ratios[site])

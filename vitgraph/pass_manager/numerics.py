@@ -13,10 +13,11 @@ from torch import Tensor, fx
 from vitgraph.ir.dialect import attention
 from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Effect
 
 REORDERS_LIMIT = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
-"""The largest relative L2 distance that another order of rounding may cause, by the coarser type in the graph."""
+"""The largest relative L2 distance that another order of rounding may cause, by the coarsest type that anything is computed in."""
 
 _SITES = (*LINEARS, attention)
 
@@ -86,8 +87,17 @@ def _top1_agreement(reference: Tensor, found: Tensor) -> float:
     return float((reference.double().argmax(-1) == found.double().argmax(-1)).double().mean())
 
 
-def objection(effect: Effect, reference: Any, found: Any) -> str | None:
-    """Why `found` is further from `reference` than the effect allows, or None. `LOSSY` is judged by `site_snr`."""
+def reorders_limit(*programs: Program) -> float:
+    """Of `REORDERS_LIMIT` the entry of the coarsest type that a call of these programs gives."""
+    kinds = [node.meta.get("type") for program in programs for node in program.calls()]
+    return max((REORDERS_LIMIT.get(kind.dtype, 0.0) for kind in kinds if isinstance(kind, TensorType)), default=0.0)
+
+
+def objection(effect: Effect, reference: Any, found: Any, limit: float = 0.0) -> str | None:
+    """Why `found` is further from `reference` than the effect allows, or None. `LOSSY` is judged by `site_snr`.
+
+    `limit` is the programs' `reorders_limit`; outputs of a coarser type are allowed that type's.
+    """
     before, after = flatten_outputs(reference), flatten_outputs(found)
     if [tuple(t.shape) for t in before] != [tuple(t.shape) for t in after]:
         return f"the outputs' shapes went from {[list(t.shape) for t in before]} to {[list(t.shape) for t in after]}"
@@ -95,7 +105,7 @@ def objection(effect: Effect, reference: Any, found: Any) -> str | None:
         same = all(bool(_alike(a, b).all()) for a, b in zip(before, after, strict=True))
         return None if same else f"declared exact, but the outputs moved by {measure(reference, found).max_abs:.3g}"
     if effect is Effect.REORDERS:
-        limit = max(REORDERS_LIMIT.get(t.dtype, 1e-4) for t in after)
+        limit = max([limit, *(REORDERS_LIMIT.get(t.dtype, 1e-4) for t in after)])
         drift = measure(reference, found).relative_l2
         return None if drift <= limit else f"declared reorders, but the relative L2 drift is {drift:.3g} > {limit:g}"
     if effect is Effect.RANKING:
