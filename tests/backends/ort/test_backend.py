@@ -175,6 +175,15 @@ def test_runner_names_the_model_in_its_violation() -> None:
         OrtRunner(session, "tiny").run(torch.zeros(1))
 
 
+def test_a_factor_that_two_products_read_is_kept() -> None:
+    """ONNX Runtime's MatMulScaleFusion made an invalid graph of it."""
+    program = build(
+        "x: f32[2, 4, 4] = input(); q = aten.mul.Tensor(x, 0.3); a = vitgraph.attention.default(q, x, q, None, 0.5); "
+        "y = aten.relu.default(a)"
+    )
+    assert relative_l2(program, batch_for(program, 2)) < 1e-5
+
+
 def test_int4_weights_beside_int8_run_with_the_option_that_the_page_names(tmp_path: Path) -> None:
     """docs/quantization.md names `session.disable_quant_qdq`; where the plain session runs it too, the page is out of date."""
     runtime: Any = import_module("onnxruntime")
