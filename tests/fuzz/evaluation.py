@@ -36,6 +36,8 @@ class Noise(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.copy_.default and args[0].dtype == getattr(args[1], "dtype", None):
+            return result  # as exact as a view; and what is not yet written beside it would have its say in the noise
         taken = {_storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
         for each in tree_leaves(result) if taken else ():
             if isinstance(each, Tensor) and (func._schema.is_mutable or _storage(each) not in taken):

@@ -1,5 +1,6 @@
 """The same seed gives the same module; every line of the tables gets somewhere; what is ill-posed is left out."""
 
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from tests.fuzz.draft import SAMPLE, Draft
-from tests.fuzz.evaluation import Evaluation
+from tests.fuzz.evaluation import Evaluation, Noise
 from tests.fuzz.generator import extend, generate, step_of
 from tests.fuzz.operators import FAMILIES
 from tests.fuzz.quiet import quiet
@@ -45,6 +46,15 @@ def draft_of(beginning: str) -> Draft:
 def test_the_same_seed_gives_the_same_module() -> None:
     assert [generate(seed).source() for seed in range(5)] == [generate(seed).source() for seed in range(5)]
     assert generate(0).source() != generate(1).source()
+
+
+def test_memory_that_is_not_yet_written_has_no_say_in_the_noise() -> None:
+    """Circular padding copies rows whose corners are written later."""
+    rows, image = torch.full((4, 4), math.nan), torch.rand(4, 2)
+    with Noise(1):
+        rows[:, 1:3].copy_(image)
+        rows[0].copy_(rows[3])
+    assert torch.equal(rows[0, 1:3], image[3])
 
 
 def test_the_source_computes_what_its_lines_compute() -> None:
