@@ -225,7 +225,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "--model-args", "y=2.5", "--image-size", "32x48", "--calibration-data", "c", "--calibration-images", "7",
         "--evaluate-data", "e", "--evaluate-images", "9", "--pipeline", "nm-mask{n=2 m=4}", "--batch", "1:2:4", "--seed", "5", "--force",
         "--max-drop", "0.3", "--min-int8", "4", "--max-float-layers", "2", "--drop-unprofitable-masks", "--measured-layers", "engine.json",
-        "--backend", "openvino",
+        "--backend", "openvino", "--warn-drop", "1.5",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     options = called.pop("preprocessing")
@@ -236,7 +236,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
         "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask{n=2 m=4}", "batch": "1:2:4", "seed": 5, "force": True,
         "max_drop": 0.3, "min_int8": 4, "max_float_layers": 2, "drop_unprofitable_masks": True, "measured_layers": Path("engine.json"),
-        "backend": "openvino",
+        "backend": "openvino", "warn_drop": 1.5,
     }  # fmt: skip
 
 
