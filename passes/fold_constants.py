@@ -66,7 +66,7 @@ class FoldConstants(Pass):
 
 def _fold(program: Program, node: fx.Node, constants: Constants) -> None:
     value: Tensor = constants.value(node)
-    if bool(value.isnan().any()):
+    if not value.is_meta and bool(value.isnan().any()):
         return  # a weight may not hold NaN; what computes it says where it comes from
     weight = _laid_out(program, node)
     if weight is None:

@@ -72,7 +72,7 @@ class Expected:
         finite = a.isfinite()
         if not torch.equal(finite, b.isfinite()) or not torch.equal(a[~finite].nan_to_num(), b[~finite].nan_to_num()):
             return "has infinities or NaN elsewhere"
-        return self._off(*(t[finite].double() for t in (a, noisy, b)), least=least)
+        return self._off(a[finite].double(), noisy[finite].double(), b[finite].double(), least)
 
     def _off(self, a: Tensor, noisy: Tensor, b: Tensor, least: float) -> str | None:
         if a.numel() == 0:

@@ -4,6 +4,7 @@ import torch
 from tests.harness import check, run
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.fold_constants import FoldConstants
 
 BIAS = """
@@ -122,3 +123,10 @@ softmax: f32[64, 2, 32, 32] = aten.softmax.int(add, 3)
 return_(softmax)
 """
     check(FoldConstants(), before, after)
+
+
+def test_constants_without_values_are_folded_to_their_types() -> None:
+    result = Pipeline((FoldConstants(),)).run(parse(BIAS).to("meta"))
+    assert len(result.calls()) == 1
+    (folded,) = result.tensors().values()
+    assert (folded.is_meta, folded.shape) == (True, (3, 4, 4))
