@@ -29,7 +29,8 @@ _TORCH_TYPES = {
 
 
 _UNFUSED = {"SNIPPETS_MODE": "DISABLE"}
-"""OpenVINO 2026.4 computes wrong numbers where it fuses an attention with as many heads as tokens and the transpose after it."""
+"""OpenVINO 2026.4 computes wrong numbers where it fuses an attention with as many heads as tokens and the transpose after it,
+and ends the process (segmentation fault) where it fuses one whose result is read twice."""
 
 
 class OpenVinoRunner(Runner):
@@ -71,7 +72,8 @@ class OpenVinoRunner(Runner):
             model = self._model.clone()
             if self.batch_size is None and self.input_shape:
                 model.reshape([batch, *(-1 if size is None else size for size in self.input_shape[1:])])
-            config = self._config | (_UNFUSED if _has_square_attention(model) else {})
+            misfused = _has_square_attention(model) or _has_attention_read_twice(model)
+            config = self._config | (_UNFUSED if misfused else {})
             try:
                 compiled = self._core.compile_model(model, "CPU", config)
             except RuntimeError as error:
@@ -82,12 +84,25 @@ class OpenVinoRunner(Runner):
 
 def _has_square_attention(model: Any) -> bool:
     """Whether a softmax over `[..., heads, tokens, keys]` has as many heads as tokens, and more than one."""
-    for op in model.get_ops():
-        if op.get_type_name() in ("Softmax", "SoftMax"):
-            shape = op.get_output_partial_shape(0)
-            if len(shape) > 2 and shape[-3] == shape[-2] and shape[-2] != 1:
-                return True
+    for op in _softmaxes(model):
+        shape = op.get_output_partial_shape(0)
+        if len(shape) > 2 and shape[-3] == shape[-2] and shape[-2] != 1:
+            return True
     return False
+
+
+def _has_attention_read_twice(model: Any) -> bool:
+    """Whether a product of a softmax is read by more than one operator."""
+    products = [reader for op in _softmaxes(model) for reader in _readers(op) if reader.get_type_name() == "MatMul"]
+    return any(len(_readers(product)) > 1 for product in products)
+
+
+def _softmaxes(model: Any) -> list[Any]:
+    return [op for op in model.get_ops() if op.get_type_name() in ("Softmax", "SoftMax")]
+
+
+def _readers(op: Any) -> list[Any]:
+    return [place.get_node() for place in op.output(0).get_target_inputs()]
 
 
 def reason(error: Exception) -> str:

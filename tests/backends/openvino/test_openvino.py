@@ -104,6 +104,16 @@ def test_as_many_heads_as_tokens_would_be_wrong_if_fused(monkeypatch: pytest.Mon
         assert measure(program.run(batch), runner.run(batch)).relative_l2 > 0.01
 
 
+def test_an_attention_that_is_read_twice_does_not_end_the_process() -> None:
+    program = build(
+        "x: f32[1, 2, 6, 8] = input(); t = aten.tanh.default(x); a = vitgraph.attention.default(t, t, t, None, 0.3); "
+        "s = aten.sin.default(a); r = aten.add.Tensor(a, t); y = aten.cat.default([s, r], 0)"
+    )
+    batch = batch_for(program)
+    with OpenVino().load(program) as runner:
+        torch.testing.assert_close(runner.run(batch), program.run(batch), rtol=1e-5, atol=1e-5)
+
+
 def test_each_batch_size_has_kernels_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     program = int8_mlp()
     with OpenVino().load(program, threads=1) as runner:
