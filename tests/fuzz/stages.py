@@ -13,9 +13,8 @@ REFUSALS = (
     "has no form for",
     "can't be lowered to ONNX",
     "its CPU kernels lack this",
-    "OpenVINO",
 )
-"""What an error says that refuses an operator by name, or a type; what OpenVINO can not read is its own affair."""
+"""What an error says that refuses an operator by name, or a type."""
 
 
 class Found(Exception):
