@@ -54,7 +54,7 @@ def judge_module(make: Callable[[], nn.Module], given: Input, runtimes: Sequence
     try:
         expected = _expectations(make, given)
         program = _compiled(make, given, expected)
-        for name in runtimes if all(each.is_finite and each.is_of_numpy for each in expected) else ():
+        for name in runtimes if all(each.is_finite and each.is_of_runtimes for each in expected) else ():
             _hold_runtime(name, program, expected)
     except Found as found:
         return found.verdict

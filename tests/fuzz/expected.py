@@ -51,9 +51,9 @@ class Expected:
         return all(bool(t.isfinite().all()) for t in self.exact)
 
     @property
-    def is_of_numpy(self) -> bool:
-        """Can a runtime be handed the input, and hand over the results, as arrays? NumPy has no bfloat16."""
-        return torch.bfloat16 not in {t.dtype for t in (self.x, *self.exact)}
+    def is_of_runtimes(self) -> bool:
+        """Has a runtime kernels for this? NumPy has no bfloat16, and few kernels of ONNX Runtime take float64."""
+        return {torch.bfloat16, torch.float64}.isdisjoint(t.dtype for t in (self.x, *self.exact))
 
     def difference(self, found: list[Tensor], least: float = 0.0) -> str | None:
         """How results differ from eager's by more than rounding explains, in one clause; `least` is always allowed."""
