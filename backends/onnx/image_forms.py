@@ -17,6 +17,7 @@ from vitgraph.backends.onnx.graph_builder import (
     Table,
     tensor_type,
 )
+from vitgraph.backends.onnx.layout_forms import pad_image
 from vitgraph.ir.dialect import aten
 
 
@@ -53,7 +54,7 @@ def _max_pool(g: Lowering, call: Call) -> Result:
     pads = _both(call["padding"]) + _reach(call, kernel, stride, dilation)
     x = g.value(call["self"])
     if dilation != [1, 1] and any(pads):
-        x = g.emit("Pad", x, g.ints(pads), g.number(_least(call.type.dtype), call.type.dtype), g.ints([2, 3]))
+        x = pad_image(g, x, pads, g.number(_least(call.type.dtype), call.type.dtype))
         pads = [0, 0, 0, 0]
     return g.emit("MaxPool", x, kernel_shape=kernel, strides=stride, pads=pads, dilations=dilation)
 

@@ -63,12 +63,14 @@ def _cat(g: Lowering, call: Call) -> Result:
 def _pad(g: Lowering, call: Call) -> Result:
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
     pads = [int(pad) for pad in call["pad"]]
-    rank = call.type.rank
-    axes = [rank - 1 - number for number in range(len(pads) // 2)]
+    ahead, after = ([*[0] * (call.type.rank - len(pads) // 2), *pads[side::2][::-1]] for side in (0, 1))
     filler = g.number(call["value"] or 0.0, call.type.dtype) if call["mode"] == "constant" else None
-    return g.emit(
-        "Pad", g.value(call["self"]), g.ints([*pads[0::2], *pads[1::2]]), filler, g.ints(axes), mode=modes[call["mode"]]
-    )
+    return g.emit("Pad", g.value(call["self"]), g.ints([*ahead, *after]), filler, mode=modes[call["mode"]])
+
+
+def pad_image(g: Lowering, x: ir.Value, pads: Sequence[int], filler: ir.Value) -> ir.Value:
+    """Pads of `[N, C, H, W]`: above, left, below, right. Of all axes: ONNX Runtime forgets which are meant ahead of a transpose."""
+    return g.emit("Pad", x, g.ints([0, 0, *pads[:2], 0, 0, *pads[2:]]), filler)
 
 
 def _roll(g: Lowering, call: Call) -> Result:
@@ -189,7 +191,7 @@ def _im2col(g: Lowering, call: Call) -> Result:
         raise NoLowering("windows over an image of unknown size have no lowering")
     x = g.value(call["self"])
     if ph or pw:
-        x = g.emit("Pad", x, g.ints([ph, pw, ph, pw]), g.number(0.0, call.type.dtype), g.ints([2, 3]))
+        x = pad_image(g, x, [ph, pw, ph, pw], g.number(0.0, call.type.dtype))
     rows, columns = _windows(height + 2 * ph, kh, sh, dh), _windows(width + 2 * pw, kw, sw, dw)
     x = _gather_windows(g, x, 2, rows)  # [N, C, kh, oh, W]
     x = _gather_windows(g, x, 4, columns)  # [N, C, kh, oh, kw, ow]
