@@ -118,7 +118,7 @@ from vitgraph.images.preprocess import Preprocessing
 
 class Mean:
     def run(self, batch):
-        return batch.mean((2, 3))
+        return batch.mean((2, 3)).repeat(1, 4)[:, :10]
 
 
 def resident():

@@ -39,6 +39,7 @@ FILES = {
     "engine.plan",
     "engine.json",
     "build.log",
+    "manifest.json",
 }
 
 
@@ -273,7 +274,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".out.partial-*")):
+    while not (tmp_path / ".out.unfinished" / "folder").exists():
         assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < deadline
         time.sleep(0.05)

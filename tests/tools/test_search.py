@@ -119,7 +119,7 @@ def test_tiles_for_several_budgets_and_what_compile_makes_of_them(cli: Cli) -> N
     )
     assert ran.status == 0, ran.err
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "search.html", "search.json",
+        "manifest.json", "recipe-0.2ms.yaml", "recipe-2x.yaml", "recipe-6.5M.yaml", "search.html", "search.json",
     ]  # fmt: skip
     found = json.loads(Path("out/search.json").read_text())
     assert found == ran.json
@@ -197,7 +197,7 @@ def test_leaves_weights_and_a_recipe_that_compile_takes(cli: Cli) -> None:
     assert ran.status == 0
     assert sorted(path.name for path in Path.cwd().iterdir()) == ["out"]
     assert sorted(path.name for path in Path("out").iterdir()) == [
-        "recipe.yaml", "search.html", "search.json", "weights.safetensors",
+        "manifest.json", "recipe.yaml", "search.html", "search.json", "weights.safetensors",
     ]  # fmt: skip
     found = json.loads(Path("out/search.json").read_text())
     assert found == ran.json
@@ -233,7 +233,7 @@ def test_stopped_and_started_again_it_does_not_train_twice(cli: Cli, monkeypatch
         patched.setattr("vitgraph.searching.elsa.evolve", stop)
         assert cli(*WORDS).status == 130
     assert not Path("out").exists()
-    assert list(Path(".out.unfinished").glob("*.safetensors"))
+    assert list(Path(".out.unfinished/parts").iterdir())
     with monkeypatch.context() as patched:
         patched.setattr("vitgraph.training.distill.Distiller.train", stop)
         again = cli(*WORDS, "--json").json
