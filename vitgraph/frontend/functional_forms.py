@@ -18,7 +18,7 @@ def may_be_made_functional(graph: fx.Graph) -> bool:
     """Is there no region with a graph of its own (autocast), and only writing that `make_functional` can undo?"""
     if any(isinstance(node.target, HIGHER_ORDER) for node in graph.nodes):
         return False
-    return all(_twin(node.target) is not None and _owned(node) for node in graph.nodes if _writes(node))
+    return all(_owned(node) and _gives_what_it_writes(node) for node in graph.nodes if _writes(node))
 
 
 def make_functional(graph: fx.Graph) -> None:
@@ -47,6 +47,15 @@ def _twin(target: Any) -> Any:
     if not name.endswith("_"):
         return None
     return getattr(getattr(getattr(torch.ops, target.namespace), name[:-1], None), overload, None)
+
+
+def _gives_what_it_writes(node: fx.Node) -> bool:
+    """Has the twin a result of the written type? `half.add_(single)` stays half, and `x.gt_(0)` what x is."""
+    twin, written = _twin(node.target), node.args[0]
+    if twin is None or not isinstance(written, fx.Node):
+        return False
+    known: Any = fx.map_arg((node.args, node.kwargs), lambda each: each.meta["val"])
+    return bool(twin(*known[0], **known[1]).dtype == written.meta["val"].dtype)
 
 
 def _owned(node: fx.Node) -> bool:
