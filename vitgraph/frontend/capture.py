@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture_errors import differs_for_one, no_type, not_captured
 from vitgraph.frontend.decompositions import shorthands_in
-from vitgraph.frontend.functional_forms import make_functional, may_be_made_functional
+from vitgraph.frontend.functional_forms import make_functional, may_be_made_functional, unsaid_views_in
 from vitgraph.images.image_size import device_of
 from vitgraph.ir.batch import ONE_IMAGE, Batch
 from vitgraph.ir.model_output import NO_CLASSES
@@ -90,7 +90,7 @@ def _exported(model: nn.Module, name: str, example: Tensor, shapes: Any) -> fx.G
         exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
         shorthands = shorthands_in(exported.graph)
         if shorthands or not may_be_made_functional(exported.graph):
-            exported = exported.run_decompositions(shorthands)
+            exported = exported.run_decompositions(shorthands | unsaid_views_in(exported.graph))
         return exported.module(check_guards=False)  # type: ignore[no-any-return]
     except InputError:
         raise

@@ -5,6 +5,7 @@ torch.export can do this for any graph, at the price of tracing the model a seco
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,6 +36,15 @@ def make_functional(graph: fx.Graph) -> None:
             if place[user] > place[node]:
                 user.replace_input_with(written, new)
         graph.erase_node(node)
+
+
+def unsaid_views_in(graph: fx.Graph) -> dict[Any, Callable[..., Any]]:
+    """torch's decompositions of operators that torch takes for no views, where a graph has both them and writes."""
+    found = {node.target for node in graph.nodes} & set(_UNSAID_VIEWS)
+    if not found or not any(_writes(node) for node in graph.nodes):
+        return {}
+    known = torch.export.default_decompositions()
+    return {target: known[target] for target in found if target in known}
 
 
 def _writes(node: fx.Node) -> bool:
@@ -77,13 +87,21 @@ def _fresh(node: fx.Node) -> bool:
     return all(result.alias_info is None for result in schema.returns)
 
 
+_UNSAID_VIEWS = (
+    aten.einsum.default, aten.sum_to_size.default, aten.meshgrid.default, aten.meshgrid.indexing,
+    aten.broadcast_tensors.default, aten.atleast_1d.default, aten.atleast_2d.default, aten.atleast_3d.default,
+    aten.feature_dropout.default, aten.alpha_dropout.default,
+)  # fmt: skip
+"""Operators whose schema says that the result is new, though it may be a view: `einsum` of one operand is a permutation."""
 _SOMETIMES_VIEWS = frozenset(
     {
+        *_UNSAID_VIEWS,
         aten.reshape.default,
         aten.contiguous.default,
         aten.to.dtype,
         aten.to.device,
         aten.to.other,
+        aten.to.dtype_layout,
         aten.flatten.using_ints,
         aten.dropout.default,
         aten.expand_as.default,
@@ -92,4 +110,4 @@ _SOMETIMES_VIEWS = frozenset(
         aten.type_as.default,
     }
 )
-"""Operators whose schema leaves open whether the result is a view."""
+"""Operators whose schema leaves open whether the result is a view, and those that do not say it."""
