@@ -112,13 +112,13 @@ def _batch_norm(g: Lowering, call: Call) -> Result:
     dtype = call.type.dtype
     if call["training"] or call["running_mean"] is None or call["running_var"] is None:
         raise NoLowering("batch normalization over the batch itself has no lowering; capture the model in eval mode")
-    channels = tensor_type(call["running_mean"]).static[0]
-    scale = g.filled(1.0, channels, dtype) if call["weight"] is None else g.value(call["weight"])
-    shift = g.filled(0.0, channels, dtype) if call["bias"] is None else g.value(call["bias"])
+    channels, within = tensor_type(call["running_mean"]).static[0], tensor_type(call["running_mean"]).dtype
+    scale = g.filled(1.0, channels, within) if call["weight"] is None else g.operand(call["weight"], within)
+    shift = g.filled(0.0, channels, within) if call["bias"] is None else g.operand(call["bias"], within)
     mean, variance = g.value(call["running_mean"]), g.value(call["running_var"])
-    return g.emit(
-        "BatchNormalization", g.value(call["input"]), scale, shift, mean, variance, epsilon=float(call["eps"])
-    )
+    x = g.operand(call["input"], within)  # in the type of the statistics, as torch does: OpenVINO takes no two
+    y = g.emit("BatchNormalization", x, scale, shift, mean, variance, epsilon=float(call["eps"]))
+    return g.cast(y, within, dtype)
 
 
 def _group_norm(g: Lowering, call: Call) -> Result:

@@ -65,6 +65,11 @@ CASES: dict[str, str] = {
         "w: f32[4] = weight('w'); b: f32[4] = weight('b'); m: f32[4] = constant('m'); v: f32[4] = constant('v'); "
         f"{IMAGE}; y = aten.batch_norm.default(x, w, b, m, v, False, 0.1, 1e-05, False)"
     ),
+    "batch_norm_half": (
+        f"m: f32[4] = constant('m'); v: f32[4] = constant('v'); w: f32[4] = weight('w'); b: f32[4] = weight('b'); {IMAGE}; "
+        "h = aten.to.dtype(x, f16); n = aten.batch_norm.default(h, w, b, m, v, False, 0.1, 1e-05, False); "
+        "a = aten.abs.default(n); s = aten.sum.dim_IntList(a, [1], True); d = aten.add.Tensor(n, s); y = aten.gt.Tensor(d, 1.0)"
+    ),
     "batch_norm_plain": (
         "m: f32[5] = constant('m'); v: f32[5] = constant('v'); "
         f"{X}; y = aten.batch_norm.default(x, None, None, m, v, False, 0.1, 1e-05, False)"
