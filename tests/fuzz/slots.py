@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tests.fuzz.writer import NoFit, Slot, Writer, are_distinct
+from tests.fuzz.writer import NoFit, Slot, Writer
 
 
 def owned(writer: Writer) -> str:
@@ -81,7 +81,7 @@ VALUES: Mapping[str, Slot] = {
     "x": lambda w: w.floats(),
     "l": lambda w: w.floats(range(1, 6)),
     "m": lambda w: w.floats(range(2, 6)),
-    "distinct": lambda w: w.floats(range(1, 6), are_distinct),
+    "distinct": lambda w: w.distinct(range(1, 6)),
     "line": lambda w: w.floats([1]),
     "row": lambda w: w.floats([2]),
     "tokens": lambda w: w.floats([3]),

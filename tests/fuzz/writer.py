@@ -50,6 +50,11 @@ class Writer:
         """A floating-point value of one of these ranks."""
         return self.value(lambda t: t.dtype.is_floating_point and t.dim() in ranks and where(t))
 
+    def distinct(self, ranks: Sequence[int]) -> str:
+        """A floating-point value without ties, whatever the batch."""
+        names = {id(tensor): name for name, tensor in self.draft.tensors().items()}
+        return self.floats(ranks, lambda t: all(are_distinct(each.values[names[id(t)]]) for each in self.draft.all))
+
     def tensor(self, name: str = "") -> Tensor:
         """The sample's value of a name, the first one's unless another is named."""
         if not name and not self.first:

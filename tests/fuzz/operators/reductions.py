@@ -1,11 +1,11 @@
 """Reductions along one dimension, several or all; and what looks for the largest, among distinct numbers: ties may go either way."""
 
-from tests.fuzz.writer import NoFit, Writer, are_distinct
+from tests.fuzz.writer import NoFit, Writer
 
 
 def topk(w: Writer) -> str:
     """The largest or smallest few."""
-    x = w.floats(range(1, 5), are_distinct)
+    x = w.distinct(range(1, 5))
     dim = w.dim(among=w.fixed())
     k = w.rng.randint(1, w.tensor().shape[dim])
     return f"_, _ = torch.topk({x}, {k}, {dim}{w.either('', ', largest=False', ', True, True')})"
