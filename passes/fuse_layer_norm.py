@@ -28,7 +28,7 @@ from torch import fx
 from vitgraph.ir.calls import BinaryCall, ReductionCall, VarianceCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.program import Program
-from vitgraph.ir.tensor_type import TensorType
+from vitgraph.ir.tensor_type import Dim, TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 
 
@@ -74,7 +74,10 @@ def _match(node: fx.Node) -> _Norm | str | None:
     if not isinstance(eps, int | float):
         return None
     spread = BinaryCall(inside).left
-    return _by_var(top, spread, float(eps)) or _by_mean(top, spread, float(eps))
+    found = _by_var(top, spread, float(eps)) or _by_mean(top, spread, float(eps))
+    if isinstance(found, _Norm) and any(isinstance(found.x.meta["type"].shape[dim], Dim) for dim in found.dims):
+        return "it is taken along the batch, whose size is not known"
+    return found
 
 
 def _quotient(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:

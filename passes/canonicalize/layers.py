@@ -99,13 +99,15 @@ def transposed_along_a_line(program: Program, node: fx.Node) -> fx.Node | None:
 
 
 def instance_norm(program: Program, node: fx.Node) -> fx.Node | None:
-    """A group norm of one channel a group; with running statistics, a batch norm."""
+    """A group norm of one channel a group; with running statistics, a batch norm. As many channels as the batch are refused by name."""
     values = arguments(node)
     names = ("input", "weight", "bias", "running_mean", "running_var")
     if not values["use_input_stats"]:
         given = [values[name] for name in names]
         return program.insert(node, aten.batch_norm.default, *given, False, values["momentum"], values["eps"], False)
     channels = shape(source(node))[1]
+    if not isinstance(channels, int):
+        return None
     affine = (values["weight"], values["bias"], values["eps"])
     return program.insert(node, aten.group_norm.default, source(node), channels, *affine)
 

@@ -130,3 +130,17 @@ add: f32[N, 16, 8] = aten.add.Tensor(mul, beta)
 return_(add)
 """
     check(FuseLayerNorm(), text, after)
+
+
+def test_a_norm_along_the_batch_is_refused() -> None:
+    text = """
+x: f32[4, N] = input()
+p: f32[4, N] = aten.mul.Tensor(x, x)
+m: f32[4, 1] = aten.mean.dim(p, [1], True)
+a: f32[4, 1] = aten.add.Tensor(m, 1e-06)
+r: f32[4, 1] = aten.rsqrt.default(a)
+y: f32[4, N] = aten.mul.Tensor(x, r)
+return_(y)
+"""
+    (refusal,) = check(FuseLayerNorm(), text, text)
+    assert "along the batch" in refusal.why
