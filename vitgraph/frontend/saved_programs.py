@@ -55,7 +55,7 @@ def read_graph_text(path: Path, seed: int) -> Program:
     """Read a graph's text; its weights are drawn by the seed."""
     text = read_text(path, GRAPH_TEXT)
     try:
-        return check_read(parse(text, seed=seed), str(path))
+        return check_read(parse(text, seed=seed), str(path), masks=True)
     except TextError as error:
         raise InputError(f"{path}: its graph can't be read: {error}") from error
 

@@ -53,9 +53,13 @@ def check(program: Program, what: str) -> None:
         raise PassError(f"{what} left an invalid graph, {fault}")
 
 
-def check_read(program: Program, origin: str) -> Program:
-    """The program that was read from a file, verified before anything runs it; `InputError` where it is not valid."""
-    if fault := _describe(program, masks=False):  # a lost mask harms nobody, and `inspect` tells it
+def check_read(program: Program, origin: str, *, masks: bool = False) -> Program:
+    """The program that was read from a file, verified before anything runs it; `InputError` where it is not valid.
+
+    Weights are held to their masks where `masks` says so: those of a text are drawn to fit; saved ones may have lost a
+    mask, which harms nobody, and `inspect` tells it.
+    """
+    if fault := _describe(program, masks=masks):
         raise InputError(f"{origin}: its graph is not valid, {fault}")
     if not program.inputs:
         raise InputError(f"{origin}: its graph is not valid: it takes no input; begin it with `x: f32[…] = input()`")
