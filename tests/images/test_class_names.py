@@ -1,4 +1,4 @@
-"""Folders that bear the names of a model's classes are numbered as the model numbers them."""
+"""Folders named as a model's classes are numbered as the model numbers them."""
 
 from pathlib import Path
 
