@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.logs import follow_environment
-from vitgraph.threads import wait_passively
+from vitgraph.threads import wait_briefly
 
 if TYPE_CHECKING:
     from vitgraph.analysis.attention import AttentionSite as AttentionSite
@@ -168,7 +168,7 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 follow_environment()
-wait_passively()
+wait_briefly()
 
 
 def __getattr__(name: str) -> Any:
