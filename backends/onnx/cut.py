@@ -10,10 +10,10 @@ import onnx
 
 
 class Cutter:
-    """An ONNX file, to cut parts out of."""
+    """An ONNX file, to cut parts out of; constants that lie in a file beside it stay there, and parts point to them."""
 
     def __init__(self, path: Path) -> None:
-        self._file = onnx.load(str(path))  # pyright: ignore[reportUnknownMemberType]
+        self._file = onnx.load(str(path), load_external_data=False)  # pyright: ignore[reportUnknownMemberType]
 
     def part(self, wanted: Collection[str], given: Collection[str]) -> onnx.ModelProto:
         """A model whose outputs are the values `wanted` and whose inputs are those of the values `given` that they are made of.

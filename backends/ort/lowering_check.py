@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import onnx
@@ -32,7 +33,7 @@ ROUNDED_LIMIT = 2e-2
 OTHER_LIMIT = 1e-3
 """The largest share of whole numbers and truth values that differ: a few may follow from a tie."""
 PART_BYTES = 64 << 20
-"""How much of the program's values is held before the file is asked."""
+"""How many bytes of values and constants a part reads and gives before the file is asked about it."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,13 @@ class _Walk(fx.Interpreter):
         super().__init__(program.module)
         self.found = list[_Compared]()
         self._cutter = Cutter(model.path)
+        self._folder = model.path.parent
         self._names = {node.name: (name,) for node, name in zip(program.inputs, model.inputs, strict=True)} | dict(
             model.values
         )
         self._asked = dict[str, fx.Node]()
         self._values = dict[str, Tensor]()
+        self._bytes = 0
         self._seen = set[str]()
 
     def run_node(self, n: fx.Node) -> Any:
@@ -117,17 +120,18 @@ class _Walk(fx.Interpreter):
             self._values.update(given)
             for operand in n.all_input_nodes:
                 self._values.update(self._named(operand, self.env[operand]))
-        if sum(each.nbytes for each in self._values.values()) > PART_BYTES:
+            self._bytes += _bytes(value) + sum(_bytes(self.env[operand]) for operand in n.all_input_nodes)
+        if self._bytes > PART_BYTES:
             self.compare()
         return value
 
     def compare(self) -> None:
         """Ask the file for the calls that were kept."""
         asked, values = self._asked, self._values
-        self._asked, self._values = {}, {}
+        self._asked, self._values, self._bytes = {}, {}, 0
         if not asked:
             return
-        found = _compute(self._cutter.part(list(asked), list(values)), values)
+        found = _compute(self._cutter.part(list(asked), list(values)), values, self._folder)
         for name, node in asked.items():
             wanted = values[name]
             self.found.append(_Compared(node, _distance(wanted, found[name]), _limit(node, wanted)))
@@ -142,9 +146,14 @@ class _Walk(fx.Interpreter):
         }
 
 
-def _compute(part: onnx.ModelProto, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What ONNX Runtime makes of a part; `InputError` where it has no kernel for it."""
-    session = open_session(part.SerializeToString(), "a part of model.onnx")
+def _bytes(value: Any) -> int:
+    parts = cast(Sequence[Any], value if isinstance(value, tuple | list) else (value,))
+    return sum(each.nbytes for each in parts if isinstance(each, Tensor))
+
+
+def _compute(part: onnx.ModelProto, values: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """What ONNX Runtime makes of a part of a file in `folder`; `InputError` where it has no kernel for it."""
+    session = open_session(part.SerializeToString(), "a part of model.onnx", constants_in=folder)
     names = [str(each.name) for each in session.get_outputs()]
     feeds = {fed(name): value for name, value in values.items()} | values
     taken = {str(each.name): feeds[str(each.name)].contiguous().numpy() for each in session.get_inputs()}

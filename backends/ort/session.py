@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Any, cast
 
 from vitgraph.errors import InputError
@@ -13,8 +14,11 @@ _BROKEN = ["MatMulScaleFusion"]
 that reads it, as where q is v too, and the session is refused: its own graph is invalid then."""
 
 
-def open_session(model: str | bytes, name: str, threads: int = 0) -> Any:
-    """A session of a file, or of a model's bytes, made to run where it is told to; `InputError` where it can't be had."""
+def open_session(model: str | bytes, name: str, threads: int = 0, constants_in: Path | None = None) -> Any:
+    """A session of a file, or of a model's bytes, made to run where it is told to; `InputError` where it can't be had.
+
+    Bytes that point to constants in a file beside the model need its folder, `constants_in`.
+    """
     runtime = cast(Any, import_module("onnxruntime"))  # it has no type stubs
     runtime.disable_telemetry_events()  # what a machine compiles is nobody else's business
     options = runtime.SessionOptions()
@@ -26,6 +30,8 @@ def open_session(model: str | bytes, name: str, threads: int = 0) -> Any:
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     # Idle threads would otherwise spin for tens of milliseconds, on the cores of whatever runs next.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if constants_in is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(constants_in))
     try:
         session = runtime.InferenceSession(model, options, providers=[PROVIDER], disabled_optimizers=_BROKEN)
     except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base

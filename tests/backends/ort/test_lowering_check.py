@@ -28,6 +28,16 @@ c: {type}[N, 4, 8] = aten.add.Tensor(b, x)
 return_(c)
 """
 
+LINEAR = """
+# program: p
+# form: canonical
+x: f32[N, 64] = input()
+fc_weight: f32[64, 64] = weight("fc.weight")
+linear: f32[N, 64] = aten.linear.default(x, fc_weight)  # fc
+relu: f32[N, 64] = aten.relu.default(linear)  # act
+return_(relu)
+"""
+
 
 def without_threshold(g: Lowering, call: Call) -> Any:
     """The form that softplus once had: some percent off where the threshold is low."""
@@ -63,6 +73,25 @@ def test_a_value_that_comes_from_the_wrong_place_is_named(tmp_path: Path) -> Non
     found = check_lowering(program, model, torch.randn(2, 4, 8))
     assert isinstance(found, LoweringCheck)
     assert [violation.site for violation in found.violations] == ["the model itself (aten.add.Tensor)"]
+
+
+def test_constants_in_a_file_of_their_own_are_read_from_there(tmp_path: Path) -> None:
+    program = parse(LINEAR)
+    weight = program.tensors()["fc.weight"]
+    model = lowering.lower(program, tmp_path / "model.onnx", external_bytes=1000)
+    data = tmp_path / "model.onnx.data"
+    batch = torch.randn(3, 64, generator=torch.Generator().manual_seed(0))
+    right = check_lowering(program, model, batch)
+    assert isinstance(right, LoweringCheck)
+    assert (right.calls, right.violations) == (2, ())
+    part = Cutter(model.path).part(model.outputs, model.inputs)
+    assert (
+        len(part.SerializeToString()) < weight.nbytes
+    )  # pointed to, not copied: a part too is a message of 2 GiB at most
+    data.write_bytes(bytes(data.stat().st_size))
+    wrong = check_lowering(program, model, batch)
+    assert isinstance(wrong, LoweringCheck)
+    assert [violation.site for violation in wrong.violations] == ["fc (aten.linear.default)"]
 
 
 def test_nan_in_one_of_them_alone_is_infinitely_far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
