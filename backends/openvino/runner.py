@@ -108,5 +108,6 @@ def _readers(op: Any) -> list[Any]:
 def reason(error: Exception) -> str:
     """The line that says what is wrong: OpenVINO's messages begin with places in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '", "While validating"))]
+    lacks = [line for line in lines if line.startswith("Unsupported")]  # of what follows from it more is told
+    told = lacks or [line for line in lines if not line.startswith(("Exception from", "Check '", "While validating"))]
     return (told or lines or [type(error).__name__])[0][:400]

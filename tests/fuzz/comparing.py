@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tests.fuzz.apart import apart
 from tests.fuzz.draft import OTHER_BATCHES, SAMPLE
 from tests.fuzz.expected import ROUNDED_AT_ONE, Expected
 from tests.fuzz.recipe import Input, Recipe
@@ -55,7 +57,10 @@ def judge_module(make: Callable[[], nn.Module], given: Input, runtimes: Sequence
         expected = _expectations(make, given)
         program = _compiled(make, given, expected)
         for name in runtimes if all(each.is_finite and each.is_of_runtimes for each in expected) else ():
-            _hold_runtime(name, program, expected)
+            if name == "ort":
+                _hold_runtime(name, program, expected)
+            else:
+                apart(name, partial(_hold_runtime, name, program, expected))
     except Found as found:
         return found.verdict
     return Verdict(Kind.OK)

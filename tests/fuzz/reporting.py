@@ -52,7 +52,7 @@ class Summary:
     def add(self, seed: int, verdict: Verdict) -> bool:
         """Count a graph; True where it shows a fault that was not seen before."""
         self.counts[verdict.kind] += 1
-        if verdict.kind is Kind.REFUSED:
+        if verdict.kind in (Kind.REFUSED, Kind.RUNTIME_DIED):
             self.refused.update(operators(verdict.why) or [f"{verdict.stage}: {gist(verdict.why)}"])
         if not verdict.kind.is_fault:
             return False

@@ -62,14 +62,16 @@ def generate_quietly(seed: int) -> Recipe:
 def judge_quietly(recipe: Recipe, runtimes: tuple[str, ...] = ("ort",)) -> Verdict:
     """A verdict in at most `LONGEST` seconds, and nothing on the screen."""
     try:
-        with quiet(), _at_most(LONGEST):
+        with quiet(), at_most(LONGEST):
             return judge(recipe, runtimes)
     except TimeoutError:
         return Verdict(Kind.CRASH, "time", f"took more than {LONGEST} s")
 
 
 @contextmanager
-def _at_most(seconds: int) -> Generator[None]:
+def at_most(seconds: int) -> Generator[None]:
+    """`TimeoutError` where the block takes longer."""
+
     def stop(*_: Any) -> None:
         raise TimeoutError
 
