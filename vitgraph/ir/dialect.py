@@ -42,21 +42,29 @@ QMIN, QMAX = int(FORMATS["int8"].low), int(FORMATS["int8"].high)
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """Round to the grid; pass the gradient where nothing was clipped (straight-through, Bengio et al. 2013)."""
+    """Round to the grid; pass the gradient where nothing was clipped (straight-through, Bengio et al. 2013).
+
+    A scale that is trained gets LSQ's gradient (Esser et al., arXiv 1902.08153, equation 3): code - x / scale where nothing was
+    clipped, the outermost code elsewhere.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, grid: Format) -> Tensor:
         steps = x / scale
         codes = grid.nearest(steps)
-        if ctx.needs_input_grad[0]:
-            unclipped = steps if grid.dtype.is_floating_point else steps.round_()
-            ctx.save_for_backward((unclipped >= grid.low) & (unclipped <= grid.high))
-        return codes.mul_(scale)
+        learns_scale = ctx.needs_input_grad[1]
+        if ctx.needs_input_grad[0] or learns_scale:
+            unclipped = steps if grid.dtype.is_floating_point else steps.round()
+            inside = (unclipped >= grid.low) & (unclipped <= grid.high)
+            ctx.save_for_backward(inside, *([codes - steps * inside] if learns_scale else []))
+        ctx.scale_shape = scale.shape
+        return codes * scale if learns_scale else codes.mul_(scale)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        inside, *slope = ctx.saved_tensors
+        of_scale = (grads[0] * slope[0]).sum_to_size(ctx.scale_shape) if slope else None
+        return grads[0] * inside, of_scale, None
 
 
 def quantize_values(x: Tensor, scale: Tensor, axis: int | None = None, format: str = "int8") -> Tensor:
