@@ -64,6 +64,16 @@ class Checkpoint:
             content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
             write_whole(file, self._seal(part, content) + content)
 
+    def last(self) -> int | None:
+        """The largest number of a part that is there; None where none is."""
+        if self.folder is None or not self.folder.is_dir():
+            return None
+        names = (
+            each.name.removeprefix(f"{self.key}-").removesuffix(".part")
+            for each in self.folder.glob(f"{self.key}-*.part")
+        )
+        return max((int(name) for name in names if name.isdecimal()), default=None)
+
     def drop(self, part: int) -> None:
         """Forget a part that a later one makes superfluous."""
         file = self._file(part)

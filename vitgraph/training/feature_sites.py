@@ -7,7 +7,7 @@ of each stage, or, where a model has one stage as a plain ViT has, the last thir
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
@@ -74,6 +74,25 @@ def matching_sites(sites: Sequence[FeatureSite], teacher: Program) -> list[Featu
             )
         found.append(twin)
     return found
+
+
+def depth_of_names(program: Program) -> Callable[[str], int]:
+    """How many blocks away from the output a parameter is, by its name: 0 from the last block on, most ahead of the first."""
+    places = {block.path: place for place, block in enumerate(reversed(find_blocks(program)), start=1)}
+    order = list(program.tensors())
+    inside = {name: places[path] for name in order if (path := _holder(name, places)) is not None}
+    first = next((place for place, name in enumerate(order) if name in inside), len(order))
+    ahead = set(order[:first])
+
+    def depth(name: str) -> int:
+        return len(places) + 1 if name in ahead else inside.get(name, 0)
+
+    return depth
+
+
+def _holder(name: str, paths: Iterable[str]) -> str | None:
+    """The path that a name lies in."""
+    return next((path for path in paths if name.startswith(f"{path}.")), None)
 
 
 def _block_of(path: str) -> str:

@@ -1,8 +1,9 @@
-"""One process, or several that train together: what training asks of them. `accelerate` is an extra and met here alone."""
+"""One process, or several that train together: what training asks of them. `accelerate` is met here alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -25,15 +26,13 @@ class Processes:
         self.device: torch.device = torch.device("cpu") if accelerator is None else accelerator.device
 
     @classmethod
-    def accelerated(cls) -> Processes:
-        """As `accelerate launch` (or accelerate's own settings) say; `InputError` where it is not installed."""
+    def accelerated(cls, precision: str | None = None) -> Processes:
+        """As `accelerate launch` (or accelerate's own settings) say, in `no`, `bf16` or `fp16` mixed precision if that is given."""
+        accelerate: Any = import_module("accelerate")
         try:
-            accelerate: Any = import_module("accelerate")
-        except ImportError as error:
-            raise InputError(
-                "--accelerate: accelerate is not installed: pip install 'vitgraph[accelerate]', or leave it out"
-            ) from error
-        return cls(accelerate.Accelerator())
+            return cls(accelerate.Accelerator(mixed_precision=precision))
+        except ValueError as error:
+            raise InputError(f"amp {precision}: accelerate can't train so here: {error}") from error
 
     def prepare(self, model: nn.Module, optimizer: Any) -> tuple[nn.Module, Any]:
         """The model, on this process's device, such that gradients are averaged over processes; and its optimizer."""
@@ -48,6 +47,39 @@ class Processes:
             torch.autograd.backward(loss)
         else:
             self.accelerator.backward(loss)
+
+    def clip(self, model: nn.Module, largest: float | None) -> None:
+        """Scale gradients down to a norm of `largest` at most."""
+        if largest is None:
+            return
+        if self.accelerator is None:
+            nn.utils.clip_grad_norm_(model.parameters(), largest)
+        else:
+            self.accelerator.clip_grad_norm_(model.parameters(), largest)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Products in the type of mixed precision, where there is one."""
+        found: AbstractContextManager[Any] = nullcontext() if self.accelerator is None else self.accelerator.autocast()
+        return found
+
+    def apart(self, model: nn.Module, on: bool = True) -> AbstractContextManager[Any]:
+        """Gradients of the block stay this process's own: more are to be added to them."""
+        if self.accelerator is None or not on:
+            return nullcontext()
+        found: AbstractContextManager[Any] = self.accelerator.no_sync(model)
+        return found
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean over processes."""
+        if self.count == 1:
+            return value
+        found: Tensor = self.accelerator.reduce(value, reduction="mean")
+        return found
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.count > 1:
+            self.accelerator.wait_for_everyone()
 
     def map(self, work: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
         """The work's answer for each item; each process does its part, and all get all the same answers."""

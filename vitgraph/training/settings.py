@@ -47,7 +47,7 @@ class Optimization:
     """The learning rate at its highest."""
     min_lr: Fraction = 1e-6
     """And at the end."""
-    sched: Literal["cosine", "linear", "step", "tanh", "poly"] = "cosine"
+    sched: Literal["cosine", "tanh", "step", "poly", "wsd"] = "cosine"
     """How it falls."""
     warmup_epochs: NonNegative = 0.5
     """For how long it rises at first."""

@@ -35,7 +35,8 @@ from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.passes.sparsity.nm_selection import nm_keep
-from vitgraph.training.settings import Compression
+from vitgraph.training.feature_sites import depth_of_names
+from vitgraph.training.settings import Compression, Optimization
 
 LOGARITHM = "_log"
 """What follows a scale's name in that of the logarithm of its factor."""
@@ -82,17 +83,25 @@ class Student(nn.Module):
         found: tuple[Any, list[Tensor]] = self.graph_module(images)
         return found
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """For an optimizer: matrices, which decay; vectors, which do not; logarithms of scales, at a rate of their own."""
-        logarithms = [self._work.tensor(name) for name in self._logarithms.values()]
-        learnt = {id(each) for each in logarithms}
-        weights = [each for each in self.parameters() if each.requires_grad and id(each) not in learnt]
-        groups: list[dict[str, Any]] = [
-            {"params": [each for each in weights if each.dim() > 1], "weight_decay": weight_decay},
-            {"params": [each for each in weights if each.dim() <= 1], "weight_decay": 0.0},
-            {"params": logarithms, "weight_decay": 0.0, "lr": self.settings.scale_lr},
+    def parameter_groups(self, settings: Optimization) -> list[dict[str, Any]]:
+        """For an optimizer: matrices, which decay; vectors, which do not; logarithms of scales, at a rate of their own.
+
+        With `layer_decay` the rate falls from block to block towards the input.
+        """
+        logarithms = set(self._logarithms.values())
+        depths = depth_of_names(self.program)
+        groups = dict[tuple[bool, float], list[nn.Parameter]]()
+        for name, parameter in self.graph_module.named_parameters():
+            if name in logarithms:
+                key = (False, self.settings.scale_lr / settings.lr)
+            else:
+                key = (parameter.dim() > 1, (settings.layer_decay or 1.0) ** depths(name))
+            if parameter.requires_grad:
+                groups.setdefault(key, []).append(parameter)
+        return [
+            {"params": found, "weight_decay": settings.weight_decay if decays else 0.0, "lr_scale": share}
+            for (decays, share), found in groups.items()
         ]
-        return [group for group in groups if group["params"]]
 
     def rechoose_masks(self, on: bool) -> None:
         """Whether what N:M masks drop gets a gradient, so that `choose_masks` may choose it."""

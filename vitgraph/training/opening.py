@@ -1,0 +1,153 @@
+"""A request for training, opened and checked before any work is done: cheap things first, so that a mistake is told at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vitgraph.errors import InputError
+from vitgraph.images.class_names import match_classes
+from vitgraph.images.data_sources import open_data
+from vitgraph.images.image_set import ImageSet, stride
+from vitgraph.images.variety import check_variety
+from vitgraph.ir.batch import Batch
+from vitgraph.ir.dialect import dequantize
+from vitgraph.ir.program import Program
+from vitgraph.outputs.destination import check_folder
+from vitgraph.training.held_out import check_apart, split
+from vitgraph.training.mixture import Source
+from vitgraph.training.optimizer import check_optimizer
+from vitgraph.training.request import DataSource, TrainingRequest
+
+if TYPE_CHECKING:
+    from vitgraph.frontend.models import LoadedModel, ModelFacts
+    from vitgraph.frontend.saved_programs import SavedModel
+
+ANY_BATCH = Batch(1, 2, 65536)
+"""What a model is captured for: batches differ, and the last of an evaluation is smaller."""
+SHARE_HELD_OUT = 10
+"""One image of so many is held out at most."""
+
+
+@dataclass(frozen=True)
+class OpenedTraining:
+    """Everything that training works with."""
+
+    request: TrainingRequest
+    model: ModelFacts
+    program: Program
+    """As it comes, for any batch."""
+    teacher: Program | None
+    sources: tuple[Source, ...]
+    """Without the images that are held out."""
+    held_out: ImageSet
+    calibration: ImageSet
+    evaluation: ImageSet | None
+    classes: int
+
+
+def open_training(request: TrainingRequest) -> OpenedTraining:
+    """Open everything that a request names; `InputError` where something asked for can't be had."""
+    from vitgraph.frontend.open_model import open_model
+
+    check_folder(request.output.out, request.output.force, request.output.inputs)
+    for stage in request.recipe.stages:
+        check_optimizer(stage.settings.optimization.opt)
+    model = open_model(request.model)
+    images = [_open(each, model, request.seed) for each in request.sources]
+    if not images:
+        raise InputError("there is nothing to train with; give images (--train-data)")
+    evaluation = None
+    if request.evaluation is not None:
+        evaluation = _open(DataSource(request.evaluation), model, request.seed, request.evaluation_images)
+        evaluation.check_labels(model.classes or 1_000_000)
+        for each in images:
+            check_apart(each, evaluation)
+    program = _program(model)
+    classes = _classes(program, model)
+    for source, found in zip(request.sources, images, strict=True):
+        if source.labelled and found.labels is not None:
+            found.check_labels(classes)
+    training, held_out = _hold_out(images[0], request)
+    calibration = images[0].take(stride(len(images[0]), request.calibration_images))
+    for stage in request.recipe.stages:
+        stage.passes.check(request.target, calibration)
+    return OpenedTraining(
+        request=request,
+        model=model,
+        program=program,
+        teacher=_teacher(request, model, program, classes),
+        sources=tuple(
+            Source(found, source.labelled and found.labels is not None, source.share)
+            for source, found in zip(request.sources, [training, *images[1:]], strict=True)
+        ),
+        held_out=held_out,
+        calibration=calibration,
+        evaluation=evaluation,
+        classes=classes,
+    )
+
+
+def _open(source: DataSource, model: ModelFacts, seed: int, limit: int | None = None) -> ImageSet:
+    found = open_data(source.data, model.preprocessing, limit, seed, "calibration", model.input_shape)
+    check_variety(found)
+    return match_classes(found, model.class_names) if source.labelled else found
+
+
+def _program(model: LoadedModel | SavedModel) -> Program:
+    """The model as a program for any batch, whose weights train."""
+    from vitgraph.frontend.open_model import program_of
+    from vitgraph.frontend.saved_programs import SavedModel, takes_any_batch
+
+    if isinstance(model, SavedModel):
+        program = model.program
+        if not takes_any_batch(program):
+            raise InputError(
+                f"{program.name}: was captured for a fixed batch, and training takes others; make it again with `--batch 1:8:64`"
+            )
+        if program.calls(dequantize) or not any(True for _ in program.parameters()):
+            raise InputError(
+                f"{program.name}: its weights are stored for an engine; train the program from before `materialize`"
+            )
+        return program
+    return program_of(model, ANY_BATCH)
+
+
+def _classes(program: Program, model: ModelFacts) -> int:
+    if not model.classes:
+        raise InputError(f"{program.name}: gives features, and training asks for classes [batch, classes]; add a head")
+    return model.classes
+
+
+def _hold_out(images: ImageSet, request: TrainingRequest) -> tuple[ImageSet, ImageSet]:
+    count = min(request.held_out, len(images) // SHARE_HELD_OUT)
+    if count < 1:
+        raise InputError(
+            f"images {images.source}: {len(images)}, too few to hold one in {SHARE_HELD_OUT} out to choose by; name more images"
+        )
+    return split(images, count, request.seed)
+
+
+def _teacher(request: TrainingRequest, model: ModelFacts, program: Program, classes: int) -> Program | None:
+    """What is learnt from: the model that is named, or the one that trains, as it comes."""
+    from vitgraph.frontend.open_model import open_model
+    from vitgraph.frontend.saved_programs import SavedModel
+
+    settings = [stage.settings.distillation for stage in request.recipe.stages]
+    if not any(each.soft or each.feature for each in settings):
+        return None
+    if request.teacher is None:
+        if isinstance(model, SavedModel) and (program.masks or program.ledger):
+            raise InputError(
+                f"{program.name}: is a saved program, and what it was made of is to teach it; name that (--teacher, --teacher-weights), "
+                "or give soft and feature the weight 0"
+            )
+        return program
+    opened = open_model(request.teacher)
+    found = _program(opened)
+    if opened.classes != classes or found.input_types()[0].shape[1:] != program.input_types()[0].shape[1:]:
+        raise InputError(
+            f"teacher {opened.name}: takes {found.input_types()[0]} and tells {opened.classes} classes apart, the student takes "
+            f"{program.input_types()[0]} and tells {classes}; name a teacher of the same images and classes"
+        )
+    return found

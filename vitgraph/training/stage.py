@@ -1,0 +1,280 @@
+"""One stage of training: from a program to the best that it became, step by step, with all that is needed to go on after a stop.
+
+Every step depends on its number alone (its images, what varies in them, which branches are skipped), so training that was
+stopped goes on to the same bytes on one process.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vitgraph.ir.program import Program
+from vitgraph.progress import Progress
+from vitgraph.runtime.checkpoint import Checkpoint
+from vitgraph.training.feature_sites import FeatureSite
+from vitgraph.training.held_out import HeldOutScore, Judge
+from vitgraph.training.objective import Objective, feature_loss
+from vitgraph.training.optimizer import Average, Optimizer
+from vitgraph.training.processes import Processes
+from vitgraph.training.settings import Settings
+from vitgraph.training.state import pack, part_of, prefixed, unpack
+from vitgraph.training.student import Student
+from vitgraph.training.teacher import Teacher
+
+KEEP_EVERY = 120.0
+"""Seconds from one checkpoint to the next; there is one after every epoch too."""
+POINTS = 200
+"""So many points a stage's curves have at most."""
+
+
+class TrainingBatch(Protocol):
+    """Images `[B, C, H, W]`, and shares of classes `[B, classes]` where they are learnt from."""
+
+    pixels: Tensor
+    targets: Tensor | None
+
+
+class Batches(Protocol):
+    """What gives this process's images of each step."""
+
+    steps_an_epoch: int
+
+    def steps(self, first: int, last: int) -> Any:
+        """The batches of each step from `first` up to `last`: lists of `TrainingBatch`, one for each accumulation."""
+        ...
+
+
+@dataclass
+class Curves:
+    """What a stage told while it ran."""
+
+    points: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    """Means over some steps: step, lr, loss and its terms."""
+    looks: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
+    """On the held-out images, at the start and after each epoch: step, accuracy, divergence."""
+    best: int = -1
+    """Which look was the best."""
+    stopped: str | None = None
+    """Why the stage ended before its last step."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a stage made."""
+
+    program: Program
+    curves: Curves
+    distances: tuple[float, ...]
+    """How far off each feature site still is, on the held-out images."""
+
+
+@dataclass
+class StageTraining:
+    """A stage at work."""
+
+    name: str
+    start: Program
+    settings: Settings
+    objective: Objective
+    sites: Sequence[FeatureSite]
+    teacher: Teacher | None
+    batches: Batches
+    judge: Judge
+    processes: Processes
+    checkpoint: Checkpoint
+    progress: Progress
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        optimization = self.settings.optimization
+        taps = [site.node for site in self.sites]
+        self.student = Student(self.start, self.settings.compression, taps, optimization.drop_path)
+        self.optimizer = Optimizer(
+            self.student.parameter_groups(optimization), optimization, self.batches.steps_an_epoch
+        )
+        self.steps = optimization.epochs * self.batches.steps_an_epoch
+        self.rechooses_until = round(self.settings.compression.rechoose_until * self.steps)
+        self.model, self._stepper = self.processes.prepare(self.student, self.optimizer.inner)
+        tensors = dict(self.student.named_parameters())
+        self.average = Average(tensors, optimization.model_ema_decay) if optimization.model_ema else None
+        self.curves, self._best, self._recent = Curves(), dict[str, Tensor](), list[dict[str, float]]()
+
+    def run(self) -> Trained:
+        """Train, from where a former run was stopped; the best program on the held-out images comes out."""
+        random: Any = torch.random
+        self.model.train()
+        with random.fork_rng(devices=[]):
+            step = self._resume()
+            if not self.curves.looks:
+                self._look(0)
+            kept = time.monotonic()
+            batches = iter(self.batches.steps(step, self.steps))
+            while step < self.steps and self.curves.stopped is None:
+                self._step(step, next(batches))
+                step += 1
+                if self.curves.stopped is None and (step % self.batches.steps_an_epoch == 0 or step == self.steps):
+                    self._look(step)
+                    kept = 0.0
+                if time.monotonic() - kept > KEEP_EVERY:
+                    self._keep(step)
+                    kept = time.monotonic()
+        best = self.with_tensors(self._best)
+        return Trained(best, self.curves, self._distances(best))
+
+    def _step(self, step: int, batches: Sequence[TrainingBatch]) -> None:
+        """One step of the optimizer; a loss that is not finite ends the stage and leaves the weights as they are."""
+        random: Any = torch.random
+        random.manual_seed(self.seed * 1_000_003 + step * self.processes.count + self.processes.rank)
+        self.student.rechoose_masks(step < self.rechooses_until)
+        if step < self.rechooses_until and step % self.settings.compression.rechoose_every == 0:
+            self.student.choose_masks()
+        rate = self.optimizer.set_rate(step)
+        self._stepper.zero_grad()
+        sums = dict[str, Tensor]()
+        for place, batch in enumerate(batches):
+            with self.processes.apart(self.model, place + 1 < len(batches)):
+                self._backward(batch, len(batches), sums)
+        means = {name: float(self.processes.mean(value)) for name, value in sums.items()}
+        if not math.isfinite(means["loss"]):
+            self.curves.stopped = f"the loss of step {step + 1} is not finite"
+            return
+        self.processes.clip(self.model, self.settings.optimization.clip_grad)
+        self._stepper.step()
+        self.student.after_step()
+        if self.average is not None:
+            self.average.update(step)
+        self._tell(step, rate, means)
+
+    def _backward(self, batch: TrainingBatch, parts: int, sums: dict[str, Tensor]) -> None:
+        pixels = batch.pixels.to(self.processes.device)
+        targets = None if batch.targets is None else batch.targets.to(self.processes.device)
+        with self.processes.autocast():
+            known = None if self.teacher is None else self.teacher(pixels)
+            logits, features = self.model(pixels)
+            loss = self.objective.loss(logits, features, known, targets)
+        self.processes.backward(loss.total / parts)
+        for name, value in {"loss": loss.total.detach(), **loss.terms}.items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + value / parts
+
+    def _tell(self, step: int, rate: float, means: Mapping[str, float]) -> None:
+        """Progress, and a point of the curves for every so many steps."""
+        self._recent.append({"lr": rate, **means})
+        if (step + 1) % max(1, self.steps // POINTS) == 0 or step + 1 == self.steps:
+            point = {name: sum(each[name] for each in self._recent) / len(self._recent) for name in self._recent[0]}
+            self.curves.points.append({"step": step + 1, **point})
+            self._recent = []
+        held_out = f"held out {self.curves.looks[-1]['accuracy']:.1f} %"
+        self.progress(f"stage {self.name}: loss {means['loss']:.4g}, {held_out}", step + 1, self.steps)
+
+    def _look(self, step: int) -> None:
+        """Score what the student is now on the held-out images, keep it if it is the best, and keep all to go on from."""
+        program = self.with_tensors(self._candidate())
+        score = self._score(program)
+        self.curves.looks.append(
+            {"step": step, "accuracy": round(score.accuracy, 3), "divergence": round(score.divergence, 5)}
+        )
+        if self.curves.best < 0 or self._better(score):
+            self.curves.best = len(self.curves.looks) - 1
+            self._best = {name: tensor.detach().clone() for name, tensor in program.tensors().items()}
+        patience, waited = self.settings.patience, len(self.curves.looks) - 1 - self.curves.best
+        if patience and waited >= patience and step < self.steps:
+            self.curves.stopped = f"no better for {waited} epochs"
+        self._keep(step)
+
+    def _better(self, score: HeldOutScore) -> bool:
+        best = self.curves.looks[self.curves.best]
+        if self.judge.labelled:
+            return score.accuracy > best["accuracy"]
+        return score.divergence < best["divergence"]
+
+    def _score(self, program: Program) -> HeldOutScore:
+        program.to(self.processes.device)
+        found = self.judge.score(program.module)
+        program.to("cpu")
+        return found
+
+    def _candidate(self) -> dict[str, Tensor]:
+        """The program's tensors as they are now, or as they are on average."""
+        if self.average is None:
+            return self.student.export().tensors()
+        own = {name: tensor.detach().clone() for name, tensor in self.average.tensors.items()}
+        try:
+            self._put(self.average.averages)
+            return self.student.export().tensors()
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.student.named_parameters():
+            parameter.copy_(values[name])
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> Program:
+        """The stage's program with these tensors, in eval mode."""
+        program = self.start.copy()
+        program.own_tensors()
+        with torch.no_grad():
+            for name, tensor in program.tensors().items():
+                tensor.copy_(tensors[name])
+        return program
+
+    @torch.no_grad()
+    def _distances(self, program: Program) -> tuple[float, ...]:
+        if self.teacher is None or not self.sites:
+            return ()
+        twins = dict(zip(self.start.graph.nodes, program.graph.nodes, strict=True))
+        student = Teacher(program, [twins[site.node] for site in self.sites]).to(self.processes.device)
+        totals = [0.0] * len(self.sites)
+        for pixels in self.judge.batches:
+            pairs = zip(student(pixels)[1], self.teacher(pixels)[1], strict=True)
+            totals = [total + float(feature_loss(s, t)) for total, (s, t) in zip(totals, pairs, strict=True)]
+        return tuple(total / len(self.judge.batches) for total in totals)
+
+    def _keep(self, step: int) -> None:
+        """Write a checkpoint, and drop the one before."""
+        if self.processes.rank:
+            return
+        former = self.checkpoint.last()
+        told = {"step": step, "points": self.curves.points, "looks": self.curves.looks, "best": self.curves.best,
+                "stopped": self.curves.stopped, "recent": self._recent}  # fmt: skip
+        self.checkpoint.write(
+            step,
+            {
+                **prefixed("student", {n: t.detach().cpu() for n, t in self.student.state_dict().items()}),
+                **prefixed("optimizer", pack(self.optimizer.state())),
+                **prefixed("best", self._best),
+                **prefixed("average", {} if self.average is None else self.average.averages),
+                "told": torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8),
+            },
+        )
+        if former is not None and former != step:
+            self.checkpoint.drop(former)
+
+    def _resume(self) -> int:
+        """Take over the last checkpoint that can be trusted; the number of the next step."""
+        while (last := self.checkpoint.last()) is not None:
+            kept = self.checkpoint.read(last)
+            if kept is not None:
+                return self._restore(kept)
+        return 0
+
+    def _restore(self, kept: Mapping[str, Tensor]) -> int:
+        tensors = dict(kept)
+        self.student.load_state_dict(part_of("student", tensors))
+        self.optimizer.restore(unpack(part_of("optimizer", tensors)))
+        self._best = part_of("best", tensors)
+        if self.average is not None:
+            self.average.restore(part_of("average", tensors))
+        told = json.loads(bytes(tensors["told"].tolist()))
+        self._recent = told.pop("recent")
+        step: int = told.pop("step")
+        self.curves = Curves(**told)
+        return step

@@ -1,0 +1,207 @@
+"""The stages of a training, one after the other: passes, then training; what is finished is kept to go on from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitgraph.backends.eager import Eager
+from vitgraph.compile.accuracy import predict
+from vitgraph.frontend.weight_files import hash_state
+from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_names import restore_names, trained_names
+from vitgraph.pass_manager.instruments import Compare, Verify
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pipeline import Pipeline
+from vitgraph.passes.prepared import prepare
+from vitgraph.progress import Progress
+from vitgraph.runtime.checkpoint import Checkpoint
+from vitgraph.training.feature_sites import FeatureSite, choose_sites, matching_sites
+from vitgraph.training.held_out import Judge
+from vitgraph.training.loader import Loader
+from vitgraph.training.mixture import Mixture
+from vitgraph.training.objective import Objective, residual_weights
+from vitgraph.training.opening import OpenedTraining
+from vitgraph.training.processes import Processes
+from vitgraph.training.recipe import Stage
+from vitgraph.training.settings import Settings
+from vitgraph.training.stage import Curves, StageTraining, Trained
+from vitgraph.training.state import part_of, prefixed
+from vitgraph.training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage began with and came to."""
+
+    name: str
+    settings: Settings
+    trained: Trained
+    sites: tuple[str, ...]
+    site_weights: tuple[float, ...]
+    top1_before: float | None
+    """On the images to evaluate on, after the passes and ahead of training; None where there are none."""
+    top1: float | None
+    """After training."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a loss that was not finite ended it."""
+        return "not finite" in (self.trained.curves.stopped or "")
+
+
+def run_stages(
+    opened: OpenedTraining, processes: Processes, scratch: Path | None, progress: Progress
+) -> list[StageResult]:
+    """Every stage of the request, from the program as it comes."""
+    program, done = opened.program, list[StageResult]()
+    teacher = None if opened.teacher is None else prepare(opened.teacher)
+    ran = {entry["name"] for entry in program.ledger}
+    for stage in opened.request.recipe.stages:
+        passes = Pipeline(tuple(step for step in stage.passes.passes if step.name not in ran))
+        program = _run_passes(opened, program, passes, progress)
+        work = _Work(opened, stage, program, teacher, processes, scratch, progress)
+        result = work.run(done[-1] if done else None)
+        done.append(result)
+        program = result.trained.program
+        program.ledger.append(_entry(stage, result))
+        if result.failed:
+            break
+    program.provenance["recipe"] = {
+        "name": opened.request.recipe.name,
+        "pipeline": str(opened.request.recipe.engine),
+    }
+    return done
+
+
+def _run_passes(opened: OpenedTraining, program: Program, passes: Pipeline, progress: Progress) -> Program:
+    """What the passes of a stage make of the program, its weights still under their names."""
+    probe, _ = next(opened.calibration.batches(2))
+    context = Context(opened.request.target, [probe], opened.calibration, progress)
+    names = trained_names(program)
+    found = passes.run(program, context, [Verify(), Compare()])
+    found.own_tensors()
+    restore_names(found, names)
+    return found
+
+
+@dataclass
+class _Work:
+    """One stage, about to be trained."""
+
+    opened: OpenedTraining
+    stage: Stage
+    program: Program
+    teacher: Program | None
+    processes: Processes
+    scratch: Path | None
+    progress: Progress
+
+    def run(self, former: StageResult | None) -> StageResult:
+        """Train, or read what a former run has trained."""
+        settings, learns = self.stage.settings, self.stage.settings.distillation
+        sites = choose_sites(self.program, learns.feature_sites) if self.teacher and learns.feature else []
+        twins = matching_sites(sites, self.teacher) if self.teacher else []
+        teacher = Teacher(self.teacher, [site.node for site in twins]) if self.teacher else None
+        weights = self._site_weights(sites, former)
+        key = f"{self.stage.name} {settings} {weights} {self._data_key()}"
+        training = StageTraining(
+            name=self.stage.name,
+            start=self.program,
+            settings=settings,
+            objective=Objective(learns, tuple(site.path for site in sites), weights),
+            sites=sites,
+            teacher=None if teacher is None else teacher.to(self.processes.device),
+            batches=self._loader(settings),
+            judge=self._judge(teacher),
+            processes=self.processes,
+            checkpoint=Checkpoint.of(self.scratch, self.program, key, self.opened.held_out),
+            progress=self.progress,
+            seed=self.opened.request.seed,
+        )
+        before = self._top1(self.program, "before training")
+        trained = self._finished(training, key)
+        return StageResult(
+            self.stage.name, settings, trained, tuple(site.path for site in sites), weights, before,
+            self._top1(trained.program, "trained"),
+        )  # fmt: skip
+
+    def _top1(self, program: Program, when: str) -> float | None:
+        return top1(self.opened, program, f"evaluation, {self.stage.name}, {when}", self.progress)
+
+    def _site_weights(self, sites: Sequence[FeatureSite], former: StageResult | None) -> tuple[float, ...]:
+        """By what the former stage left over at the same sites, or all the same."""
+        residual = self.stage.settings.distillation.feature_weights == "residual"
+        if residual and former is not None and former.sites == tuple(site.path for site in sites):
+            return residual_weights(former.trained.distances)
+        return (1.0,) * len(sites)
+
+    def _loader(self, settings: Settings) -> Loader:
+        request = self.opened.request
+        learns_labels = settings.distillation.hard > 0
+        return Loader(
+            Mixture(self.opened.sources, request.seed),
+            settings.augmentation,
+            self.opened.model.preprocessing,
+            batch_size=settings.optimization.batch_size,
+            accumulation=settings.optimization.grad_accum_steps,
+            classes=self.opened.classes if learns_labels else None,
+            smoothing=settings.distillation.smoothing,
+            rank=self.processes.rank,
+            processes=self.processes.count,
+            workers=request.workers,
+            seed=request.seed,
+        )
+
+    def _judge(self, teacher: Teacher | None) -> Judge:
+        """The held-out images, with the teacher's answers; the program's own where nobody teaches."""
+        device = self.processes.device
+        if teacher is not None:
+            return Judge(self.opened.held_out, lambda images: teacher(images)[0], device)
+        own = Teacher(self.program).to(device)
+        return Judge(self.opened.held_out, lambda images: own(images)[0], device)
+
+    def _data_key(self) -> str:
+        sources = [(each.images.sha256, each.labelled, each.share) for each in self.opened.sources]
+        teacher = "" if self.teacher is None else hash_state(self.teacher.tensors())
+        request = self.opened.request
+        return f"{sources} {teacher} {request.seed} {request.precision} {self.processes.count}"
+
+    def _finished(self, training: StageTraining, key: str) -> Trained:
+        """The stage's result, kept beside its checkpoints for a run that is stopped in a later stage."""
+        kept = Checkpoint.of(self.scratch, self.program, f"result of {key}", self.opened.held_out)
+        found = kept.read(0)
+        if found is not None:
+            told = json.loads(bytes(found["told"].tolist()))
+            program = training.with_tensors(part_of("program", found))
+            return Trained(program, Curves(**told["curves"]), tuple(told["distances"]))
+        trained = training.run()
+        told = {"curves": asdict(trained.curves), "distances": trained.distances}
+        if self.processes.rank == 0:
+            kept.write(
+                0,
+                {
+                    **prefixed("program", trained.program.tensors()),
+                    "told": torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8),
+                },
+            )
+        return trained
+
+
+def top1(opened: OpenedTraining, program: Program, what: str, progress: Progress) -> float | None:
+    """In percent, on the images to evaluate on; None where there are none."""
+    if opened.evaluation is None:
+        return None
+    found = predict(Eager().load(program), opened.evaluation, None, progress, what).top1
+    return None if found is None else round(found, 3)
+
+
+def _entry(stage: Stage, result: StageResult) -> dict[str, Any]:
+    """The ledger's line for a stage's training."""
+    values = {name: list(each) if isinstance(each, tuple) else each for name, each in stage.settings.values().items()}
+    return {"name": "train", "options": {"stage": stage.name, **values}, "effect": "lossy", "changed": True, "refused": [], "found": []}  # fmt: skip
