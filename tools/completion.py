@@ -37,3 +37,8 @@ def target_names(incomplete: str) -> list[str]:
 def _yaml_names(folder: str, incomplete: str) -> list[str]:
     names = [file.name for file in _HOME.joinpath(folder).iterdir() if file.name.startswith(incomplete)]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def training_recipe_names(incomplete: str) -> list[str]:
+    """The recipes of `vitgraph train` that begin so."""
+    return _yaml_names("training/recipes", incomplete)

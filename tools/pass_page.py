@@ -62,7 +62,7 @@ def _load(name: str) -> type[Pass]:
 
 def options_of_class(kind: type[Pass]) -> dict[str, dict[str, Any]]:
     """Each option of a pass: its type, the range it may be in, its default, and what its docstring says."""
-    hints, explained = get_type_hints(kind, include_extras=True), _docstrings(kind)
+    hints, explained = get_type_hints(kind, include_extras=True), docstrings(kind)
     found = dict[str, dict[str, Any]]()
     for field in fields(kind):
         hint = hints[field.name]
@@ -106,7 +106,7 @@ def _default(field: Field[Any]) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _docstrings(kind: type) -> dict[str, str]:
+def docstrings(kind: type) -> dict[str, str]:
     """The string under each field of a class and of those it inherits from, on one line."""
     found = dict[str, str]()
     for each in reversed(kind.__mro__[:-1]):

@@ -40,7 +40,7 @@ class TrainingRequest:
     """None: the model as it comes, before any pass."""
     target: Target | None = None
     """Which device the passes are for; None for none in particular."""
-    held_out: ImageCount = 1000
+    held_out: ImageCount = 500
     """So many training images at most are kept back to choose by, a tenth of them at most."""
     calibration_images: ImageCount = 64
     """So many training images passes may look at."""

@@ -59,7 +59,7 @@ def train(
     target: str | Path | Target | None = None,
     evaluate_data: Data | None = None,
     evaluate_images: int | None = None,
-    held_out: int = 1000,
+    held_out: int = 500,
     calibration_images: int = 64,
     precision: Precision = "no",
     workers: int = 0,

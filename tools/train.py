@@ -1,0 +1,155 @@
+"""`vitgraph train`: a model trained under its masks and quantizers; leaves a program for `vitgraph compile`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vitgraph.domains import ImageCount, Natural
+from vitgraph.errors import InputError
+from vitgraph.tools.command import Answer, command
+from vitgraph.tools.compile_model import EVALUATE_HELP
+from vitgraph.tools.completion import target_names, training_recipe_names
+from vitgraph.tools.drawing import group, table
+from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
+from vitgraph.tools.progress import show_progress
+from vitgraph.tools.train_options import TrainingSettings, data_sources, stage_settings
+
+
+class Precision(StrEnum):
+    """Mixed precision."""
+
+    NO = "no"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+def declare(app: typer.Typer) -> None:
+    """Add the command."""
+    command(app, "train")(train)
+
+
+def train(
+    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
+    ],
+    settings: ModelSettings,
+    training: TrainingSettings,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            help="gpusq, qat, sparse-finetune … (`vitgraph recipes`), or a .yaml file.",
+            autocompletion=training_recipe_names,
+        ),
+    ] = "gpusq",
+    train_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR|ZIP[@SHARE]",
+            help="Images to train with, and the share of what is seen that they are; may be given again.",
+            show_default=False,
+        ),
+    ] = None,
+    unlabelled_data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DIR|ZIP[@SHARE]", help="The same for images whose labels are not the model's.", show_default=False
+        ),
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|PROGRAM", help="Whom it learns from; the model as it comes unless given.", show_default=False
+        ),
+    ] = None,
+    teacher_weights: Annotated[
+        str | None,
+        typer.Option(metavar="pretrained|random|FILE", help="The teacher's weights.", show_default=False),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(help="The device that passes are to please; none unless given.", autocompletion=target_names),
+    ] = None,
+    evaluate_data: Annotated[
+        str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
+    ] = None,
+    evaluate_images: Annotated[
+        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
+    ] = None,
+    held_out: Annotated[
+        ImageCount, typer.Option(help="Training images at most that are kept back to choose by; a tenth at most.")
+    ] = 500,
+    calibration_images: Annotated[ImageCount, typer.Option(help="Training images that passes may look at.")] = 64,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAGE.SETTING=VALUE", help="A setting of one stage.", show_default=False),
+    ] = None,
+    amp: Annotated[Precision, typer.Option(help="Mixed precision of products.")] = Precision.NO,
+    workers: Annotated[Natural, typer.Option(help="Processes that decode images; 0: this one does.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
+) -> Answer:
+    """Train under masks and quantizers by distillation; write the program and a report."""
+    from vitgraph.training.runner import train as run
+
+    if settings.batch is not None:
+        raise InputError(
+            "--batch: training captures a model for any batch; leave it out (images in a step: --batch-size)"
+        )
+    sources = [*data_sources(train_data or [], True), *data_sources(unlabelled_data or [], False)]
+    with show_progress() as progress:
+        found = run(
+            model,
+            sources,
+            out=output,
+            recipe=recipe,
+            settings=training.values(),
+            stage_settings=stage_settings(stage or []),
+            teacher=teacher,
+            teacher_weights=teacher_weights,
+            weights=settings.weights,
+            model_args=settings.arguments(),
+            preprocessing=settings.preprocessing(),
+            target=target,
+            evaluate_data=evaluate_data,
+            evaluate_images=evaluate_images,
+            held_out=held_out,
+            calibration_images=calibration_images,
+            precision=amp.value,
+            workers=workers,
+            force=force,
+            seed=settings.seed,
+            progress=progress,
+        )
+    return Answer(found.data, _drawn(found.data, output))
+
+
+def _drawn(data: Mapping[str, Any], output: Path) -> Any:
+    """Accuracy from stage to stage, and what to type next."""
+    evaluation = data["evaluation"]
+    rows = [
+        ["teacher" if data["teacher"] else "as it came", _percent(evaluation and evaluation["top1_teacher"]), "", ""]
+    ]
+    for each in data["stages"]:
+        first, best = each["looks"][0], each["looks"][each["best"]]
+        rows.append([f"{each['name']}, before training", _percent(each["top1_before"]), *_look(first)])
+        rows.append([f"{each['name']}, trained", _percent(each["top1"]), *_look(best)])
+    columns = ["", "top-1", "held out", "divergence"]
+    title = f"{data['model']['name']}, trained by {data['recipe']}"
+    following = shlex.join(["vitgraph", "compile", str(output), "--target", "a100", "-o", "OUT"])
+    return group(
+        table(columns, rows, title=title), f"written to {output} in {data['seconds']:.0f} s; next: {following}"
+    )
+
+
+def _look(look: Mapping[str, float]) -> list[str]:
+    return [f"{look['accuracy']:.2f} %", f"{look['divergence']:.4f}"]
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f} %"
