@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from vitgraph.errors import InputError
 from vitgraph.images.pixel_modes import refusal
@@ -32,7 +34,10 @@ _DIGITS, _SHOWN = 9, 20
 class Files(Protocol):
     """Named files, `/` between folders; all names are inside."""
 
-    source: str
+    @property
+    def source(self) -> str:
+        """Where they are, as the user named it."""
+        ...
 
     def names(self) -> list[str]:
         """All files, sorted."""
@@ -61,15 +66,23 @@ class FolderFiles:
 
 
 class ZipFiles:
-    """The members of a zip."""
+    """The members of a zip. Each process opens it for itself: a handle that was open at a fork has one place for both."""
 
     def __init__(self, path: Path) -> None:
         """Open it; raise InputError where it is no zip."""
-        self.source = str(path)
-        try:
-            self.archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise InputError(f"images {path}: not a whole zip file ({error}); fetch or write it again") from error
+        self.source, self._path = str(path), path
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
+        _ = self.archive
+
+    @property
+    def archive(self) -> zipfile.ZipFile:
+        """The zip, open in this process; raise InputError where it is none."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), self._open()
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
 
     def names(self) -> list[str]:
         """All files, sorted; what macOS adds left out."""
@@ -87,6 +100,28 @@ class ZipFiles:
             return self.archive.read(name)  # never more than the size that was checked
         except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
             raise InputError(f"image {name} in {self.source} can't be read: {error}") from error
+
+    def _open(self) -> zipfile.ZipFile:
+        try:
+            return zipfile.ZipFile(self._path)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise InputError(f"images {self._path}: not a whole zip file ({error}); fetch or write it again") from error
+
+
+@dataclass(frozen=True)
+class MemoryFiles:
+    """Files whose content is in memory."""
+
+    source: str
+    contents: Mapping[str, bytes] = field(repr=False)
+
+    def names(self) -> list[str]:
+        """All files, sorted."""
+        return sorted(self.contents)
+
+    def read(self, name: str) -> bytes:
+        """One file's content."""
+        return self.contents[name]
 
 
 def _kind(name: str) -> Kind:

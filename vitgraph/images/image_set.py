@@ -18,31 +18,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
-from vitgraph.images.image_files import Files, check_header, decode, list_images, open_files
+from vitgraph.images.image_files import check_header, list_images, open_files
 from vitgraph.images.preprocess import Preprocessing
+from vitgraph.images.readers import DigitsReader, FileReader, NoiseReader, Picture, Reader
 
 RANDOM_IMAGES = 32
 """How many images `random` holds where no limit says otherwise."""
 NOISE = "random noise"
 """The kind of images that `random` makes."""
-
-
-class Reader(Protocol):
-    """What an ImageSet reads: images by name."""
-
-    def tensor(self, name: str) -> Tensor:
-        """One normalized image [C, H, W]."""
-        ...
-
-    def content(self, name: str) -> bytes:
-        """The bytes that define it, for the hash."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -74,6 +62,14 @@ class ImageSet:
             names = self.names[start : start + size]
             images = torch.stack([self._reader.tensor(name) for name in names])
             yield images, None if self.labels is None else torch.tensor(self.labels[start : start + size])
+
+    def picture(self, row: int) -> Picture:
+        """One image before its pre-processing: of Pillow, or a normalized tensor [C, H, W] where there is no other form."""
+        return self._reader.picture(self.names[row])
+
+    def in_memory(self) -> ImageSet:
+        """The same images with their bytes, encoded as they came, in memory: none is read again, whichever process asks."""
+        return replace(self, _reader=self._reader.in_memory(self.names))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -157,7 +153,7 @@ def open_images(
         labels=None if listing.labels is None else tuple(listing.labels[row] for row in rows),
         class_names=listing.class_names,
         classes=listing.classes,
-        _reader=_FileReader(files, preprocessing),
+        _reader=FileReader(files, preprocessing),
     )
 
 
@@ -172,57 +168,6 @@ def stride(count: int, limit: int | None) -> list[int]:
     return [row * count // limit for row in range(limit)]
 
 
-@dataclass(frozen=True)
-class _FileReader:
-    """Images that are files."""
-
-    files: Files
-    preprocessing: Preprocessing
-
-    def tensor(self, name: str) -> Tensor:
-        """Decode and pre-process one file."""
-        return self.preprocessing.apply(decode(self.files.read(name), name, self.files.source))
-
-    def content(self, name: str) -> bytes:
-        """The file as it is."""
-        return self.files.read(name)
-
-
-@dataclass(frozen=True)
-class _NoiseReader:
-    """Noise, each image from its own seed, so that neither batch size nor order matters."""
-
-    seed: int
-    preprocessing: Preprocessing
-
-    def tensor(self, name: str) -> Tensor:
-        """Pixels uniform in [0, 1], normalized."""
-        generator = torch.Generator().manual_seed(int(hashlib.sha256(self.content(name)).hexdigest()[:15], 16))
-        return self.preprocessing.normalize(torch.rand(self.preprocessing.input_shape, generator=generator))
-
-    def content(self, name: str) -> bytes:
-        """What the image is drawn from."""
-        return f"noise {self.seed} {name}".encode()
-
-
-@dataclass(frozen=True)
-class _DigitsReader:
-    """The embedded digits, by row."""
-
-    images: Tensor
-    preprocessing: Preprocessing
-
-    def tensor(self, name: str) -> Tensor:
-        """Pre-process one digit."""
-        from PIL import Image
-
-        return self.preprocessing.apply(Image.frombytes("L", (8, 8), self.content(name)))
-
-    def content(self, name: str) -> bytes:
-        """Its 64 pixels."""
-        return self.images[int(name)].numpy().tobytes()
-
-
 def _open_random(preprocessing: Preprocessing, count: int, seed: int) -> ImageSet:
     return ImageSet(
         source=f"random (seed {seed})",
@@ -232,7 +177,7 @@ def _open_random(preprocessing: Preprocessing, count: int, seed: int) -> ImageSe
         labels=None,
         class_names={},
         classes=None,
-        _reader=_NoiseReader(seed, preprocessing),
+        _reader=NoiseReader(seed, preprocessing),
     )
 
 
@@ -249,5 +194,5 @@ def _open_digits(source: str, preprocessing: Preprocessing, limit: int | None) -
         labels=tuple(int(labels[row]) for row in rows),
         class_names=dict(enumerate(CLASS_NAMES)),
         classes=len(CLASS_NAMES),
-        _reader=_DigitsReader(images, preprocessing),
+        _reader=DigitsReader(images, preprocessing),
     )

@@ -78,6 +78,11 @@ class Preprocessing(BaseModel):
         return len(self.mean)
 
     @property
+    def mode(self) -> Literal["L", "RGB"]:
+        """The same as Pillow's mode."""
+        return "L" if self.channels == 1 else "RGB"
+
+    @property
     def input_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one input tensor."""
         return (self.channels, *self.image_size)
@@ -86,7 +91,7 @@ class Preprocessing(BaseModel):
         """Turn a decoded image into a normalized float32 tensor [C, H, W]; raise InputError for modes without an 8-bit form."""
         from PIL.Image import Resampling
 
-        image = to_8_bits(image, "L" if self.channels == 1 else "RGB")
+        image = to_8_bits(image, self.mode)
         scaled = self._scaled_size(image.height, image.width)
         if scaled != (image.height, image.width):
             image = image.resize((scaled[1], scaled[0]), Resampling[self.interpolation.upper()])

@@ -8,10 +8,11 @@ file costs no memory that counts, since what is read and written goes through th
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from numbers import Integral
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -47,7 +48,39 @@ class ImageFile:
 
     def tensor(self, name: str) -> Tensor:
         """One image [C, H, W] in float32, as it came."""
-        return torch.frombuffer(bytearray(self.content(name)), dtype=torch.float32).reshape(self.shape)
+        return _from_bytes(self.content(name), self.shape)
+
+    def picture(self, name: str) -> Tensor:
+        """The same: it came pre-processed."""
+        return self.tensor(name)
+
+    def in_memory(self, names: Sequence[str]) -> MemoryImages:
+        """These images without the file."""
+        return MemoryImages(self.shape, {name: self.content(name) for name in names})
+
+
+@dataclass(frozen=True)
+class MemoryImages:
+    """Tensors of one shape in memory, by number."""
+
+    shape: tuple[int, ...]
+    contents: Mapping[str, bytes] = field(repr=False)
+
+    def content(self, name: str) -> bytes:
+        """The bytes of an image, named by its number."""
+        return self.contents[name]
+
+    def tensor(self, name: str) -> Tensor:
+        """One image [C, H, W] in float32, as it came."""
+        return _from_bytes(self.contents[name], self.shape)
+
+    def picture(self, name: str) -> Tensor:
+        """The same: it came pre-processed."""
+        return self.tensor(name)
+
+    def in_memory(self, names: Sequence[str]) -> Self:
+        """They are in memory already."""
+        return self
 
 
 @dataclass
@@ -135,3 +168,7 @@ class Collector:
 
     def _fault(self, why: str) -> InputError:
         return InputError(f"{self.what} data ({self.source}): image {len(self)} {why}")
+
+
+def _from_bytes(content: bytes, shape: tuple[int, ...]) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.float32).reshape(shape)
