@@ -45,15 +45,19 @@ def compile_model(
             help="The device to compile for (`vitgraph targets`, or a .yaml file).", autocompletion=target_names
         ),
     ],
-    recipe: Annotated[
-        str,
-        typer.Option(help="A recipe's name (`vitgraph recipes`) or its .yaml file.", autocompletion=recipe_names),
-    ],
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
     ],
     settings: ModelSettings,
     calibration: CalibrationSettings,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe's name (`vitgraph recipes`) or its .yaml file; a program that was trained knows its own.",
+            autocompletion=recipe_names,
+            show_default=False,
+        ),
+    ] = None,
     evaluate_data: Annotated[
         str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
     ] = None,

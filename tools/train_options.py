@@ -41,6 +41,8 @@ def _declared() -> Iterator[tuple[str, Any, Any]]:
         plain = plain_type(hint)
         if get_origin(plain) is tuple and Ellipsis in get_args(plain):
             yield name, Annotated[list[str], option], field(default_factory=list[str])
+        elif get_origin(plain) is tuple:
+            yield name, Annotated[tuple[float, float] | None, option], field(default=None)
         else:
             typed = str if get_origin(plain) is Literal else plain
             yield name, Annotated[typed | None if _is_plain(plain) else hint | None, option], field(default=None)

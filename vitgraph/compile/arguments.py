@@ -69,12 +69,17 @@ def read_recipe(recipe: str | Path | Recipe, lookup: Lookup) -> Recipe:
 
 
 def read_own_recipe(model: object, lookup: Lookup) -> Recipe:
-    """The recipe that a program of `quantize` or `sparsify` has been through the head of."""
-    own: Any = getattr(model, "provenance", {}).get("recipe")
+    """The recipe that a program of `quantize`, `sparsify` or `train` has been through the head of, or one where such was saved."""
+    from vitgraph.frontend.saved_programs import program_at
+    from vitgraph.ir.program_file import read_provenance
+
+    file = program_at(Path(model)) if isinstance(model, str | Path) else None
+    known: Any = getattr(model, "provenance", {}) if file is None else read_provenance(file)
+    own: Any = known.get("recipe")
     if own is None:
         raise InputError(
-            f"recipe=None: give one, such as 'int8' (`vitgraph recipes` lists them); only a program of quantize or sparsify "
-            f"knows its own, and this is {type(model).__name__}"
+            "recipe: give one, such as int8 (`vitgraph recipes` lists them); only a program of quantize, sparsify or train "
+            f"knows its own, and this is {shortened(str(model)) if isinstance(model, str | Path) else type(model).__name__}"
         )
     return Recipe(own["name"], "", parse_pipeline(own["pipeline"], lookup))
 

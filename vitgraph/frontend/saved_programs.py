@@ -46,6 +46,11 @@ def program_file(folder: Path) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def program_at(path: Path) -> Path | None:
+    """The file of the program that is saved at this path; None where none is."""
+    return path if path.is_file() else program_file(path)
+
+
 def read_program(path: Path) -> Program:
     """Read a saved program or the one in a folder."""
     return load(program_file(path) or path)

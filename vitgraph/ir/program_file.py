@@ -59,14 +59,23 @@ def load(path: str | Path) -> Program:
     return check_read(program, str(file))
 
 
-def _read(file: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file."""
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Where the program that `save` wrote came from, and nothing else of it; `InputError` for anything else."""
+    check_file(path, PROGRAM)
+    metadata, _ = _read(path, tensors=False)
+    found: dict[str, Any] = Header.read(metadata.get("vitgraph", "{}"), str(path)).plain()["provenance"]
+    return found
+
+
+def _read(file: Path, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a safetensors file, or its metadata alone."""
     from safetensors import SafetensorError, safe_open
 
     untyped: Any = safe_open
     try:
         with untyped(file, framework="pt") as reader:
-            return reader.metadata() or {}, {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+            names = reader.keys() if tensors else ()
+            return reader.metadata() or {}, {name: reader.get_tensor(name) for name in names}
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, TypeError) as error:
         # the last three: types of elements that this torch has not
         raise InputError(

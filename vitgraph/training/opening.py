@@ -78,7 +78,7 @@ def open_training(request: TrainingRequest) -> OpenedTraining:
         program=program,
         teacher=_teacher(request, model, program, classes),
         sources=tuple(
-            Source(found, source.labelled and found.labels is not None, source.share)
+            Source(found.in_memory(), source.labelled and found.labels is not None, source.share)
             for source, found in zip(request.sources, [training, *images[1:]], strict=True)
         ),
         held_out=held_out,

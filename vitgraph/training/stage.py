@@ -11,7 +11,8 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.training.feature_sites import FeatureSite
 from vitgraph.training.held_out import HeldOutScore, Judge
+from vitgraph.training.loader import Loader, TrainingBatch
 from vitgraph.training.objective import Objective, feature_loss
 from vitgraph.training.optimizer import Average, Optimizer
 from vitgraph.training.processes import Processes
@@ -33,23 +35,6 @@ KEEP_EVERY = 120.0
 """Seconds from one checkpoint to the next; there is one after every epoch too."""
 POINTS = 200
 """So many points a stage's curves have at most."""
-
-
-class TrainingBatch(Protocol):
-    """Images `[B, C, H, W]`, and shares of classes `[B, classes]` where they are learnt from."""
-
-    pixels: Tensor
-    targets: Tensor | None
-
-
-class Batches(Protocol):
-    """What gives this process's images of each step."""
-
-    steps_an_epoch: int
-
-    def steps(self, first: int, last: int) -> Any:
-        """The batches of each step from `first` up to `last`: lists of `TrainingBatch`, one for each accumulation."""
-        ...
 
 
 @dataclass
@@ -86,7 +71,7 @@ class StageTraining:
     objective: Objective
     sites: Sequence[FeatureSite]
     teacher: Teacher | None
-    batches: Batches
+    loader: Loader
     judge: Judge
     processes: Processes
     checkpoint: Checkpoint
@@ -98,9 +83,9 @@ class StageTraining:
         taps = [site.node for site in self.sites]
         self.student = Student(self.start, self.settings.compression, taps, optimization.drop_path)
         self.optimizer = Optimizer(
-            self.student.parameter_groups(optimization), optimization, self.batches.steps_an_epoch
+            self.student.parameter_groups(optimization), optimization, self.loader.steps_an_epoch
         )
-        self.steps = optimization.epochs * self.batches.steps_an_epoch
+        self.steps = optimization.epochs * self.loader.steps_an_epoch
         self.rechooses_until = round(self.settings.compression.rechoose_until * self.steps)
         self.model, self._stepper = self.processes.prepare(self.student, self.optimizer.inner)
         tensors = dict(self.student.named_parameters())
@@ -115,12 +100,12 @@ class StageTraining:
             step = self._resume()
             if not self.curves.looks:
                 self._look(0)
-            kept = time.monotonic()
-            batches = iter(self.batches.steps(step, self.steps))
+            kept, parts = time.monotonic(), self.settings.optimization.grad_accum_steps
+            batches = self.loader.batches(step, self.steps)
             while step < self.steps and self.curves.stopped is None:
-                self._step(step, next(batches))
+                self._step(step, list(islice(batches, parts)))
                 step += 1
-                if self.curves.stopped is None and (step % self.batches.steps_an_epoch == 0 or step == self.steps):
+                if self.curves.stopped is None and (step % self.loader.steps_an_epoch == 0 or step == self.steps):
                     self._look(step)
                     kept = 0.0
                 if time.monotonic() - kept > KEEP_EVERY:
@@ -190,8 +175,9 @@ class StageTraining:
         self._keep(step)
 
     def _better(self, score: HeldOutScore) -> bool:
+        """By accuracy, and where that is equal, or there are no labels, by divergence."""
         best = self.curves.looks[self.curves.best]
-        if self.judge.labelled:
+        if self.judge.labelled and score.accuracy != best["accuracy"]:
             return score.accuracy > best["accuracy"]
         return score.divergence < best["divergence"]
 

@@ -16,11 +16,12 @@ from vitgraph.frontend.weight_files import hash_state
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_names import restore_names, trained_names
 from vitgraph.pass_manager.instruments import Compare, Verify
-from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.prepared import prepare
 from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
+from vitgraph.training.division import Division
 from vitgraph.training.feature_sites import FeatureSite, choose_sites, matching_sites
 from vitgraph.training.held_out import Judge
 from vitgraph.training.loader import Loader
@@ -117,7 +118,7 @@ class _Work:
             objective=Objective(learns, tuple(site.path for site in sites), weights),
             sites=sites,
             teacher=None if teacher is None else teacher.to(self.processes.device),
-            batches=self._loader(settings),
+            loader=self._loader(settings),
             judge=self._judge(teacher),
             processes=self.processes,
             checkpoint=Checkpoint.of(self.scratch, self.program, key, self.opened.held_out),
@@ -143,19 +144,18 @@ class _Work:
 
     def _loader(self, settings: Settings) -> Loader:
         request = self.opened.request
-        learns_labels = settings.distillation.hard > 0
+        optimization = settings.optimization
+        division = Division(
+            optimization.batch_size, optimization.grad_accum_steps, self.processes.rank, self.processes.count
+        )
         return Loader(
             Mixture(self.opened.sources, request.seed),
             settings.augmentation,
-            self.opened.model.preprocessing,
-            batch_size=settings.optimization.batch_size,
-            accumulation=settings.optimization.grad_accum_steps,
-            classes=self.opened.classes if learns_labels else None,
+            division,
+            request.seed,
+            classes=self.opened.classes if settings.distillation.hard else None,
             smoothing=settings.distillation.smoothing,
-            rank=self.processes.rank,
-            processes=self.processes.count,
             workers=request.workers,
-            seed=request.seed,
         )
 
     def _judge(self, teacher: Teacher | None) -> Judge:
@@ -202,6 +202,15 @@ def top1(opened: OpenedTraining, program: Program, what: str, progress: Progress
 
 
 def _entry(stage: Stage, result: StageResult) -> dict[str, Any]:
-    """The ledger's line for a stage's training."""
+    """The ledger's line for a stage's training, of the form of a pass's."""
     values = {name: list(each) if isinstance(each, tuple) else each for name, each in stage.settings.values().items()}
-    return {"name": "train", "options": {"stage": stage.name, **values}, "effect": "lossy", "changed": True, "refused": [], "found": []}  # fmt: skip
+    nodes = len(result.trained.program.calls())
+    return {
+        "name": "train",
+        "options": {"stage": stage.name, **values},
+        "effect": Effect.LOSSY.value,
+        "changed": True,
+        "nodes": [nodes, nodes],
+        "drift": None,
+        "refused": [],
+    }
