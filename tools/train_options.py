@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -60,8 +60,11 @@ def _help(kind: Any, name: str, hint: Any) -> str:
     return docstrings(kind)[name] + words
 
 
-TrainingSettings: Any = make_dataclass("TrainingSettings", list(_declared()), bases=(GivenSettings,), frozen=True)
-"""Options for all stages, as a dataclass whose fields `vitgraph.tools.command` makes options of."""
+if TYPE_CHECKING:
+    TrainingSettings = GivenSettings
+else:
+    TrainingSettings = make_dataclass("TrainingSettings", list(_declared()), bases=(GivenSettings,), frozen=True)
+    """Options for all stages, as a dataclass whose fields `vitgraph.tools.command` makes options of."""
 
 
 def stage_settings(given: list[str]) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from vitgraph.errors import CheckFailed, InputError
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.program_file import load
 from vitgraph.training import stage as stage_module
+from vitgraph.training.objective import Objective
 from vitgraph.training.runner import TrainingResult, train
 
 SHORT: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "crop_scale": (0.8, 1.0), "lr": 2e-4}
@@ -110,10 +111,15 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(at: int, tmp_path: Path, mon
     with pytest.raises(Stop):
         trained(tmp_path / "parts", settings=settings, progress=stopping(at))
     seen = list[int]()
+
+    def tell(what: str, done: int, total: int) -> None:
+        if what.startswith("stage"):
+            seen.append(done)
+
     again = trained(
         tmp_path / "parts",
         settings=settings,
-        progress=lambda what, done, total: seen.append(done) if what.startswith("stage") else None,
+        progress=tell,
     )
     assert len(seen) < sum(len(stage["points"]) for stage in again.data["stages"])  # it did not begin again
     ours, theirs = whole.program.tensors(), again.program.tensors()
@@ -126,14 +132,14 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(at: int, tmp_path: Path, mon
 def test_a_loss_that_is_not_finite_ends_it_with_the_best_that_there_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = stage_module.Objective.loss, list[int]()
+    real, calls = Objective.loss, list[int]()
 
     def loss(self: Any, *given: Any) -> Any:
         found = real(self, *given)
         calls.append(1)
         return found if len(calls) < 4 else type(found)(found.total * float("nan"), found.terms)
 
-    monkeypatch.setattr(stage_module.Objective, "loss", loss)
+    monkeypatch.setattr(Objective, "loss", loss)
     with pytest.raises(CheckFailed, match="the loss of step 4 is not finite"):
         trained(tmp_path / "out", "sparse-finetune")
     data = json.loads((tmp_path / "out" / "train.json").read_text())

@@ -68,7 +68,7 @@ class TrainingRecipe:
     def to_yaml(self) -> str:
         """A file that `load_training_recipe` reads back to the same."""
         stages = [
-            {"name": stage.name, "passes": stage.passes.to_yaml(), "training": _plain(stage.settings.values())}
+            {"name": stage.name, "passes": stage.passes.to_yaml(), "training": stage.settings.plain()}
             for stage in self.stages
         ]
         content = {"name": self.name, "description": self.description, "stages": stages, "engine": self.engine.to_yaml()}  # fmt: skip
@@ -103,7 +103,7 @@ def _parse(content: Any, name: str, lookup: Lookup) -> TrainingRecipe:
     stages = given.get("stages")
     if not isinstance(stages, list) or not stages:
         raise InputError("there is no stage in it; `stages` is a list of mappings with name, passes and training")
-    listed: list[Any] = stages
+    listed: list[Any] = stages  # pyright: ignore[reportUnknownVariableType]
     found = [_stage(each, place, lookup) for place, each in enumerate(listed, start=1)]
     names = [stage.name for stage in found]
     if len(set(names)) < len(names):
@@ -127,12 +127,8 @@ def _mapping(content: Any, known: tuple[str, ...] | None, what: str) -> dict[str
     if not isinstance(content, dict):
         keys = f" with {', '.join(known)}" if known else ""
         raise InputError(f"{what} is a mapping{keys}; got {shortened(content)}")
-    given: dict[Any, Any] = content
+    given: dict[Any, Any] = content  # pyright: ignore[reportUnknownVariableType]
     unknown = [key for key in given if not isinstance(key, str) or (known is not None and key not in known)]
     if unknown:
         raise InputError(f"unknown key {shortened(unknown[0])} of {what}; it has {', '.join(known or ())}")
     return given
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}  # pyright: ignore[reportUnknownArgumentType]

@@ -72,7 +72,7 @@ def _stage(stage: StageResult) -> dict[str, Any]:
     ]
     return {
         "name": stage.name,
-        "settings": stage.settings.values(),
+        "settings": stage.settings.plain(),
         "top1_before": stage.top1_before,
         "top1": stage.top1,
         "features": features,

@@ -128,9 +128,9 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
 
 
 def _sources(data: Data | Sequence[DataSource]) -> tuple[DataSource, ...]:
-    if isinstance(data, list | tuple) and data and all(isinstance(each, DataSource) for each in data):
-        return tuple(data)
-    return (DataSource(data),)
+    given: Any = data
+    listed: list[Any] = list(given) if isinstance(data, list | tuple) else []
+    return tuple(listed) if listed and all(isinstance(each, DataSource) for each in listed) else (DataSource(given),)
 
 
 @contextmanager

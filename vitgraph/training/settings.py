@@ -185,6 +185,11 @@ class Settings:
         """All values by name."""
         return {name: getattr(getattr(self, group) if group else self, name) for name, group in PLACES.items()}
 
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it: lists for tuples."""
+        values: dict[str, Any] = self.values()
+        return {name: [*value] if isinstance(value, tuple) else value for name, value in values.items()}  # pyright: ignore
+
 
 GROUPS: Mapping[str, Any] = {
     "optimization": Optimization,

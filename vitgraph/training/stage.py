@@ -6,7 +6,6 @@ stopped goes on to the same bytes on one process.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from vitgraph.training.objective import Objective, feature_loss
 from vitgraph.training.optimizer import Average, Optimizer
 from vitgraph.training.processes import Processes
 from vitgraph.training.settings import Settings
-from vitgraph.training.state import pack, part_of, prefixed, unpack
+from vitgraph.training.state import as_tensor, of_tensor, pack, part_of, prefixed, unpack
 from vitgraph.training.student import Student
 from vitgraph.training.teacher import Teacher
 
@@ -238,7 +237,7 @@ class StageTraining:
                 **prefixed("optimizer", pack(self.optimizer.state())),
                 **prefixed("best", self._best),
                 **prefixed("average", {} if self.average is None else self.average.averages),
-                "told": torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8),
+                "told": as_tensor(told),
             },
         )
         if former is not None and former != step:
@@ -259,7 +258,7 @@ class StageTraining:
         self._best = part_of("best", tensors)
         if self.average is not None:
             self.average.restore(part_of("average", tensors))
-        told = json.loads(bytes(tensors["told"].tolist()))
+        told = of_tensor(tensors["told"])
         self._recent = told.pop("recent")
         step: int = told.pop("step")
         self.curves = Curves(**told)

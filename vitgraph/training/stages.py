@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from vitgraph.backends.eager import Eager
 from vitgraph.compile.accuracy import predict
@@ -32,7 +29,7 @@ from vitgraph.training.processes import Processes
 from vitgraph.training.recipe import Stage
 from vitgraph.training.settings import Settings
 from vitgraph.training.stage import Curves, StageTraining, Trained
-from vitgraph.training.state import part_of, prefixed
+from vitgraph.training.state import as_tensor, of_tensor, part_of, prefixed
 from vitgraph.training.teacher import Teacher
 
 
@@ -177,7 +174,7 @@ class _Work:
         kept = Checkpoint.of(self.scratch, self.program, f"result of {key}", self.opened.held_out)
         found = kept.read(0)
         if found is not None:
-            told = json.loads(bytes(found["told"].tolist()))
+            told = of_tensor(found["told"])
             program = training.with_tensors(part_of("program", found))
             return Trained(program, Curves(**told["curves"]), tuple(told["distances"]))
         trained = training.run()
@@ -187,7 +184,7 @@ class _Work:
                 0,
                 {
                     **prefixed("program", trained.program.tensors()),
-                    "told": torch.frombuffer(bytearray(json.dumps(told).encode()), dtype=torch.uint8),
+                    "told": as_tensor(told),
                 },
             )
         return trained
@@ -203,11 +200,10 @@ def top1(opened: OpenedTraining, program: Program, what: str, progress: Progress
 
 def _entry(stage: Stage, result: StageResult) -> dict[str, Any]:
     """The ledger's line for a stage's training, of the form of a pass's."""
-    values = {name: list(each) if isinstance(each, tuple) else each for name, each in stage.settings.values().items()}
     nodes = len(result.trained.program.calls())
     return {
         "name": "train",
-        "options": {"stage": stage.name, **values},
+        "options": {"stage": stage.name, **stage.settings.plain()},
         "effect": Effect.LOSSY.value,
         "changed": True,
         "nodes": [nodes, nodes],

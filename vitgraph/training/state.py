@@ -18,13 +18,24 @@ _TENSOR, _PAIRS, _TUPLE = "tensor", "pairs", "tuple"
 def pack(state: Any) -> dict[str, Tensor]:
     """Tensors by name, among them the layout; `TypeError` for what is no tensor, number, text, list, tuple or dictionary."""
     tensors = dict[str, Tensor]()
-    layout = json.dumps(_described(state, tensors)).encode()
-    return {**tensors, LAYOUT: torch.frombuffer(bytearray(layout), dtype=torch.uint8)}
+    layout = as_tensor(_described(state, tensors))
+    return {**tensors, LAYOUT: layout}
 
 
 def unpack(tensors: dict[str, Tensor]) -> Any:
     """What `pack` was given."""
-    return _restored(json.loads(bytes(tensors[LAYOUT].tolist())), tensors)
+    return _restored(of_tensor(tensors[LAYOUT]), tensors)
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Plain JSON as bytes `[length]`."""
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def of_tensor(content: Tensor) -> Any:
+    """What `as_tensor` was given."""
+    plain: Any = content.numpy()
+    return json.loads(plain.tobytes())
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -58,11 +69,11 @@ def _described(value: Any, tensors: dict[str, Tensor]) -> Any:
 def _restored(value: Any, tensors: dict[str, Tensor]) -> Any:
     """JSON back to what it was made of."""
     if isinstance(value, list):
-        items: list[Any] = value
+        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
         return [_restored(item, tensors) for item in items]
     if not isinstance(value, dict):
         return value
-    described: dict[str, Any] = value
+    described: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
     ((kind, content),) = described.items()
     if kind == _TENSOR:
         return tensors[content]

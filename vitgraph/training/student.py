@@ -42,6 +42,8 @@ LOGARITHM = "_log"
 """What follows a scale's name in that of the logarithm of its factor."""
 REACH = 4.0
 """No scale learns to be over e^4 times, or under e^-4 times, what calibration made it."""
+SMALLEST = 1e-10
+"""Under which no scale gets."""
 MOMENTUM = 0.01
 """By how much an activation's scale follows what a batch shows, where scales are observed."""
 
@@ -170,14 +172,12 @@ def masked_straight_through(weight: Tensor, keep: Tensor, decay: float) -> Tenso
 def observe_range(x: Tensor, scale: Tensor, axis: int | None, high: float, momentum: float) -> Tensor:
     """Let a scale follow the largest magnitude of `x`, by `momentum`; returns it."""
     with torch.no_grad():
+        sizes: Any = x.detach().abs()
         if scale.dim() > 1:  # one for each group along the axis
-            parts = x.detach().unflatten(axis or 0, (scale.shape[axis or 0], -1))
-            amax = parts.abs().amax((axis or 0) + 1)
-        elif scale.dim() == 1:
-            amax = x.detach().abs().movedim(axis or 0, 0).flatten(1).amax(1)
+            amax = sizes.unflatten(axis, (scale.shape[axis or 0], -1)).amax((axis or 0) + 1)
         else:
-            amax = x.detach().abs().amax()
-        scale.lerp_((amax.to(scale.dtype) / high).clamp(min=1e-10), momentum)
+            amax = sizes.amax() if axis is None else sizes.movedim(axis, 0).flatten(1).amax(1)
+        scale.lerp_((amax.to(scale.dtype) / high).clamp(min=SMALLEST), momentum)
     return scale
 
 
