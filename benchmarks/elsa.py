@@ -31,9 +31,9 @@ from torch.nn import functional
 from vitgraph import capture_model, find_sites, get_target, load_model, open_images
 from vitgraph.images.image_set import ImageSet
 from vitgraph.images.preprocess import PreprocessingOptions
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.passes.prepared import prepare
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.searching.elsa import Elsa, ElsaSearch, Trained, key_of
 from vitgraph.searching.evolution import Evolution, into_window

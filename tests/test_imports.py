@@ -23,7 +23,7 @@ FLOORS = (
     {"quantizing", "cost"},
     {"training"},
     {"compile"},
-    {"searching"},
+    {"searching", "finetuning"},
     {"api"},
 )
 """The rooms of the core from the ground up: a room imports rooms of the floors below it, and itself."""
@@ -34,6 +34,8 @@ FRONT_DOORS = (
     "vitgraph/compile/compiler.py",
     "vitgraph/compile/opening.py",
     "vitgraph/searching/runner.py",  # finds the passes of a recipe by name
+    "vitgraph/finetuning/runner.py",  # finds the passes of a recipe by name
+    "vitgraph/finetuning/stages.py",  # brings a teacher to the form in which blocks are found, and runs programs in torch
     "vitgraph/searching/elsa_method.py",  # writes a recipe of masks, which have their place in the order of passes
     "vitgraph/searching/lpvit_method.py",  # asks `block-prune` for its curves and allocates by them
 )

@@ -29,6 +29,7 @@ from vitgraph.cost.counts import count
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.navigate import path_of, weight_of
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
@@ -37,7 +38,6 @@ from vitgraph.ir.verify import verify
 from vitgraph.pass_manager.instruments import Verify
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import find_pass, pipeline
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.targets.target import get_target
 
 A100 = get_target("a100")

@@ -41,4 +41,4 @@ def _yaml_names(folder: str, incomplete: str) -> list[str]:
 
 def training_recipe_names(incomplete: str) -> list[str]:
     """The recipes of `vitgraph train` that begin so."""
-    return _yaml_names("training/recipes", incomplete)
+    return _yaml_names("finetuning/recipes", incomplete)

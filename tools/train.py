@@ -95,7 +95,7 @@ def train(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
 ) -> Answer:
     """Train under masks and quantizers by distillation; write the program and a report."""
-    from vitgraph.training.runner import train as run
+    from vitgraph.finetuning.runner import train as run
 
     if settings.batch is not None:
         raise InputError(

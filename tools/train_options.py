@@ -83,7 +83,7 @@ def stage_settings(given: list[str]) -> dict[str, dict[str, Any]]:
 
 def data_sources(texts: list[str], labelled: bool) -> list[Any]:
     """`DIR` or `DIR@0.3` as sources of images; `InputError` where the share is none."""
-    from vitgraph.training.request import DataSource
+    from vitgraph.finetuning.request import DataSource
 
     found = list[Any]()
     for text in texts:

@@ -32,6 +32,7 @@ from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.mask_patterns import linears
 from vitgraph.ir.navigate import weight_of
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import MaskFinding
@@ -39,7 +40,6 @@ from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.sparsity.layerwise import NOT_ON_A_CUT, change_in_order
 from vitgraph.passes.sparsity.mask_insertion import insert_mask, is_masked, mask_refusal
 from vitgraph.passes.sparsity.nm_scores import chooser
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.targets.target import Target
 
 

@@ -9,12 +9,13 @@ from torch import Tensor, fx
 
 from vitgraph.analysis.sites import LinearSite
 from vitgraph.ir.navigate import weight_of
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.sparsity.input_moments import Moments
 from vitgraph.passes.sparsity.layerwise import Choose, MaskedWeight
-from vitgraph.passes.sparsity.nm_selection import damped, nm_keep, refit, share_lost, sweep
+from vitgraph.passes.sparsity.nm_selection import damped, refit, share_lost, sweep
 from vitgraph.passes.sparsity.weight_fisher import weight_fisher
 from vitgraph.runtime.checkpoint import Checkpoint
 

@@ -13,8 +13,8 @@ from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.frontend.models import load_model
 from vitgraph.images.image_set import open_images
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.passes.prepared import prepare
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.searching.elsa import Elsa, ElsaSearch, Result, Trained
 from vitgraph.searching.evolution import Evolution

@@ -10,10 +10,10 @@ from torch import nn
 
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import LoadedModel, load_model
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.passes import pipeline
 from vitgraph.passes.prepared import prepare
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.searching.levels import Choice, Layer, Space, find_space
 from vitgraph.searching.supernet import Frozen, Supernet
 from vitgraph.targets.target import get_target

@@ -20,12 +20,12 @@ from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import LoadedModel
 from vitgraph.images.image_set import ImageSet
 from vitgraph.ir.model_output import gives_features
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.outputs.workspace import parts_of
 from vitgraph.pass_manager.pass_contract import Refusal
 from vitgraph.pass_manager.pipeline import Pipeline, build_pass
 from vitgraph.passes import ORDER, find_pass
 from vitgraph.passes.prepared import prepare
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.searching.budget import read_limit

@@ -1,6 +1,6 @@
 """What training is told: how long, how fast, from what it learns, and what becomes of masks and scales meanwhile.
 
-Names are those of timm's training script where it has one for the thing. A recipe (`vitgraph.training.recipe`) sets them stage by
+Names are those of timm's training script where it has one for the thing. A recipe (`vitgraph.finetuning.recipe`) sets them stage by
 stage; the defaults here are what a stage has that sets nothing.
 """
 

@@ -31,10 +31,10 @@ from vitgraph.ir.calls import BatchNormCall, BinaryCall, MaskCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.formats import number_format
 from vitgraph.ir.mask_patterns import linears
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.program import Program
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.training.feature_sites import depth_of_names
 from vitgraph.training.settings import Compression, Optimization
 

@@ -17,6 +17,7 @@ from vitgraph.cost.counts import count
 from vitgraph.frontend.capture import capture_model
 from vitgraph.frontend.models import load_model
 from vitgraph.ir.mask_patterns import lost
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
@@ -27,7 +28,6 @@ from vitgraph.passes.pruning import prunable_units
 from vitgraph.passes.pruning.block_prune import BlockPrune
 from vitgraph.passes.pruning.remove_pruned import RemovePruned
 from vitgraph.passes.sparsity.mask_insertion import insert_mask
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 
 aten = torch.ops.aten
 

@@ -3,12 +3,12 @@
 import torch
 
 from tests.harness import body, hold_to_effect, hold_to_text, run
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
 from vitgraph.pass_manager.pass_contract import Context, Effect
 from vitgraph.passes.quantization.materialize import Materialize
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 
 BEFORE = """
 x: f32[N, 8] = input()

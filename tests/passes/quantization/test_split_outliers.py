@@ -5,6 +5,7 @@ from tests.harness import body, ledger_findings, run
 from tests.passes.quantization.test_smooth_quant import AFTER_GELU, Noise
 from vitgraph.errors import InputError
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
@@ -12,7 +13,6 @@ from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes.quantization.split_outliers import SplitOutliers
 from vitgraph.passes.sparsity.nm_mask import NmMask
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.quantizing.calibration import observe_channels
 
 

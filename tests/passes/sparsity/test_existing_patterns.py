@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.passes.sparsity.existing_patterns import existing_pattern
-from vitgraph.passes.sparsity.nm_selection import nm_keep
 from vitgraph.targets.target import get_target
 
 

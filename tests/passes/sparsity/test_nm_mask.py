@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.harness import body, hold_to_text, ledger_findings, run
 from tests.passes.quantization.test_quantize import Noise, block
 from vitgraph.errors import InputError
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
@@ -20,7 +21,7 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.sparsity import layerwise, nm_scores
 from vitgraph.passes.sparsity.nm_mask import NmMask
-from vitgraph.passes.sparsity.nm_selection import damped, nm_keep, refit
+from vitgraph.passes.sparsity.nm_selection import damped, refit
 from vitgraph.passes.sparsity.weight_fisher import weight_fisher
 from vitgraph.targets.target import get_target
 

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vitgraph.ir.nm_keep import nm_keep
 from vitgraph.ir.packing import Packing
-from vitgraph.passes.sparsity.nm_selection import damped, nm_keep, refit, share_lost, sweep
+from vitgraph.passes.sparsity.nm_selection import damped, refit, share_lost, sweep
 
 
 def inputs(samples: int, k: int, seed: int = 0) -> Tensor:

@@ -10,9 +10,9 @@ from vitgraph.domains import ImageCount, Natural, Share
 from vitgraph.frontend.model_request import ModelRequest
 
 if TYPE_CHECKING:
+    from vitgraph.finetuning.recipe import TrainingRecipe
     from vitgraph.images.data_sources import Data
     from vitgraph.targets.target import Target
-    from vitgraph.training.recipe import TrainingRecipe
 
 Precision = Literal["no", "bf16", "fp16"]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vitgraph.errors import InputError
+from vitgraph.finetuning.request import DataSource, TrainingRequest
 from vitgraph.images.class_names import match_classes
 from vitgraph.images.data_sources import open_data
 from vitgraph.images.image_set import ImageSet, stride
@@ -17,7 +18,6 @@ from vitgraph.outputs.destination import check_folder
 from vitgraph.training.held_out import check_apart, split
 from vitgraph.training.mixture import Source
 from vitgraph.training.optimizer import check_optimizer
-from vitgraph.training.request import DataSource, TrainingRequest
 
 if TYPE_CHECKING:
     from vitgraph.frontend.models import LoadedModel, ModelFacts

@@ -7,7 +7,7 @@
         training: {epochs: 10, lr: 5e-4}
     engine: [assign-precision, materialize, legalize]
 
-Those of vitgraph are in `vitgraph/training/recipes`. What `training` may set is in `vitgraph.training.settings`.
+Those of vitgraph are in `vitgraph/finetuning/recipes`. What `training` may set is in `vitgraph.training.settings`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class TrainingRecipe:
 
 def training_recipe_names() -> list[str]:
     """The training recipes that come with vitgraph."""
-    files = resources.files("vitgraph.training").joinpath("recipes").iterdir()
+    files = resources.files("vitgraph.finetuning").joinpath("recipes").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
@@ -85,7 +85,7 @@ def load_training_recipe(name: str, lookup: Lookup) -> TrainingRecipe:
     """A training recipe by its name, or from a YAML file; `InputError` says what is wrong with either."""
     path = Path(name)
     if name in training_recipe_names():
-        text = read_text(resources.files("vitgraph.training").joinpath("recipes", f"{name}.yaml"), RECIPE)
+        text = read_text(resources.files("vitgraph.finetuning").joinpath("recipes", f"{name}.yaml"), RECIPE)
     elif path.suffix in (".yaml", ".yml"):
         text = read_text(path, RECIPE)
     else:

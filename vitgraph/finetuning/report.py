@@ -14,13 +14,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vitgraph.finetuning.opening import OpenedTraining
+from vitgraph.finetuning.recipe import TrainingRecipe
+from vitgraph.finetuning.stages import StageResult
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import save
-from vitgraph.training.opening import OpenedTraining
 from vitgraph.training.processes import Processes
-from vitgraph.training.recipe import TrainingRecipe
-from vitgraph.training.stages import StageResult
 
 if TYPE_CHECKING:
     from vitgraph.images.image_set import ImageSet

@@ -9,6 +9,8 @@ from typing import Any
 
 from vitgraph.backends.eager import Eager
 from vitgraph.compile.accuracy import predict
+from vitgraph.finetuning.opening import OpenedTraining
+from vitgraph.finetuning.recipe import Stage
 from vitgraph.frontend.weight_files import hash_state
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_names import restore_names, trained_names
@@ -24,9 +26,7 @@ from vitgraph.training.held_out import Judge
 from vitgraph.training.loader import Loader
 from vitgraph.training.mixture import Mixture
 from vitgraph.training.objective import Objective, residual_weights
-from vitgraph.training.opening import OpenedTraining
 from vitgraph.training.processes import Processes
-from vitgraph.training.recipe import Stage
 from vitgraph.training.settings import Settings
 from vitgraph.training.stage import Curves, StageTraining, Trained
 from vitgraph.training.state import as_tensor, of_tensor, part_of, prefixed

@@ -12,11 +12,11 @@ import torch
 
 from vitgraph.compile.compiler import compile_model
 from vitgraph.errors import CheckFailed, InputError
+from vitgraph.finetuning.runner import TrainingResult, train
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.program_file import load
 from vitgraph.training import stage as stage_module
 from vitgraph.training.objective import Objective
-from vitgraph.training.runner import TrainingResult, train
 
 SHORT: Mapping[str, Any] = {"epochs": 1, "batch_size": 64, "crop_scale": (0.8, 1.0), "lr": 2e-4}
 IMAGES = 384

@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 from vitgraph.compile.request import OutputRequest
 from vitgraph.errors import CheckFailed
+from vitgraph.finetuning.request import DataSource, Precision, TrainingRequest
 from vitgraph.outputs.whole_folder import whole_folder
 from vitgraph.outputs.workspace import parts_of
 from vitgraph.progress import Progress, silent
 from vitgraph.training.processes import Processes
-from vitgraph.training.request import DataSource, Precision, TrainingRequest
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from vitgraph.finetuning.recipe import TrainingRecipe
     from vitgraph.images.data_sources import Data
     from vitgraph.images.preprocess import PreprocessingOptions
     from vitgraph.ir.program import Program
     from vitgraph.targets.target import Target
-    from vitgraph.training.recipe import TrainingRecipe
 
 TIMED = ("train.json", "train.html")
 """The files of a training that hold times, and so differ from run to run."""
@@ -75,8 +75,8 @@ def train(
     had, and `CheckFailed` where a loss was not finite; then `out` holds the best that there was.
     """
     from vitgraph.compile.arguments import files_among, read_count, read_model, read_path, read_target
+    from vitgraph.finetuning.recipe import TrainingRecipe, load_training_recipe
     from vitgraph.passes import find_pass
-    from vitgraph.training.recipe import TrainingRecipe, load_training_recipe
 
     steps = recipe if isinstance(recipe, TrainingRecipe) else load_training_recipe(str(recipe), find_pass)
     sources = _sources(data)
@@ -104,9 +104,9 @@ def train(
 
 def run_training(request: TrainingRequest, progress: Progress = silent) -> TrainingResult:
     """Do what the request asks for; see `train`."""
-    from vitgraph.training.opening import open_training
-    from vitgraph.training.report import describe, write
-    from vitgraph.training.stages import run_stages, top1
+    from vitgraph.finetuning.opening import open_training
+    from vitgraph.finetuning.report import describe, write
+    from vitgraph.finetuning.stages import run_stages, top1
 
     start = time.perf_counter()
     opened = open_training(request)
