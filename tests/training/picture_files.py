@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from vitgraph.images.image_set import ImageSet, open_images
 from vitgraph.images.preprocess import Preprocessing
@@ -18,5 +19,10 @@ def noise_files(folder: Path, count: int, plan: Preprocessing = RGB, classes: in
         place = folder / (str(number % classes) if classes > 1 else ".")
         place.mkdir(parents=True, exist_ok=True)
         noise = torch.randint(256, (10, 12, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(number))
-        Image.frombytes("RGB", (12, 10), bytes(noise.flatten().tolist())).save(place / f"{number:03}.png")
+        Image.frombytes("RGB", (12, 10), noise.numpy().tobytes()).save(place / f"{number:03}.png")
     return open_images(folder, plan)
+
+
+def numbers(tensor: Tensor) -> tuple[float, ...]:
+    """All values of a tensor, in order."""
+    return tuple(float(value) for value in tensor.flatten())

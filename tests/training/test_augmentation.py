@@ -1,5 +1,6 @@
 """A look at an image depends on its position and the seed; each setting does what it says, to pictures and to tensors."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from tests.training.picture_files import GRAY, RGB, noise_files
+from tests.training.picture_files import GRAY, RGB, noise_files, numbers
 from vitgraph.errors import InputError
 from vitgraph.images.data_sources import open_data
 from vitgraph.images.image_set import ImageSet, open_images
@@ -43,7 +44,7 @@ def test_the_same_position_gives_the_same_look(tmp_path: Path) -> None:
         assert all(torch.equal(*both) for both in zip(looks, reversed(again), strict=True))
         assert all((one.shape, one.dtype) == (images.image_shape, torch.float32) for one in looks)
         assert all(one.is_contiguous() and bool(one.isfinite().all()) for one in looks)
-        assert len({tuple(one.flatten().tolist()) for one in looks}) == 8
+        assert len({numbers(one) for one in looks}) == 8
         assert not torch.equal(looks[0], look(images, settings, seed=1))
 
 
@@ -61,15 +62,15 @@ def test_without_variation_it_is_pre_processing(interpolation: str, tmp_path: Pa
 def test_flips(tmp_path: Path) -> None:
     for images in every_kind(tmp_path):
         plain = look(images, PLAIN)
-        for name, axis in (("hflip", 2), ("vflip", 1)):
-            flipped = look(images, Augmentation(**{**vars(PLAIN), name: 1.0}))
+        for settings, axis in ((replace(PLAIN, hflip=1.0), 2), (replace(PLAIN, vflip=1.0), 1)):
+            flipped = look(images, settings)
             assert torch.allclose(flipped, plain.flip(axis), atol=1e-5)
             assert not torch.allclose(flipped, plain, atol=1e-2)
 
 
 def test_erasing_fills_a_rectangle_with_noise(tmp_path: Path) -> None:
     for images in every_kind(tmp_path):
-        erased = [look(images, Augmentation(**{**vars(PLAIN), "reprob": 1.0}), position) for position in range(6)]
+        erased = [look(images, replace(PLAIN, reprob=1.0), position) for position in range(6)]
         changed = [(one != look(images, PLAIN)).float().mean() for one in erased]
         assert any(0 < float(share) < 0.5 for share in changed)
 
@@ -93,22 +94,23 @@ def test_crops_keep_to_their_scale(tmp_path: Path) -> None:
 @pytest.mark.parametrize("plan", [RGB, GRAY])
 def test_policies(aa: str, plan: Preprocessing, tmp_path: Path) -> None:
     images = noise_files(tmp_path, 1, plan)
-    settings = Augmentation(**{**vars(PLAIN), "aa": aa})
+    settings = replace(PLAIN, aa=aa)
     looks = [look(images, settings, position) for position in range(30)]
-    assert len({tuple(one.flatten().tolist()) for one in looks}) > 5
+    assert len({numbers(one) for one in looks}) > 5
     assert torch.equal(looks[7], look(images, settings, 7))
 
 
 @pytest.mark.parametrize("plan", [RGB, GRAY])
 def test_colours_vary(plan: Preprocessing, tmp_path: Path) -> None:
     images = noise_files(tmp_path, 1, plan)
-    jittered = look(images, Augmentation(**{**vars(PLAIN), "color_jitter": 0.4}))
+    jittered = look(images, replace(PLAIN, color_jitter=0.4))
     assert not torch.allclose(jittered, look(images, PLAIN), atol=1e-2)
 
 
-@pytest.mark.parametrize(("name", "value"), [("aa", "rand-m9"), ("color_jitter", 0.4)])
-def test_tensors_have_no_colours_to_vary(name: str, value: object) -> None:
-    settings = Augmentation(**{name: value})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("name", "settings"), [("aa", Augmentation(aa="rand-m9")), ("color_jitter", Augmentation(color_jitter=0.4))]
+)
+def test_tensors_have_no_colours_to_vary(name: str, settings: Augmentation) -> None:
     for images in (open_images("random", RGB, limit=1), open_data(torch.rand(1, 3, 8, 8), RGB)):
         with pytest.raises(InputError, match=rf"{name} .*: it changes pixels .* normalized tensors; leave {name} out"):
             VariedImages(images, settings, 0)
@@ -118,3 +120,12 @@ def test_tensors_have_no_colours_to_vary(name: str, value: object) -> None:
 def test_an_unknown_policy(aa: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=f"aa '{aa}': .*; write one of timm's policies"):
         VariedImages(noise_files(tmp_path, 1), Augmentation(aa=aa), 0)
+
+
+def test_tensors_are_scaled_as_the_model_says_where_they_can_be() -> None:
+    pixels = torch.randn(1, 3, 8, 8)
+    kinds = ("nearest", "bilinear", "bicubic", "lanczos")
+    plans = {kind: Preprocessing.model_validate({**RGB.model_dump(), "interpolation": kind}) for kind in kinds}
+    looks = {kind: numbers(look(open_data(pixels, plan), Augmentation())) for kind, plan in plans.items()}
+    assert looks["lanczos"] == looks["bicubic"]
+    assert len(set(looks.values())) == 3

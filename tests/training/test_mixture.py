@@ -22,8 +22,8 @@ def noise(count: int) -> ImageSet:
 
 
 def mixture(sizes: Sequence[int], shares: Sequence[float] | None = None, seed: int = 0) -> Mixture:
-    given = shares or [None] * len(sizes)
-    return Mixture([Source(noise(size), False, share) for size, share in zip(sizes, given, strict=True)], seed)
+    given = dict(enumerate(shares or ()))
+    return Mixture([Source(noise(size), False, given.get(at)) for at, size in enumerate(sizes)], seed)
 
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))

@@ -12,9 +12,12 @@ from vitgraph.training.timm_policies import posterize_to_black
 def posterizers(policy: str) -> list[Any]:
     transform: Any = import_module("timm.data").create_transform((3, 8, 8), is_training=True, auto_augment=policy)
     posterize_to_black(transform)
-    held = next(step for step in transform.transforms if hasattr(step, "ops") or hasattr(step, "policy"))
-    flat = [one for each in getattr(held, "ops", None) or held.policy for one in (each if isinstance(each, list) else [each])]  # fmt: skip
-    return [one for one in flat if one.name.startswith("Posterize")]
+    held = [getattr(step, "ops", None) or getattr(step, "policy", None) or () for step in transform.transforms]
+    return [operation for operation in operations(held) if operation.name.startswith("Posterize")]
+
+
+def operations(held: Any) -> list[Any]:
+    return [held] if hasattr(held, "aug_fn") else [one for each in held for one in operations(each)]
 
 
 @pytest.mark.parametrize("policy", ["rand-m9-mstd0.5-inc1", "rand-m9", "original", "v0", "augmix-m5"])

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitgraph.reading import parse_json
+
 LAYOUT = "layout"
 _TENSOR, _PAIRS, _TUPLE = "tensor", "pairs", "tuple"
 
@@ -35,7 +37,7 @@ def as_tensor(value: Any) -> Tensor:
 def of_tensor(content: Tensor) -> Any:
     """What `as_tensor` was given."""
     plain: Any = content.numpy()
-    return json.loads(plain.tobytes())
+    return parse_json(plain.tobytes().decode(), "a state of training", nan=True)
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
