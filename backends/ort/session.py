@@ -9,9 +9,10 @@ from typing import Any, cast
 from vitgraph.errors import InputError
 
 PROVIDER = "CPUExecutionProvider"
-_BROKEN = ["MatMulScaleFusion"]
-"""Optimizers of ONNX Runtime 1.32 that are left out. Of a factor of a factor this one takes the inner away from a second product
-that reads it, as where q is v too, and the session is refused: its own graph is invalid then."""
+_BROKEN = ["MatMulScaleFusion", "FastGeluFusion"]
+"""Optimizers of ONNX Runtime 1.32 that are left out. Of a factor of a factor the first takes the inner away from a second product
+that reads it, as where q is v too, and the session is refused: its own graph is invalid then. The second makes a kernel of a GELU that
+is written out which takes no value without dimensions; the ONNX operator Gelu is not its business."""
 
 
 def open_session(model: str | bytes, name: str, threads: int = 0, constants_in: Path | None = None) -> Any:

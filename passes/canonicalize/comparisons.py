@@ -22,12 +22,25 @@ def clamp(program: Program, node: fx.Node) -> fx.Node | None:
     low, high = values.get("min", values.get("min_val")), values.get("max", values.get("max_val"))
     if node.target is aten.relu6.default:
         low, high = 0, 6
+    low, high = _within_type(node, low, high)
+    if low is None and high is None:
+        return first
     if low == 0 and high is None:
         return program.insert(node, aten.relu.default, first)
     wanted = (first, low) if high is None else (first, low, high)
     if node.target is aten.clamp.default and node.args == wanted:
         return None
     return program.insert(node, aten.clamp.default, *wanted)
+
+
+def _within_type(node: fx.Node, low: Any, high: Any) -> tuple[Any, Any]:
+    """Bounds without those that no whole number of the type is beyond; torch refuses any that all are."""
+    dtype = node.meta["type"].dtype
+    if dtype.is_floating_point or dtype == torch.bool:
+        return low, high
+    known = torch.iinfo(dtype)
+    low = None if low is not None and low <= known.min else low
+    return low, None if high is not None and high >= known.max else high
 
 
 def clamp_by_tensors(program: Program, node: fx.Node) -> fx.Node | None:

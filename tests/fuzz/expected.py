@@ -13,8 +13,9 @@ from vitgraph.pass_manager.numerics import flatten_outputs
 
 ALLOWED = 12
 """How many times what rounding was seen to do a result may be off: other orders of a sum, other kernels."""
-ROUNDED_AT_ONE = 2e-7
-"""How far a runtime may be off whatever the size of the values: its exponential less one, or logarithm of one more, rounds near 1."""
+ROUNDED_AT_ONE = 1e-6
+"""How far a runtime may be off whatever the size of the values: an exponential less one, a logarithm of one more, or one plus a tangent
+that a value of up to ten is multiplied by (the tail of GELU), rounds near 1."""
 LOOSER = 3
 """How many times as much noise as in the generator a result may carry: another seed of the noise, another batch."""
 
