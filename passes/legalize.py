@@ -68,7 +68,7 @@ def _decompose_rms_norm(program: Program, node: fx.Node) -> None:
     norm = RmsNormCall(node)
     x, rank = norm.data, norm.data.meta["type"].rank
     dims = list(range(rank - len(norm.sizes), rank))
-    small = torch.finfo(_dtype(node)).eps if norm.eps is None else norm.eps
+    small = norm.added
     half = _dtype(node) in (torch.float16, torch.bfloat16)
     if half:  # a square overflows FP16 from 256 on
         x = program.insert(node, aten.to.dtype, x, torch.float32)

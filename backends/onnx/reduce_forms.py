@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from vitgraph.backends.onnx.graph_builder import Call, Lowering, NoLowering, Result, Rule, Table, tensor_type
+from vitgraph.ir.calls import rms_epsilon
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.tensor_type import Dim
 
@@ -103,7 +104,7 @@ def _layer_norm(g: Lowering, call: Call) -> Result:
 
 def _rms_norm(g: Lowering, call: Call) -> Result:
     dtype, count = call.type.dtype, len(call["normalized_shape"])
-    eps = torch.finfo(dtype).eps if call["eps"] is None else float(call["eps"])
+    eps = rms_epsilon(dtype) if call["eps"] is None else float(call["eps"])
     x = g.value(call["input"])
     mean = g.emit("ReduceMean", g.emit("Mul", x, x), g.ints(list(range(-count, 0))), keepdims=1)
     y = g.emit("Div", x, g.emit("Sqrt", g.emit("Add", mean, g.number(eps, dtype))))

@@ -62,7 +62,7 @@ def write_defaults(program: Program) -> None:
     for node in program.calls(aten.rms_norm.default):
         norm = RmsNormCall(node)
         if norm.eps is None:
-            norm.eps = torch.finfo(norm.data.meta["type"].dtype).eps
+            norm.eps = norm.added
 
 
 def wide_operators(program: Program, half: torch.dtype) -> dict[fx.Node, float]:

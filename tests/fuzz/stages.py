@@ -13,7 +13,6 @@ REFUSALS = (
     "has no form for",
     "can't be lowered to ONNX",
     "its CPU kernels lack this",
-    "can't read it: Unsupported",
 )
 """What an error says that refuses an operator by name, or a type."""
 

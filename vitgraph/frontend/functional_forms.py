@@ -90,7 +90,8 @@ def _fresh(node: fx.Node) -> bool:
 _UNSAID_VIEWS = (
     aten.einsum.default, aten.sum_to_size.default, aten.meshgrid.default, aten.meshgrid.indexing,
     aten.broadcast_tensors.default, aten.atleast_1d.default, aten.atleast_2d.default, aten.atleast_3d.default,
-    aten.feature_dropout.default, aten.alpha_dropout.default,
+    aten.dropout.default, aten.feature_dropout.default, aten.alpha_dropout.default, aten.feature_alpha_dropout.default,
+    aten.type_as.default, aten.cartesian_prod.default,
 )  # fmt: skip
 """Operators whose schema says that the result is new, though it may be a view: `einsum` of one operand is a permutation."""
 _SOMETIMES_VIEWS = frozenset(
@@ -103,11 +104,9 @@ _SOMETIMES_VIEWS = frozenset(
         aten.to.other,
         aten.to.dtype_layout,
         aten.flatten.using_ints,
-        aten.dropout.default,
         aten.expand_as.default,
         aten.view_as.default,
         aten.reshape_as.default,
-        aten.type_as.default,
     }
 )
 """Operators whose schema leaves open whether the result is a view, and those that do not say it."""

@@ -220,7 +220,17 @@ class RmsNormCall(CallView):
     sizes = Argument[list[int]]("normalized_shape")
     weight = Argument[fx.Node | None]("weight")
     eps = Argument[float | None]("eps")
-    """None for the machine epsilon of the type."""
+    """None for the machine epsilon of the type that it is computed in."""
+
+    @property
+    def added(self) -> float:
+        """What is added to the mean square."""
+        return rms_epsilon(self.data.meta["type"].dtype) if self.eps is None else self.eps
+
+
+def rms_epsilon(dtype: torch.dtype) -> float:
+    """What torch adds where nothing is said: half types are computed in FP32."""
+    return torch.finfo(dtype if dtype == torch.float64 else torch.float32).eps
 
 
 class BatchNormCall(CallView):
