@@ -82,7 +82,6 @@ def compile_model(
     the drop is over `max_drop`; then `out` is there and says so.
     """
     from vitgraph.compile.arguments import (
-        files_among,
         read_backend,
         read_bounds,
         read_count,
@@ -94,8 +93,10 @@ def compile_model(
         read_steps,
         read_target,
     )
+    from vitgraph.compile.files_read import files_read
     from vitgraph.passes import find_pass
 
+    data = (weights, calibration_data, evaluate_data, measured_layers)
     request = CompileRequest(
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
@@ -103,9 +104,7 @@ def compile_model(
         output=OutputRequest(
             read_path("out", out),
             force,
-            files_among(
-                model, target, recipe, weights, calibration_data, evaluate_data, pipeline, measured_layers, model_args
-            ),
+            files_read(model, (target, recipe, pipeline), data, model_args),
         ),
         data=DataRequest(
             calibration_data,
