@@ -83,6 +83,13 @@ def test_a_command_that_is_named_is_one(name: str) -> None:
     }
 
 
+def test_a_reference_that_is_none_is_told() -> None:
+    sound = measured(82.0, 81.9)
+    assert warnings_of(sound, DENSE, "int8", 2.0) == []
+    (told,) = warnings_of(sound.model_copy(update={"not_finite_reference": 3}), DENSE, "int8", 2.0)
+    assert "NaN or infinity for 3 of 500 images" in told
+
+
 def embedded(before: float | None, after: float | None, cosine: float = 0.999) -> AccuracyPart:
     found = EmbeddingPart(
         size=8, cosine_mean=cosine, cosine_worst=0.5, neighbour_agreement=50.0, knn_top1_reference=before, knn_top1=after, neighbours=20

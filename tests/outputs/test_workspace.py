@@ -18,7 +18,7 @@ from vitgraph.outputs.manifest import differences
 from vitgraph.outputs.whole_folder import whole_folder
 from vitgraph.outputs.workspace import claimed, parts_of
 
-STEPS = ("rename", "mkdir", "rmdir", "unlink")
+STEPS = ((os, "rename"), (os, "mkdir"), (os, "rmdir"), (os, "unlink"), (workspace, "exchange"))
 KILLED = 9
 
 
@@ -66,9 +66,8 @@ def _arm(step: int) -> None:
 
         return call
 
-    for name in STEPS:
-        setattr(os, name, counted(getattr(os, name)))
-    workspace.exchange = counted(workspace.exchange)
+    for home, name in STEPS:
+        setattr(home, name, counted(getattr(home, name)))
 
 
 def forget(handle: int) -> None:
@@ -144,21 +143,19 @@ def test_what_is_of_others_in_the_hidden_folder_stays(tmp_path: Path) -> None:
     assert (tmp_path / ".out.unfinished/mine").read_text() == "x"
 
 
-def killed_once_exchanged(out: Path) -> None:
-    def end(*names: Path) -> bool:
-        assert exchange(*names)
-        os._exit(KILLED)
-
-    workspace.exchange = end
-    write(out, "new")
+def end_once_exchanged(*names: Path) -> bool:
+    assert exchange(*names)
+    os._exit(KILLED)
 
 
 def test_what_came_into_the_former_output_is_kept_whenever_it_ended(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     write(out, "old")
-    assert killed_at(-1, lambda: killed_once_exchanged(out))
+    with monkeypatch.context() as patch:
+        patch.setattr(workspace, "exchange", end_once_exchanged)
+        assert killed_at(-1, lambda: write(out, "new"))
     assert content(out) == "new"
     (tmp_path / ".out.unfinished/folder/thesis").write_text("mine")
     with claimed(out) as place:

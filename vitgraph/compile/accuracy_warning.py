@@ -25,12 +25,21 @@ _TRAINING = "training regains the rest (docs/sparsity.md)"
 
 
 def warnings_of(accuracy: AccuracyPart | None, steps: Pipeline, recipe: str, most: float) -> list[str]:
-    """A line where the accuracy that was measured is more than `most` points of top-1 below the reference."""
+    """A line where the accuracy that was measured is more than `most` points of top-1 below the reference, and where that is none."""
     if accuracy is None:
         return []
+    if accuracy.not_finite_reference:
+        return [_of_reference(accuracy)]
     found, names = accuracy.embedding, {step.name for step in steps.passes}
     told = _fall(accuracy, most) if found is None else _features_fall(found, most)
     return [] if told is None else [f"{told}; {_remedy(names, recipe, found is not None)}"]
+
+
+def _of_reference(accuracy: AccuracyPart) -> str:
+    return (
+        f"the model as it came gives NaN or infinity for {accuracy.not_finite_reference} of {accuracy.images} images, "
+        "so accuracy beside it says little; look at its weights (--weights) and pre-processing (--mean, --std)"
+    )
 
 
 def _fall(accuracy: AccuracyPart, most: float) -> str | None:

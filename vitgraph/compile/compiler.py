@@ -194,15 +194,12 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
 
 def _hold_to_program(job: OpenedRequest, clock: Stopwatch, report: Report, program: Program, model: OnnxModel) -> None:
     """Compare the file with the program it was written of, whether or not there are images to evaluate it on."""
-    from vitgraph.backends.ort.lowering_check import LoweringCheck, check_lowering
+    from vitgraph.backends.ort.lowering_check import check_lowering
     from vitgraph.compile.inputs import probe
 
     with clock.timed("lowering check"):
         found = check_lowering(program, model, probe(job.calibration, job.model, job.batch))
-    if not isinstance(found, LoweringCheck):
-        report.lowering_why = found
-        return
-    report.lowering = found.to_json()
+    report.lowering, report.lowering_why = found.to_json(), found.why
     report.violations += [asdict(violation) for violation in found.violations]
 
 
