@@ -7,7 +7,7 @@ and each part gets the program's own values: an error shows where it arises, and
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -15,10 +15,9 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.backends.onnx.cut import Cutter
-from vitgraph.backends.ort.distance import PLANNED, Compared, place_of
+from vitgraph.backends.ort.answers import Answers, first_line
+from vitgraph.backends.ort.distance import place_of
 from vitgraph.backends.ort.parts import Parts
-from vitgraph.backends.ort.session import NoKernelError
-from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.runtime.backend import Violation
 from vitgraph.runtime.onnx_model import OnnxModel
@@ -32,7 +31,7 @@ class LoweringCheck:
     """How many calls there are and were compared, the one that is furthest off measured by its limit, and what is wrong."""
 
     calls: int
-    """Those whose value depends on the input."""
+    """Those whose value depends on the input, or is computed in the file all the same."""
     compared: int
     worst: float | None
     """None where nothing was compared."""
@@ -56,14 +55,15 @@ def check_lowering(program: Program, model: OnnxModel, batch: Tensor) -> Lowerin
     with torch.no_grad():
         walk.run(batch)
         walk.compare()
-    worst = max(walk.found, key=lambda each: each.share, default=None)
+    answers = walk.answers
+    worst = max(answers.found, key=lambda each: each.share, default=None)
     return LoweringCheck(
         calls=len(walk.calls),
-        compared=len(walk.calls - walk.left.keys()),
+        compared=len(walk.calls - answers.left.keys()),
         worst=None if worst is None else float(f"{worst.distance:.2g}"),
         worst_at=None if worst is None else place_of(worst.node),
-        violations=(*(each.violation() for each in walk.found if not each.share <= 1), *walk.refused),
-        why=_first_line(next(iter(walk.left.values()), None)),
+        violations=(*(each.violation() for each in answers.found if not each.share <= 1), *answers.refused),
+        why=next(map(first_line, answers.left.values()), None),
     )
 
 
@@ -73,12 +73,8 @@ class _Walk(fx.Interpreter):
     def __init__(self, program: Program, model: OnnxModel) -> None:
         super().__init__(program.module)
         self.calls = set[fx.Node]()
-        self.found = list[Compared]()
-        self.left = dict[fx.Node, str]()
-        """Calls that were not compared, and why."""
-        self.refused = list[Violation]()
         self._cutter = Cutter(model.path)
-        self._parts = Parts(self._cutter, model.path.parent)
+        self.answers = Answers(Parts(self._cutter, model.path.parent))
         self._names = {node.name: (name,) for node, name in zip(program.inputs, model.inputs, strict=True)} | dict(
             model.values
         )
@@ -97,8 +93,10 @@ class _Walk(fx.Interpreter):
             self._inputs |= self._named(n, value)
         if not self._moving.isdisjoint(n.all_input_nodes) and n.op != "output":
             self._moving.add(n)
-        if n in self._moving and n.op == "call_function" and any(isinstance(each, Tensor) for each in _parts(value)):
-            self._keep(n, value)
+        if n.op == "call_function" and any(isinstance(each, Tensor) for each in _parts(value)):
+            given = self._named(n, value)
+            if n in self._moving or any(map(self._cutter.makes, given)):
+                self._keep(n, value, given)
         if self._bytes > PART_BYTES:
             self.compare()
         return value
@@ -107,24 +105,23 @@ class _Walk(fx.Interpreter):
         """Ask the file for the calls that were kept."""
         asked, values = self._asked, self._inputs | self._values
         self._asked, self._values, self._bytes = {}, {}, 0
-        try:
-            self._ask(asked, values)
-        except InputError as error:
-            self._ask_each(asked, values, error)
+        if asked:
+            self.answers.ask(asked, values)
 
-    def _keep(self, n: fx.Node, value: Any) -> None:
-        given = self._named(n, value)
+    def _keep(self, n: fx.Node, value: Any, given: dict[str, Tensor]) -> None:
         if given and given.keys() <= self._seen | self._inputs.keys():
             return  # it only passes on what another call gave
         self.calls.add(n)
         lost = [name for name in given if not self._cutter.has(name)]
         if lost or not given:
-            self.left[n] = f"model.onnx has no value {lost[0]}" if lost else f"model.onnx has no value of {place_of(n)}"
+            self.answers.left[n] = (
+                f"model.onnx has no value {lost[0]}" if lost else f"model.onnx has no value of {place_of(n)}"
+            )
             return
         new = {name for name in given if self._cutter.makes(name) and self._cutter.knows(name)} - self._seen
         self._seen |= given.keys()
         if not new:
-            self.left[n] = f"model.onnx does not say of which type {next(iter(given))} is"
+            self.answers.left[n] = f"model.onnx does not say of which type {next(iter(given))} is"
             return
         self._asked.update(dict.fromkeys(sorted(new), n))
         self._values.update(given)
@@ -132,38 +129,10 @@ class _Walk(fx.Interpreter):
             self._values.update(self._named(operand, self.env[operand]))
         self._bytes += _bytes(value) + sum(_bytes(self.env[operand]) for operand in n.all_input_nodes)
 
-    def _ask(self, asked: dict[str, fx.Node], values: dict[str, Tensor]) -> None:
-        if asked:
-            found = self._parts.compute(list(asked), values)
-            self.found += [Compared.of(node, values[name], found[name]) for name, node in asked.items()]
-
-    def _ask_each(self, asked: dict[str, fx.Node], values: dict[str, Tensor], together: InputError) -> None:
-        """Call by call, since one that can't be computed says nothing about the others."""
-        before = len(self.left)
-        for node in dict.fromkeys(asked.values()):
-            try:
-                self._ask({name: node for name, its in asked.items() if its is node}, values)
-            except InputError as error:
-                self._leave(node, place_of(node), error)
-        if len(self.left) == before:  # each alone can be computed
-            self._leave(None, " to ".join(dict.fromkeys(place_of(each) for each in _ends(asked.values()))), together)
-
-    def _leave(self, node: fx.Node | None, place: str, error: InputError) -> None:
-        if node is not None:
-            self.left[node] = str(error)
-        if not isinstance(error, NoKernelError):
-            found = f"{_first_line(str(error))}"
-            self.refused.append(Violation(place, PLANNED, found, "ONNX Runtime takes no such file; please report it"))
-
     def _named(self, node: fx.Node, value: Any) -> dict[str, Tensor]:
         """The tensors of a node by their names in the file; none for a constant, or for a size."""
         pairs = zip(self._names.get(node.name, ()), _parts(value), strict=False)
         return {name: each for name, each in pairs if isinstance(each, Tensor)}
-
-
-def _ends(nodes: Collection[fx.Node]) -> tuple[fx.Node, fx.Node]:
-    listed = list(nodes)
-    return listed[0], listed[-1]
 
 
 def _parts(value: Any) -> Sequence[Any]:
@@ -172,7 +141,3 @@ def _parts(value: Any) -> Sequence[Any]:
 
 def _bytes(value: Any) -> int:
     return sum(each.nbytes for each in _parts(value) if isinstance(each, Tensor))
-
-
-def _first_line(text: str | None) -> str | None:
-    return None if text is None else next((line.strip() for line in text.splitlines() if line.strip()), "")

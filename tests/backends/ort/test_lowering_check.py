@@ -219,6 +219,24 @@ def test_the_operators_of_the_dialect_pass(name: str, tmp_path: Path) -> None:
     assert found.calls == found.compared > 0
 
 
+OF_CONSTANTS = """
+# program: p
+# form: canonical
+x: f32[N, 4, 8] = input()
+w: f32[4, 8] = weight("w")
+a: f32[4, 8] = aten.exp.default(w)  # scale
+b: f32[N, 4, 8] = aten.mul.Tensor(x, a)
+return_(b)
+"""
+
+
+def test_a_call_of_constants_is_held_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = checked(OF_CONSTANTS, tmp_path)
+    assert (right.calls, right.compared, right.violations) == (2, 2, ())
+    monkeypatch.setitem(lowering.RULES, aten.exp.default, lambda g, call: g.emit("Abs", g.value(call["self"])))
+    assert [each.site for each in checked(OF_CONSTANTS, tmp_path).violations] == ["scale (aten.exp.default)"]
+
+
 def test_a_part_reads_what_it_is_handed(tmp_path: Path) -> None:
     program = parse(SOFTPLUS.format(type="f32"))
     model = lowering.lower(program, tmp_path / "model.onnx")
