@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from vitgraph.errors import InputError
+from vitgraph.errors import OF_THE_MACHINE, InputError, VitgraphError, blamed
 
 MAX_DEPTH = 64
 """How deep lists and mappings may nest; what vitgraph writes stays under 10."""
@@ -129,10 +129,11 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise InputError(f"{origin} is not YAML: {_line(error)}; mend the file") from error
 
 
-def unreadable(file: object, kind: Kind, error: Exception) -> InputError:
-    """The answer where the file system refuses."""
+def unreadable(file: object, kind: Kind, error: Exception) -> VitgraphError:
+    """The answer where the file system refuses: an `InputError`, or a `MachineError` where the path is not at fault."""
     reason = error.strerror if isinstance(error, OSError) else None
-    return InputError(f"{kind.what} {file} can't be read: {reason or error}; check the path")
+    remedy = OF_THE_MACHINE.get(error.errno or 0) if isinstance(error, OSError) else None
+    return blamed(error)(f"{kind.what} {file} can't be read: {reason or error}; {remedy or 'check the path'}")
 
 
 def _line(error: Exception) -> str:
