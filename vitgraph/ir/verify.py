@@ -1,7 +1,8 @@
 """Is this program valid? All violations at once, each under the line of text it is about.
 
-Checked: every operator is one the form allows; every weight is there and finite; the type each node carries is the
-type its operator gives for its arguments; values stand before their uses; scales are positive, codes are ones of their
+Checked: every operator is one the form allows; every weight is there and finite, every constant
+there and free of NaN (masks hold infinities); the type each node carries is the
+type its operator gives for its arguments; values stand before their uses; scales are positive and finite, codes are ones of their
 format; masked weights still have their pattern; there is one output.
 """
 
@@ -109,9 +110,16 @@ def _weight(program: Program, node: fx.Node) -> list[str]:
     violations = list[str]()
     if node.meta.get("type") != TensorType(tensor.dtype, tuple(tensor.shape)):
         violations.append(f"carries {node.meta.get('type')}, but the tensor is {tensor.dtype}{list(tensor.shape)}")
-    if tensor.is_floating_point() and bool(tensor.isnan().any()):
-        violations.append(f"{node.target} holds NaN")
-    return violations
+    return violations + _values(str(node.target), tensor)
+
+
+def _values(name: str, tensor: torch.Tensor) -> list[str]:
+    if not tensor.is_floating_point():
+        return []
+    if bool(tensor.isnan().any()):
+        return [f"{name} holds NaN"]
+    trained = isinstance(tensor, torch.nn.Parameter)
+    return [f"{name} is a weight and holds infinities"] if trained and not bool(tensor.isfinite().all()) else []
 
 
 def _operator(program: Program, node: fx.Node) -> list[str]:
@@ -132,16 +140,17 @@ def _type(node: fx.Node) -> list[str]:
     try:
         inferred = infer_node(node)
     except Exception as error:  # noqa: BLE001  any operator may object in its own way; the objection is the violation
-        return [f"its arguments don't fit: {str(error).splitlines()[0]}"]
+        said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        return [f"its arguments don't fit: {said[0]}"]
     carried = node.meta.get("type")
     return [] if carried == inferred else [f"carries type {carried}, but gives {inferred}"]
 
 
 def _scale(program: Program, node: fx.Node) -> list[str]:
     scale = program.constant(argument(node, "scale")) if node.target in PAIRS | ROUNDS else None
-    if scale is None or bool((scale > 0).all()):
+    if scale is None or bool(((scale > 0) & scale.isfinite()).all()):
         return []
-    return ["a scale must be positive"]
+    return ["a scale must be positive and finite"]
 
 
 def _codes(program: Program, node: fx.Node) -> list[str]:
