@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.errors import InputError
-from vitgraph.ir.divisors import check_divisor
 from vitgraph.ir.file_bounds import MAX_BYTES, MAX_LINES, bytes_of, check_call, check_memory, check_type
 from vitgraph.ir.file_operators import find_operator
 from vitgraph.ir.mask_patterns import thin
@@ -132,8 +131,6 @@ class _Reading:
         check_type(declared)
         node = self._node(name, declared, line.call)
         node.meta["type"], node.meta["path"] = declared, line.path
-        if node.op == "call_function":
-            check_divisor(self.program, node)
         self.known[name] = node
 
     def _node(self, name: str, declared: Type, call: Call) -> fx.Node:

@@ -17,12 +17,14 @@ from vitgraph.errors import InputError, PassError
 from vitgraph.ir.call_arguments import argument
 from vitgraph.ir.calls import DequantizeCall
 from vitgraph.ir.dialect import ATEN, INTEGER, OWN
+from vitgraph.ir.divisors import check_divisor
 from vitgraph.ir.mask_patterns import homeless, lost
 from vitgraph.ir.operator_classes import PAIRS, ROUNDS
 from vitgraph.ir.operator_schema import schema_of, writes
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program, infer_node
 from vitgraph.ir.tensor_type import TensorType
+from vitgraph.ir.trusted_arguments import check_trusted
 
 Violations = dict[fx.Node, list[str]]
 
@@ -64,7 +66,18 @@ def check_read(program: Program, origin: str, *, masks: bool = False) -> Program
         raise InputError(f"{origin}: its graph is not valid, {fault}")
     if not program.inputs:
         raise InputError(f"{origin}: its graph is not valid: it takes no input; begin it with `x: f32[…] = input()`")
+    for node in program.calls():
+        _check_safe(program, node, origin)
     return program
+
+
+def _check_safe(program: Program, node: fx.Node, origin: str) -> None:
+    """What a type does not tell: a call that the verifier agrees to, and that would harm the process that runs it."""
+    try:
+        check_trusted(node)
+        check_divisor(program, node)
+    except ValueError as error:
+        raise InputError(f"{origin}: its graph is not run: {node.name}: {error}") from error
 
 
 def _describe(program: Program, *, masks: bool = True) -> str:
