@@ -95,6 +95,6 @@ def test_two_processes_and_one_place(tmp_path: Path) -> None:
         told = first.communicate()[1]
     assert first.returncode == 0, told
     assert second.returncode == 2
-    assert f"is being written by another process ({first.pid}); wait for it, or name another with -o" in second.stderr
+    assert f"is being written by process {first.pid}; wait for it, or name another with -o" in second.stderr
     assert differences(tmp_path / "aus Köln") == []
     assert [each.name for each in tmp_path.iterdir()] == ["aus Köln"]

@@ -40,6 +40,7 @@ PUBLIC = {
     "Items",
     "LinearSite",
     "LoadedModel",
+    "MachineError",
     "MatmulRule",
     "ModelFacts",
     "ModelPart",

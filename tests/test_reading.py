@@ -131,6 +131,9 @@ def _bomb() -> str:
         ("a: 2001-99-99", "month"),
         ("a: " + "9" * 5_000, "4300 digits"),
         ("a: 0b_", "invalid literal"),
+        ("a: 1" + ":1" * 100_000, "'1:1:1:1:1:1:' begins over 8 numbers joined by colons"),
+        ("b: [\n -1_0" + ":59" * 100_000 + ".5]", "numbers joined by colons"),
+        ("1" + ":1" * 100_000 + ": b", "numbers joined by colons"),
         ('a: "\\ud800"', "surrogates"),
         ("a: =", "tag"),
         ("{<<: 3}", "expected a mapping"),
@@ -144,6 +147,14 @@ def test_yaml_that_is_none_or_grows_is_refused_on_one_line(text: str, says: str)
     with pytest.raises(InputError, match=rf"^recipe r is not YAML: .*{says}.*; mend the file$") as caught:
         parse_yaml(text, "recipe r")
     assert "\n" not in str(caught.value)
+
+
+def test_yaml_may_hold_times_and_addresses() -> None:
+    assert parse_yaml("a: 1:30\nb: '" + "1:" * 50 + "1'\nc: 2001:db8:0:0:0:0:0:1", "r") == {
+        "a": 90,
+        "b": "1:" * 50 + "1",
+        "c": "2001:db8:0:0:0:0:0:1",
+    }
 
 
 def test_yaml_may_hold_aliases_in_measure() -> None:

@@ -196,6 +196,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             ("agreement", f"{_percent(accuracy.agreement)} of {accuracy.images} images, on {accuracy.measured_on}"),
             ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
         ]
+    facts.append(("model.onnx", report.uncompared or ""))
     facts += [("warning", warning) for warning in report.warnings]
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]

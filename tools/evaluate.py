@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,10 +68,15 @@ def evaluate(
     }
     told = _table(answer, model)
     text = told if executed is None else group(told, f"{backend}: {executed.summary()}")
-    return Answer(answer, text, *_judge(out, found, len(pictures)))
+    judged = [(out, found), *([] if against is None or expected is None else [(against, expected)])]
+    return Answer(answer, text, *_judge(judged, len(pictures)))
 
 
-def _classes(found: Any, expected: Any) -> dict[str, Any]:
+def _classes(found: Predictions, expected: Any) -> dict[str, Any]:
+    if expected is not None and expected.width != found.width:
+        raise InputError(
+            f"--against: it tells {expected.width} classes apart and this {found.width}; name the program as it was"
+        )
     agreement = None if expected is None else round(found.agreement(expected), 3)
     return {"top1": _rounded(found.top1), "agreement": agreement}
 
@@ -120,14 +126,16 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _judge(out: Path, found: Predictions | Features, images: int) -> tuple[int, str]:
-    """Exit status, and what failed: an accuracy among outputs of NaN is none."""
-    if not found.not_finite:
+def _judge(judged: Sequence[tuple[Path, Predictions | Features]], images: int) -> tuple[int, str]:
+    """Exit status, and what failed: an accuracy among outputs of NaN is none, nor is an agreement with them."""
+    faults = [
+        f"{out}: its output holds NaN or infinity for {found.not_finite} of {images} images, which count as wrong"
+        for out, found in judged
+        if found.not_finite
+    ]
+    if not faults:
         return 0, ""
-    return 1, (
-        f"{out}: its output holds NaN or infinity for {found.not_finite} of {images} images, which count as wrong; "
-        "`vitgraph bisect` finds the pass that began it"
-    )
+    return 1, "; ".join([*faults, "`vitgraph bisect` finds the pass that began it"])
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass
 
-from vitgraph.errors import VitgraphError
+from vitgraph.errors import OF_THE_MACHINE, VitgraphError
 from vitgraph.tools.interruption import TOLD
 
 SIGNALLED = 128
@@ -17,8 +16,6 @@ WRONG_INPUT = 2
 _NO_ROOM = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc", "bad allocation",
             "can't start new thread", "failed to map segment")  # fmt: skip
 """How torch, ONNX Runtime, TensorRT and the loader of shared libraries say that memory ran out."""
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""System errors that say nothing against the input."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,7 @@ def _of_system(error: OSError) -> Fault:
     """A file, or the network, that could not be used."""
     what = f"{error.filename}: " if error.filename else ""
     said = error.strerror or str(error) or type(error).__name__
-    if error.errno in _OF_THE_MACHINE:
-        return Fault(f"{what}{said}; free some, and run the same command again", FAILED)
+    remedy = OF_THE_MACHINE.get(error.errno or 0)
+    if remedy is not None:
+        return Fault(f"{what}{said}; {remedy}, and run the same command again", FAILED)
     return Fault(f"{what}{said}; check the path and its permissions, or name another", WRONG_INPUT)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vitgraph.compile.report import read_report as read_report
     from vitgraph.errors import CheckFailed as CheckFailed
     from vitgraph.errors import InputError as InputError
+    from vitgraph.errors import MachineError as MachineError
     from vitgraph.errors import OutputError as OutputError
     from vitgraph.errors import PassError as PassError
     from vitgraph.errors import VitgraphError as VitgraphError
@@ -133,6 +134,7 @@ _HOME = {
     "Items": "images.data_sources",
     "LinearSite": "analysis.sites",
     "LoadedModel": "frontend.models",
+    "MachineError": "errors",
     "MatmulRule": "targets.capability",
     "ModelFacts": "frontend.models",
     "ModelPart": "compile.report",

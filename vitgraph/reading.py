@@ -17,12 +17,15 @@ from typing import Any
 
 import yaml
 
-from vitgraph.errors import InputError
+from vitgraph.errors import OF_THE_MACHINE, InputError, VitgraphError, blamed
 
 MAX_DEPTH = 64
 """How deep lists and mappings may nest; what vitgraph writes stays under 10."""
 MAX_NODES = 50_000
 """How many values a YAML file may have; the largest recipe that a search writes has some 2,000."""
+_MAX_PARTS = 8
+"""Numbers joined by colons in a plain value; YAML reads `1:30` as 90, in a time that grows with the square of their count."""
+_PARTS = frozenset("+-.:_0123456789")
 _MIB = 1 << 20
 _GIB = 1 << 30
 
@@ -129,10 +132,11 @@ def parse_yaml(text: str, origin: str) -> Any:
         raise InputError(f"{origin} is not YAML: {_line(error)}; mend the file") from error
 
 
-def unreadable(file: object, kind: Kind, error: Exception) -> InputError:
-    """The answer where the file system refuses."""
+def unreadable(file: object, kind: Kind, error: Exception) -> VitgraphError:
+    """The answer where the file system refuses: an `InputError`, or a `MachineError` where the path is not at fault."""
     reason = error.strerror if isinstance(error, OSError) else None
-    return InputError(f"{kind.what} {file} can't be read: {reason or error}; check the path")
+    remedy = OF_THE_MACHINE.get(error.errno or 0) if isinstance(error, OSError) else None
+    return blamed(error)(f"{kind.what} {file} can't be read: {reason or error}; {remedy or 'check the path'}")
 
 
 def _line(error: Exception) -> str:
@@ -182,6 +186,10 @@ class _Size:
             self.count += 1
         if isinstance(event, yaml.ScalarEvent):
             event.value.encode()  # UnicodeEncodeError, a ValueError, for half a surrogate pair
+            if event.implicit[0] and event.value.count(":") > _MAX_PARTS and _PARTS.issuperset(event.value):
+                raise ValueError(
+                    f"{event.value[:12]!r} begins over {_MAX_PARTS} numbers joined by colons; put it in quotes"
+                )
             self._name(event.anchor, 1)
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, before = self.open.pop()

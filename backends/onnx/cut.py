@@ -34,6 +34,18 @@ class Cutter:
         """Whether a node makes this value; inputs and constants are there without."""
         return name in self._producers
 
+    def knows(self, name: str) -> bool:
+        """Whether the file says of which type the value is: only then it can be wanted, or given."""
+        return name in self._values
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a value, or constant, at all."""
+        return name in self._producers or name in self._values or name in self._constants
+
+    @cached_property
+    def _constants(self) -> frozenset[str]:
+        return frozenset(each.name for each in self._file.graph.initializer)
+
     @cached_property
     def _producers(self) -> dict[str, int]:
         return {name: position for position, node in enumerate(self._file.graph.node) for name in node.output}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vitgraph.backends.ort.session import open_session, reason
+from vitgraph.backends.ort.session import open_session, refused
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.outputs.scratch import ScratchFolder
@@ -48,7 +48,7 @@ class OrtRunner(Runner):
         try:
             (found,) = self.session.run([self._output], {self._input: batch.detach().cpu().contiguous().numpy()})
         except Exception as error:  # as in `open_session`
-            raise InputError(f"{self.name}: ONNX Runtime can't run it: {reason(error)}") from error
+            raise refused(self.name, "can't run it", error) from error
         return torch.from_numpy(found)  # pyright: ignore[reportUnknownMemberType]
 
     def close(self) -> None:

@@ -7,90 +7,64 @@ and each part gets the program's own values: an error shows where it arises, and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
-import onnx
 import torch
 from torch import Tensor, fx
 
-from vitgraph.backends.onnx.cut import Cutter, fed
-from vitgraph.backends.ort.session import open_session
-from vitgraph.errors import InputError
-from vitgraph.ir.calls import AttentionCall
-from vitgraph.ir.dialect import attention
+from vitgraph.backends.onnx.cut import Cutter
+from vitgraph.backends.ort.answers import Answers, first_line
+from vitgraph.backends.ort.distance import place_of
+from vitgraph.backends.ort.parts import Parts
 from vitgraph.ir.program import Program
-from vitgraph.ir.tensor_type import TensorType
-from vitgraph.pass_manager.numerics import REORDERS_LIMIT
 from vitgraph.runtime.backend import Violation
 from vitgraph.runtime.onnx_model import OnnxModel
 
-ROUNDED_LIMIT = 2e-2
-"""The largest relative L2 distance of an attention that rounds its probabilities to INT8 on the way."""
-OTHER_LIMIT = 1e-3
-"""The largest share of whole numbers and truth values that differ: a few may follow from a tie."""
 PART_BYTES = 64 << 20
 """How many bytes of values and constants a part reads and gives before the file is asked about it."""
 
 
 @dataclass(frozen=True)
 class LoweringCheck:
-    """How many calls were compared, the one that is furthest off measured by its limit, and those over their limits."""
+    """How many calls there are and were compared, the one that is furthest off measured by its limit, and what is wrong."""
 
     calls: int
-    worst: float
-    worst_at: str
+    """Those whose value depends on the input, or is computed in the file all the same."""
+    compared: int
+    worst: float | None
+    """None where nothing was compared."""
+    worst_at: str | None
     violations: tuple[Violation, ...]
+    why: str | None
+    """Why the first of those that were not compared was not, in one line; None where all were."""
 
     def to_json(self) -> dict[str, Any]:
         """Report key `lowering`."""
-        return {"calls": self.calls, "worst_relative_l2": self.worst, "worst_at": self.worst_at}
+        worst = {"worst_relative_l2": self.worst, "worst_at": self.worst_at}
+        return {"calls": self.calls, "compared": self.compared, **worst, "why": self.why}
 
 
-def check_lowering(program: Program, model: OnnxModel, batch: Tensor) -> LoweringCheck | str:
-    """Compare the file of `program` with it on a batch `[B, ...]`, call by call; a text says why that can't be done here."""
+def check_lowering(program: Program, model: OnnxModel, batch: Tensor) -> LoweringCheck:
+    """Compare the file of `program` with it on a batch `[B, ...]`, call by call.
+
+    What can't be computed here (bfloat16 on a CPU) is counted, with the reason; a file that ONNX Runtime refuses for another is wrong.
+    """
     walk = _Walk(program, model)
-    try:
-        with torch.no_grad():
-            walk.run(batch)
-            walk.compare()
-    except InputError as error:  # bfloat16 on a CPU
-        return str(error)
-    worst = max(walk.found, key=lambda each: each.share, default=None)
-    violations = tuple(each.violation() for each in walk.found if not each.share <= 1)
-    if worst is None:
-        return LoweringCheck(0, 0.0, "", violations)
-    return LoweringCheck(len(walk.found), float(f"{worst.distance:.2g}"), worst.place, violations)
-
-
-@dataclass(frozen=True)
-class _Compared:
-    """One value of the file beside the program's."""
-
-    node: fx.Node
-    distance: float
-    limit: float
-
-    @property
-    def share(self) -> float:
-        """How much of its limit it is off."""
-        return self.distance / self.limit
-
-    @property
-    def place(self) -> str:
-        return f"{self.node.meta.get('path') or 'the model itself'} ({self.node.target})"
-
-    def violation(self) -> Violation:
-        """Of a value that is further off than it may be."""
-        return Violation(
-            site=self.place,
-            planned="model.onnx computes what the program does",
-            found=f"{self.distance:.2g} off by relative L2, over {self.limit:g}",
-            why="its ONNX form is wrong, or ONNX Runtime's kernel is; please report it with program/graph.txt",
-        )
+    with torch.no_grad():
+        walk.run(batch)
+        walk.compare()
+    answers = walk.answers
+    worst = max(answers.found, key=lambda each: each.share, default=None)
+    return LoweringCheck(
+        calls=len(walk.calls),
+        compared=len(walk.calls - answers.left.keys()),
+        worst=None if worst is None else float(f"{worst.distance:.2g}"),
+        worst_at=None if worst is None else place_of(worst.node),
+        violations=(*(each.violation() for each in answers.found if not each.share <= 1), *answers.refused),
+        why=next(map(first_line, answers.left.values()), None),
+    )
 
 
 class _Walk(fx.Interpreter):
@@ -98,12 +72,15 @@ class _Walk(fx.Interpreter):
 
     def __init__(self, program: Program, model: OnnxModel) -> None:
         super().__init__(program.module)
-        self.found = list[_Compared]()
+        self.calls = set[fx.Node]()
         self._cutter = Cutter(model.path)
-        self._folder = model.path.parent
+        self.answers = Answers(Parts(self._cutter, model.path.parent))
         self._names = {node.name: (name,) for node, name in zip(program.inputs, model.inputs, strict=True)} | dict(
             model.values
         )
+        self._moving = set[fx.Node](program.inputs)
+        """Whatever depends on the input."""
+        self._inputs = dict[str, Tensor]()
         self._asked = dict[str, fx.Node]()
         self._values = dict[str, Tensor]()
         self._bytes = 0
@@ -112,74 +89,55 @@ class _Walk(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         """Keep what a call gives and reads until there is enough to ask the file about."""
         value = super().run_node(n)
-        given = self._named(n, value)
-        new = {name for name in given if self._cutter.makes(name)} - self._seen
-        if new:
-            self._seen |= new
-            self._asked.update(dict.fromkeys(sorted(new), n))
-            self._values.update(given)
-            for operand in n.all_input_nodes:
-                self._values.update(self._named(operand, self.env[operand]))
-            self._bytes += _bytes(value) + sum(_bytes(self.env[operand]) for operand in n.all_input_nodes)
+        if n.op == "placeholder":
+            self._inputs |= self._named(n, value)
+        if not self._moving.isdisjoint(n.all_input_nodes) and n.op != "output":
+            self._moving.add(n)
+        if n.op == "call_function" and any(isinstance(each, Tensor) for each in _parts(value)):
+            given = self._named(n, value)
+            if n in self._moving or any(map(self._cutter.makes, given)):
+                self._keep(n, value, given)
         if self._bytes > PART_BYTES:
             self.compare()
         return value
 
     def compare(self) -> None:
         """Ask the file for the calls that were kept."""
-        asked, values = self._asked, self._values
+        asked, values = self._asked, self._inputs | self._values
         self._asked, self._values, self._bytes = {}, {}, 0
-        if not asked:
+        if asked:
+            self.answers.ask(asked, values)
+
+    def _keep(self, n: fx.Node, value: Any, given: dict[str, Tensor]) -> None:
+        if given and given.keys() <= self._seen | self._inputs.keys():
+            return  # it only passes on what another call gave
+        self.calls.add(n)
+        lost = [name for name in given if not self._cutter.has(name)]
+        if lost or not given:
+            self.answers.left[n] = (
+                f"model.onnx has no value {lost[0]}" if lost else f"model.onnx has no value of {place_of(n)}"
+            )
             return
-        found = _compute(self._cutter.part(list(asked), list(values)), values, self._folder)
-        for name, node in asked.items():
-            wanted = values[name]
-            self.found.append(_Compared(node, _distance(wanted, found[name]), _limit(node, wanted)))
+        new = {name for name in given if self._cutter.makes(name) and self._cutter.knows(name)} - self._seen
+        self._seen |= given.keys()
+        if not new:
+            self.answers.left[n] = f"model.onnx does not say of which type {next(iter(given))} is"
+            return
+        self._asked.update(dict.fromkeys(sorted(new), n))
+        self._values.update(given)
+        for operand in n.all_input_nodes:
+            self._values.update(self._named(operand, self.env[operand]))
+        self._bytes += _bytes(value) + sum(_bytes(self.env[operand]) for operand in n.all_input_nodes)
 
     def _named(self, node: fx.Node, value: Any) -> dict[str, Tensor]:
         """The tensors of a node by their names in the file; none for a constant, or for a size."""
-        parts = cast(Sequence[Any], value if isinstance(value, tuple | list) else (value,))
-        return {
-            name: each
-            for name, each in zip(self._names.get(node.name, ()), parts, strict=False)
-            if isinstance(each, Tensor)
-        }
+        pairs = zip(self._names.get(node.name, ()), _parts(value), strict=False)
+        return {name: each for name, each in pairs if isinstance(each, Tensor)}
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    return cast(Sequence[Any], value if isinstance(value, tuple | list) else (value,))
 
 
 def _bytes(value: Any) -> int:
-    parts = cast(Sequence[Any], value if isinstance(value, tuple | list) else (value,))
-    return sum(each.nbytes for each in parts if isinstance(each, Tensor))
-
-
-def _compute(part: onnx.ModelProto, values: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
-    """What ONNX Runtime makes of a part of a file in `folder`; `InputError` where it has no kernel for it."""
-    session = open_session(part.SerializeToString(), "a part of model.onnx", constants_in=folder)
-    names = [str(each.name) for each in session.get_outputs()]
-    feeds = {fed(name): value for name, value in values.items()} | values
-    taken = {str(each.name): feeds[str(each.name)].contiguous().numpy() for each in session.get_inputs()}
-    return {name: torch.from_numpy(each) for name, each in zip(names, session.run(names, taken), strict=True)}  # pyright: ignore[reportUnknownMemberType]
-
-
-def _distance(wanted: Tensor, found: Tensor) -> float:
-    """Relative L2; for whole numbers and truth values the share that differs. Infinite where shapes or NaN and infinities differ."""
-    if wanted.shape != found.shape:
-        return math.inf
-    if not wanted.is_floating_point():
-        return float((wanted != found).double().mean()) if wanted.numel() else 0.0
-    a, b = wanted.double(), found.double()
-    finite = a.isfinite()
-    if not torch.allclose(a[~finite], b[~finite], equal_nan=True) or not b[finite].isfinite().all():
-        return math.inf
-    a, b = a[finite], b[finite]
-    size, distance = float(a.square().sum().sqrt()), float((a - b).square().sum().sqrt())
-    return distance / size if size else distance
-
-
-def _limit(node: fx.Node, value: Tensor) -> float:
-    """By the coarsest type that the call reads or gives, as for passes that reorder sums."""
-    kinds = [each.meta["type"] for each in node.all_input_nodes]
-    types = [value.dtype, *(kind.dtype for kind in kinds if isinstance(kind, TensorType))]
-    limits = [REORDERS_LIMIT[each] for each in types if each in REORDERS_LIMIT]
-    if node.target is attention and AttentionCall(node).is_rounded:
-        limits.append(ROUNDED_LIMIT)
-    return max(limits, default=OTHER_LIMIT)
+    return sum(each.nbytes for each in _parts(value) if isinstance(each, Tensor))

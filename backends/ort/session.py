@@ -13,10 +13,18 @@ _BROKEN = ["MatMulScaleFusion", "FastGeluFusion"]
 """Optimizers of ONNX Runtime 1.32 that are left out. Of a factor of a factor the first takes the inner away from a second product
 that reads it, as where q is v too, and the session is refused: its own graph is invalid then. The second makes a kernel of a GELU that
 is written out which takes no value without dimensions; the ONNX operator Gelu is not its business."""
+_LACKING = ("bfloat16", "not_implemented")
+_CONTRADICTION = "bound to different types"
+"""What is said of a file whose types do not fit each other, and no kernel would help."""
+_NO_ROOM = ("bad_alloc", "bad allocation", "allocate memory")
+
+
+class NoKernelError(InputError):
+    """ONNX Runtime has no kernel for it on this machine, or not the memory: nothing is said against the file."""
 
 
 def open_session(model: str | bytes, name: str, threads: int = 0, constants_in: Path | None = None) -> Any:
-    """A session of a file, or of a model's bytes, made to run where it is told to; `InputError` where it can't be had.
+    """A session of a file, or of a model's bytes, made to run where it is told to; `InputError` where it can't be had, see `refused`.
 
     Bytes that point to constants in a file beside the model need its folder, `constants_in`.
     """
@@ -36,17 +44,28 @@ def open_session(model: str | bytes, name: str, threads: int = 0, constants_in: 
     try:
         session = runtime.InferenceSession(model, options, providers=[PROVIDER], disabled_optimizers=_BROKEN)
     except Exception as error:  # ONNX Runtime has an exception for each of its status codes, with no common base
-        raise InputError(f"{name}: ONNX Runtime {runtime.__version__} refuses it: {reason(error)}") from error
+        raise refused(name, f"{runtime.__version__} refuses it", error) from error
     if session.get_providers() != [PROVIDER]:
         raise InputError(f"{name}: ONNX Runtime runs it on {session.get_providers()}, not on {PROVIDER}")
     return session
+
+
+def refused(name: str, what: str, error: Exception) -> InputError:
+    """What to raise of an error of ONNX Runtime: a `NoKernelError` where the file is not at fault."""
+    text = str(error).lower()
+    lacks = _lacks_kernel(text) or any(sign in text for sign in _NO_ROOM)
+    return (NoKernelError if lacks else InputError)(f"{name}: ONNX Runtime {what}: {reason(error)}")
+
+
+def _lacks_kernel(text: str) -> bool:
+    return _CONTRADICTION not in text and any(sign in text.replace(" ", "_") for sign in _LACKING)
 
 
 def reason(error: Exception) -> str:
     """Its first line, and what to do where that is known."""
     text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)[:400]
     lowered = text.lower()
-    if "bfloat16" in lowered or "not_implemented" in lowered.replace(" ", "_"):
+    if _lacks_kernel(lowered):
         return f"{text}; its CPU kernels lack this (bfloat16 among them): measure the FP16 or FP32 form instead"
     if "protobuf" in lowered or "unsupported model ir" in lowered:
         return f"{text}; is it a whole ONNX file?"

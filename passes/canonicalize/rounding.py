@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.divisors import is_safe
 from vitgraph.ir.program import Program
-from vitgraph.passes.canonicalize.rule import Rule, as_tensor, source
+from vitgraph.passes.canonicalize.rule import Rule, as_tensor, constant, source
 
 
 def of_whole_numbers(program: Program, node: fx.Node) -> fx.Node | None:
@@ -82,14 +84,27 @@ def divide(program: Program, node: fx.Node) -> fx.Node | None:
     left, right = _operands(program, node)
     if node.meta["type"].dtype.is_floating_point:
         return _floor(program, node, left, right) if mode == "floor" else _towards_zero(program, node, left, right)
-    if node.target is aten.div.Tensor_mode and mode == "trunc" and node.args == (left, right):
+    same = node.target is aten.div.Tensor_mode and mode == "trunc" and node.args == (left, right)
+    if same and is_safe(program, right, node.meta["type"].dtype):
         return None
-    quotient = program.insert(node, aten.div.Tensor_mode, left, right, rounding_mode="trunc")
+    quotient = _whole(program, node, left, right)
     if mode == "trunc":
         return quotient
     rest = program.insert(node, aten.fmod.Tensor, left, right)
     less = program.insert(node, aten.sub.Tensor, quotient, 1)
     return program.insert(node, aten.where.self, _signs_differ(program, node, rest, right), less, quotient)
+
+
+def _whole(program: Program, node: fx.Node, left: fx.Node, right: fx.Node) -> fx.Node:
+    """A quotient of whole numbers towards zero; by -1 it is a sign, as the least number divided so ends the process."""
+    dtype = node.meta["type"].dtype
+    if is_safe(program, right, dtype):
+        return program.insert(node, aten.div.Tensor_mode, left, right, rounding_mode="trunc")
+    negates = program.insert(node, aten.eq.Scalar, right, -1)
+    one = constant(program, node, "one", torch.ones((), dtype=dtype))
+    other = program.insert(node, aten.where.self, negates, one, right)
+    quotient = program.insert(node, aten.div.Tensor_mode, left, other, rounding_mode="trunc")
+    return program.insert(node, aten.where.self, negates, program.insert(node, aten.neg.default, left), quotient)
 
 
 def _towards_zero(program: Program, node: fx.Node, left: fx.Node, right: fx.Node) -> fx.Node:

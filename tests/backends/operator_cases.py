@@ -103,7 +103,7 @@ CASES: dict[str, str] = {
     "fmod_whole": "d: i64[4] = constant('d'); x: i64[4] = input(); m = aten.sub.Tensor(x, 2); e = aten.add.Tensor(d, 1); y = aten.fmod.Tensor(m, e)",
     "div_towards_zero": (
         "d: i64[4] = constant('d'); x: i64[4] = input(); m = aten.sub.Tensor(x, 2); e = aten.add.Tensor(d, 1); "
-        "y = aten.div.Tensor_mode(m, e, rounding_mode='trunc')"
+        "n = aten.eq.Scalar(e, -1); o: i64[] = constant('o'); w = aten.where.self(n, o, e); y = aten.div.Tensor_mode(m, w, rounding_mode='trunc')"
     ),
     "neg": f"{X}; y = aten.neg.default(x)",
     "exp": f"{X}; y = aten.exp.default(x)",

@@ -35,12 +35,13 @@ WHITE = encode(np.full((8, 8), 255))
 class Logits(nn.Module):
     """The first ten pixels; their logarithm where they may be none (of a pixel below the middle)."""
 
-    def __init__(self, sound: bool) -> None:
+    def __init__(self, sound: bool, classes: int = CLASSES) -> None:
         super().__init__()
         self.sound = sound
+        self.classes = classes
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = images.flatten(1)[:, :CLASSES]
+        logits = images.flatten(1)[:, : self.classes]
         return logits + 0.5 if self.sound else torch.log(logits)
 
 
@@ -63,7 +64,7 @@ def names(count: int) -> list[str]:
 def program(module: nn.Module, described: bool = True, **more: object) -> Make:
     size = {"image_size": (8, 8), "resize": (8, 8), "mean": (0.5,), "std": (0.5,), "fit": "exact", "crop": "none"}
     features = isinstance(module, Features)
-    known = {"classes": 0} if features else {"class_names": names(CLASSES)}
+    known = {"classes": 0} if features else {"class_names": names(getattr(module, "classes", CLASSES))}
     provenance = {"preprocessing": size | more, **known} if described else {}
 
     def write(path: Path) -> None:
@@ -72,7 +73,7 @@ def program(module: nn.Module, described: bool = True, **more: object) -> Make:
     return write
 
 
-SOUND, UNSOUND = program(Logits(True)), program(Logits(False))
+SOUND, UNSOUND, TWENTY = program(Logits(True)), program(Logits(False)), program(Logits(True, 20))
 TWELVE, FIVE, DARKER = program(Features(12)), program(Features(5)), program(Features(12), mean=(0.3,))
 GOOD: Content = {"d/a.png": A, "d/b.png": B, "d/labels.csv": "file,index\na.png,9\nb.png,0\n"}
 
@@ -91,6 +92,11 @@ def _against(name: str, other: Make | None, *says: str, more: Content | None = N
 def _compile(name: str, files: Content, *says: str) -> Mistake:
     line = ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "--evaluate-data", "d", "-o", "out")
     return Mistake(name, line, says, files)
+
+
+def _sound_against(name: str, other: Make, *says: str, status: int = 2) -> Mistake:
+    line = ("evaluate", "p.safetensors", "--data", "d", "--against", "other.safetensors")
+    return Mistake(name, line, says, {"p.safetensors": SOUND, "other.safetensors": other, **GOOD}, status=status)
 
 
 def _folders(*folders: str) -> Content:
@@ -119,6 +125,8 @@ MISTAKES = [
     _against("against nothing", None, "other.safetensors", "no such folder or file"),
     _against("features against classes", SOUND, "other.safetensors: gives classes", "p.safetensors gives features"),
     _against("features against fewer", FIVE, "5 features an image and this 12", "as it was"),
+    _sound_against("classes against more", TWENTY, "20 classes apart and this 10", "as it was"),
+    _sound_against("against logits of NaN", UNSOUND, "other.safetensors: its output holds NaN or infinity for 2 of 2", "vitgraph bisect", status=1),
     _against("features of other pixels", DARKER, "pre-processed otherwise"),
     _against("a folder that is no output against", None, "report.json", more={"other.safetensors/a": ""}),
     _evaluate("a program that tells no pre-processing", GOOD, "pre-processed", model=program(Logits(True), False)),

@@ -22,7 +22,7 @@ def _output(path: Path) -> None:
         "recipe.yaml": RECIPE,
         "report.json": "{}",
         "engine.json": "{}",
-        "program/program.st": "x",
+        "program/program.safetensors": "x",
     }.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_text(text)
@@ -108,16 +108,24 @@ FILES: list[tuple[str, tuple[str, ...], tuple[str, ...], dict[str, str | Make]]]
     ("reproducer in a folder", ("--reproducer", ".", "--force"), ("is a folder",), {}),
 ]  # fmt: skip
 INSIDE = [
-    ("model", ("compile", "out/program/program.st", *COMPILE[4:]), "out/program/program.st"),
+    ("model", ("compile", "out/program/program.safetensors", *COMPILE[4:]), "out/program/program.safetensors"),
     ("model's folder", ("compile", "out", *COMPILE[4:]), "out"),
-    ("weights", (*COMPILE[:2], *COMPILE[4:], "--weights", "out/program/program.st"), "out/program/program.st"),
+    (
+        "weights",
+        (*COMPILE[:2], *COMPILE[4:], "--weights", "out/program/program.safetensors"),
+        "out/program/program.safetensors",
+    ),
     ("recipe", (*COMPILE[:-1], "out/recipe.yaml"), "out/recipe.yaml"),
     ("pipeline", (*COMPILE, "--pipeline", "out/recipe.yaml"), "out/recipe.yaml"),
     ("calibration data", (*COMPILE, "--calibration-data", "out/program"), "out/program"),
     ("evaluation data by a link", (*COMPILE, "--evaluate-data", "data"), "data"),
     ("measured layers", (*COMPILE, "--measured-layers", "out/engine.json"), "out/engine.json"),
     ("training data", (*SEARCH[:-1], "out"), "out"),
-    ("weights of a search", (*SEARCH, "--weights", "out/program/program.st"), "out/program/program.st"),
+    (
+        "weights of a search",
+        (*SEARCH, "--weights", "out/program/program.safetensors"),
+        "out/program/program.safetensors",
+    ),
     ("recipe of a search", (*SEARCH, "--recipe", "out/recipe.yaml"), "out/recipe.yaml"),
 ]
 

@@ -1,10 +1,16 @@
 """An accuracy that fell is told, with what regains it."""
 
+import re
+from typing import Any
+
 import pytest
+from typer.testing import CliRunner
 
 from vitgraph.compile.accuracy_warning import warnings_of
+from vitgraph.compile.recipe import load_recipe, recipe_names
 from vitgraph.compile.report import AccuracyPart, EmbeddingPart
-from vitgraph.passes import pipeline
+from vitgraph.passes import find_pass, pipeline
+from vitgraph.tools.cli import make_app
 
 SPARSE, DENSE = pipeline("canonicalize,nm-mask,quantize"), pipeline("canonicalize,quantize")
 
@@ -40,6 +46,48 @@ def test_the_remedy_is_by_what_cost_it() -> None:
     assert "--recipe" not in warnings_of(fallen, SPARSE, "sparse-int8-best", 2.0)[0]
     assert "--recipe int8-best" in warnings_of(fallen, DENSE, "int8", 2.0)[0]
     assert "--max-drop" in warnings_of(fallen, DENSE, "int8-best", 2.0)[0]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "better"),
+    [
+        ("fp16", None), ("bf16", None), ("fp8", None), ("int8", "int8-best"), ("int8-best", None), ("lpvit", None), ("lpvit-int8", None),
+        ("sparse-int8", "sparse-int8-best"), ("sparse-int8-best", None), ("trio", "trio-best"), ("trio-best", None),
+        ("trio-dense", None), ("w4a4", None), ("w4a8", None),
+    ],
+)  # fmt: skip
+def test_no_other_recipe_is_named_than_its_own_better_one(recipe: str, better: str | None) -> None:
+    for fallen in (measured(80.0, 10.0), embedded(60.0, 50.0)):
+        (told,) = warnings_of(fallen, load_recipe(recipe, find_pass).pipeline, recipe, 2.0)
+        assert re.findall(r"--recipe (\S+)", told) == ([] if better is None else [better])
+
+
+def test_every_recipe_is_asked() -> None:
+    marks: Any = test_no_other_recipe_is_named_than_its_own_better_one
+    assert sorted(name for name, _ in marks.pytestmark[0].args[1]) == recipe_names()
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_command_that_is_named_is_one(name: str) -> None:
+    """In full: what it lacks is what only the user knows, in capitals."""
+    (told,) = warnings_of(measured(80.0, 10.0), load_recipe(name, find_pass).pipeline, name, 2.0)
+    for command in re.findall("`vitgraph ([^`]+)`", told):
+        word, *given = command.split()
+        ran = CliRunner().invoke(make_app(), [word, "--help"], env={"COLUMNS": "200"})
+        assert ran.exit_code == 0
+        assert [each for each in given if each.startswith("--") and each not in ran.output] == []
+        assert word != "bisect" or {"MODEL", "--pipeline", "--check"} <= set(given)
+        assert word != "search" or {"MODEL", "--method", "--target", "--budget", "-o"} <= set(given)
+    assert "--max-drop" not in told or "quantize" in {
+        step.name for step in load_recipe(name, find_pass).pipeline.passes
+    }
+
+
+def test_a_reference_that_is_none_is_told() -> None:
+    sound = measured(82.0, 81.9)
+    assert warnings_of(sound, DENSE, "int8", 2.0) == []
+    (told,) = warnings_of(sound.model_copy(update={"not_finite_reference": 3}), DENSE, "int8", 2.0)
+    assert "NaN or infinity for 3 of 500 images" in told
 
 
 def embedded(before: float | None, after: float | None, cosine: float = 0.999) -> AccuracyPart:

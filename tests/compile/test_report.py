@@ -9,6 +9,7 @@ import pytest
 
 from vitgraph.compile.report import Report, read_report, write_html
 from vitgraph.errors import InputError
+from vitgraph.tools.compile_model import summary
 
 CONTENT: dict[str, Any] = {
     "vitgraph": "0.1.0",
@@ -49,6 +50,20 @@ def test_reads_back_what_it_writes(tmp_path: Path) -> None:
     assert read_report(tmp_path) == report  # the folder that holds it
     assert list(json.loads(report.to_json()))[: len(CONTENT)][:3] == ["vitgraph", "model", "target"]
     assert report.to_json() == Report.model_validate_json(report.to_json()).to_json()
+
+
+def test_what_was_not_compared_is_told(tmp_path: Path) -> None:
+    some = {"calls": 7, "compared": 4, "worst_relative_l2": None, "worst_at": None, "why": "no <kernel>"}
+    for lowering, told in (
+        (some, "4 of 7 calls compared with the program: no "),
+        (None, "not compared with the program: no "),
+    ):
+        report = Report.model_validate({**CONTENT, "lowering": lowering, "lowering_why": "no <kernel>"})
+        assert report.uncompared == f"{told}<kernel>"
+        write_html(report, tmp_path / "report.html")
+        assert f"model.onnx: {told}&lt;kernel&gt;" in (tmp_path / "report.html").read_text()
+        assert f"{told}<kernel>" in str(summary(report, tmp_path))
+    assert Report.model_validate(CONTENT).uncompared is None
 
 
 def test_what_was_not_obtained_is_null() -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from tests.hostile import documents, graphs, weights
+from tests.hostile import documents, graphs, kernels, weights
 from tests.hostile.case import Case
 
 
 def corpus() -> list[Case]:
     """Every hostile file."""
-    return [*graphs.cases(), *documents.cases(), *weights.cases()]
+    return [*graphs.cases(), *kernels.cases(), *documents.cases(), *weights.cases()]
 
 
 def quick() -> list[Case]:
-    """The famous ones, and of the others every eighth."""
+    """The famous ones, those for kernels, and of the others every eighth."""
     found = graphs.cases()
-    return [case for position, case in enumerate(found) if case.name.startswith("A1") or position % 8 == 0]
+    chosen = [case for position, case in enumerate(found) if case.name.startswith("A1") or position % 8 == 0]
+    return [*chosen, *kernels.cases()]

@@ -37,6 +37,7 @@ YAML = {
     "dashes without end": "- " * 500_000,
     "keys without end": "? " * 500_000,
     "a scalar without end": "pipeline: " + "x " * 500_000,
+    "numbers joined by colons": "name: 1" + ":1" * 500_000 + "\n",
     "a million values": "pipeline: [" + "x," * 500_000 + "]",
     "more than a megabyte": "#" * (1 << 20) + "\n#",
 }

@@ -85,6 +85,7 @@ HEADERS = {
     "a shape of 2^80": _header({"w": F32 | {"shape": [2**40, 2**40]}}),
     "bytes beyond the end": _header({"w": F32 | {"data_offsets": [0, 2**50]}}),
     "bytes that overlap": _header({"a": F32, "b": F32}) + bytes(16),
+    "a name of dots": _header({"." * 3_000_000: F32}) + bytes(16),
     "a pickle in disguise": pickled(Exploit()),
 }
 

@@ -42,7 +42,7 @@ def test_sizes(text: str, size: Size) -> None:
     assert str(size) == text
 
 
-@pytest.mark.parametrize("text", ["", "M", "N*2", "2N", "1.5", "N+N"])
+@pytest.mark.parametrize("text", ["", "M", "N*2", "2N", "1.5", "N+N", "N" + " " * 90_000 + "x", "1" * 65])
 def test_what_is_no_size_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         parse_size(text)

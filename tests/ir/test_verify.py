@@ -59,6 +59,14 @@ def weight_not_a_number(program: Program) -> None:
     program.tensor("fc.weight").data[0, 0] = float("nan")
 
 
+def weight_without_end(program: Program) -> None:
+    program.tensor("fc.weight").data[0, 0] = float("-inf")
+
+
+def scale_without_end(program: Program) -> None:
+    program.tensor("scale").fill_(float("inf"))
+
+
 def scale_of_zero(program: Program) -> None:
     program.tensor("scale").zero_()
 
@@ -90,6 +98,8 @@ FAULTS: dict[str, tuple[Callable[[Program], None], str]] = {
     "missing weight": (missing_weight, "no tensor 'fc.weight'"),
     "weight's shape": (weight_of_another_shape, "but the tensor is"),
     "weight's values": (weight_not_a_number, "holds NaN"),
+    "weight's infinities": (weight_without_end, "holds infinities"),
+    "scale's infinity": (scale_without_end, "scale must be positive and finite"),
     "scale": (scale_of_zero, "scale must be positive"),
     "input": (input_without_type, "an input needs a tensor type"),
     "output": (no_output, "one output; this one has 0"),
@@ -131,6 +141,24 @@ def test_a_captured_program_may_hold_any_operator() -> None:
     change_target(program, aten.relu6.default)
     program.form = "captured"
     assert verify(program) == {}
+
+
+def test_a_constant_may_hold_infinities_as_masks_do() -> None:
+    text = 'x: f32[4, 4] = input()\nm: f32[4, 4] = constant("m")\ny: f32[4, 4] = aten.add.Tensor(x, m)\nreturn_(y)'
+    mask = torch.full((4, 4), float("-inf")).triu(1)
+    assert verify(parse(text, {"m": mask})) == {}
+    mask[0, 0] = float("nan")
+    assert "holds NaN" in str(verify(parse(text, {"m": mask})))
+
+
+@pytest.mark.parametrize(("said", "shown"), [("", "ValueError"), ("\n\nno\nmore", "no")])
+def test_an_objection_may_have_no_text(said: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def objects(node: object) -> None:
+        raise ValueError(said)
+
+    program = valid()
+    monkeypatch.setattr("vitgraph.ir.verify.infer_node", objects)
+    assert {line for lines in verify(program).values() for line in lines} == {f"its arguments don't fit: {shown}"}
 
 
 CODES = """

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from tests.planted import MLP
-from vitgraph.errors import InputError, PassError
+from vitgraph.errors import InputError, MachineError, PassError
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.bisection import bisect
@@ -67,6 +67,23 @@ def test_finds_a_pass_that_asks_for_no_site() -> None:
 def test_names_the_first_of_two() -> None:
     verdict = bisect(parse(MLP), Pipeline((Mark(), Mark(bad="b"), Mark(bad="a"))), context, judge)
     assert (verdict.position, verdict.site) == (2, "b")
+
+
+@dataclass(frozen=True)
+class Full(Pass):
+    """Runs into a full disk once it may rewrite anything."""
+
+    name: ClassVar[str] = "full"
+    effect: ClassVar[Effect] = Effect.EXACT
+
+    def run(self, program: Program, context: Context) -> None:
+        if context.take(self.name, "a"):
+            raise MachineError("output o: can't be written: No space left on device")
+
+
+def test_a_full_disk_is_no_fault_of_a_pass() -> None:
+    with pytest.raises(MachineError):
+        bisect(parse(MLP), Pipeline((Mark(), Full())), context, judge)
 
 
 def test_leaves_the_program_alone() -> None:

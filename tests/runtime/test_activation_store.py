@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitgraph.errors import InputError
+from vitgraph.errors import MachineError
 from vitgraph.runtime.activation_store import ActivationStore
 
 
@@ -37,5 +37,5 @@ def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     units = ActivationStore(4, (2,), room=0)
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(InputError, match=r"No space left on device.*TMPDIR"):
+    with pytest.raises(MachineError, match=r"No space left on device.*TMPDIR"):
         units.write(0, torch.zeros(1, 2))

@@ -179,7 +179,16 @@ def planted_app(error: BaseException) -> typer.Typer:
         (RecursionError("maximum recursion depth exceeded"), 2, "nests too deep"),
         (SystemExit(7), 2, "the model's own code ended the program (exit status 7)"),
         (PermissionError(13, "Permission denied", "a/secret"), 2, "a/secret: Permission denied; check the path"),
-        (OSError(28, "No space left on device", "a/file"), 1, "a/file: No space left on device; free some"),
+        (
+            OSError(24, "Too many open files"),
+            1,
+            "Too many open files; raise the limit on open files (`ulimit -n`), and run",
+        ),
+        (
+            OSError(28, "No space left on device", "a/file"),
+            1,
+            "a/file: No space left on device; make room on that disk",
+        ),
     ],
 )
 def test_errors_become_messages(

@@ -24,6 +24,8 @@ class Predictions:
     classes: Tensor
     """-1 where the logits are not finite: it is no label, and agrees with nothing."""
     labels: Tensor | None
+    width: int | None = None
+    """How many classes the model has; None where that was not kept."""
 
     @property
     def top1(self) -> float | None:
@@ -52,18 +54,19 @@ def predict(
     Raises `InputError` for a model that does not classify, and for labels that are none of its classes. A warning says
     where all images get one class, since then neither accuracy nor agreement tells much.
     """
-    classes, labels = list[int](), list[int]()  # a tensor kept of each image would pin the heap
+    classes, labels, width = list[int](), list[int](), 0  # a tensor kept of each image would pin the heap
     for logits, truth in outputs_of(runner, images, batch, progress, what):
         if logits.dim() != 2:
             raise InputError(
                 f"accuracy needs a model whose output is [images, classes]; this one gives {list(logits.shape)}"
             )
+        width = logits.shape[-1]
         classes += map(int, logits.argmax(-1).where(logits.isfinite().all(-1), -1))
         if truth is not None:
-            labels += _checked(truth, logits.shape[-1])
+            labels += _checked(truth, width)
     if len(classes) > 1 and len(set(classes)) == 1 and len(set(labels)) != 1:
         _log.warning("%s: all %d images were given class %d", what, len(classes), classes[0])
-    return Predictions(torch.tensor(classes), torch.tensor(labels) if labels else None)
+    return Predictions(torch.tensor(classes), torch.tensor(labels) if labels else None, width)
 
 
 def _checked(truth: Iterable[int], classes: int) -> list[int]:

@@ -12,16 +12,34 @@ LEAST_COSINE = 0.95
 """Of features: the mean cosine between before and after below which they are told."""
 MOST_DIFFERENT = 10.0
 """Without labels: the share of images, in percent, from which on predictions that differ are told."""
-_MASKS = {"nm-mask", "block-prune"}
+_BETTER = {
+    "int8": "--recipe int8-best reconstructs layer by layer, ",
+    "trio": "--recipe trio-best reconstructs block by block, ",
+}
+"""By recipe, the one that does the same with more care."""
+_SEARCH = (
+    "`vitgraph search MODEL --method elsa --target TARGET --budget 1.5x --train-data DIR -o OUT` takes fewer weights "
+    "where that costs most, "
+)
+_TRAINING = "training regains the rest (docs/sparsity.md)"
 
 
 def warnings_of(accuracy: AccuracyPart | None, steps: Pipeline, recipe: str, most: float) -> list[str]:
-    """A line where the accuracy that was measured is more than `most` points of top-1 below the reference."""
+    """A line where the accuracy that was measured is more than `most` points of top-1 below the reference, and where that is none."""
     if accuracy is None:
         return []
+    if accuracy.not_finite_reference:
+        return [_of_reference(accuracy)]
     found, names = accuracy.embedding, {step.name for step in steps.passes}
     told = _fall(accuracy, most) if found is None else _features_fall(found, most)
     return [] if told is None else [f"{told}; {_remedy(names, recipe, found is not None)}"]
+
+
+def _of_reference(accuracy: AccuracyPart) -> str:
+    return (
+        f"the model as it came gives NaN or infinity for {accuracy.not_finite_reference} of {accuracy.images} images, "
+        "so accuracy beside it says little; look at its weights (--weights) and pre-processing (--mean, --std)"
+    )
 
 
 def _fall(accuracy: AccuracyPart, most: float) -> str | None:
@@ -47,12 +65,14 @@ def _features_fall(found: EmbeddingPart, most: float) -> str | None:
 
 def _remedy(steps: set[str], recipe: str, features: bool) -> str:
     """What regains accuracy, by what cost it; what needs classes is no remedy for features."""
-    if steps & _MASKS:
-        better = "" if recipe.endswith("-best") else "--recipe sparse-int8-best fits what stays, "
-        if features:
-            return f"{better}and training regains the rest (docs/sparsity.md)"
-        return f"{better}`vitgraph search elsa` takes fewer weights where that costs most, and training regains the rest (docs/sparsity.md)"
-    better = "" if recipe.endswith("-best") else "--recipe int8-best reconstructs layer by layer, "
-    if features:
-        return f"{better}quantize{{skip=…}} in --pipeline leaves sites in floating point"
-    return f"{better}--max-drop POINTS lets the sites that cost most fall back"
+    if "block-prune" in steps:
+        return f"a larger block-prune{{budget=…}} in --pipeline takes fewer weights, and {_TRAINING}"
+    if "nm-mask" in steps:
+        better = "--recipe sparse-int8-best fits what stays, " if recipe == "sparse-int8" else ""
+        return f"{better}{'' if features else _SEARCH}and {_TRAINING}".removeprefix("and ")
+    if "quantize" in steps:
+        own = "quantize{skip=…} in --pipeline leaves sites in floating point"
+        return _BETTER.get(recipe, "") + (
+            own if features else "--max-drop POINTS lets the sites that cost most fall back"
+        )
+    return f'`vitgraph bisect MODEL --pipeline TEXT --check "{"cosine" if features else "top1_agreement"}>=0.99"` finds the pass that cost it'

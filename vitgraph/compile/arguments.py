@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import lexists
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -48,12 +47,6 @@ def read_path(name: str, path: str | Path) -> Path:
     """A path, also where it is written as text."""
     _check(name, path, str | Path, "a path")
     return Path(path)
-
-
-def files_among(*given: Any) -> tuple[Path, ...]:
-    """Those of the arguments, and of the values of mappings among them, that name something on disk."""
-    flat: list[Any] = [each for one in given for each in (one.values() if isinstance(one, Mapping) else [one])]  # pyright: ignore[reportUnknownVariableType]
-    return tuple(Path(each) for each in flat if isinstance(each, str | Path) and lexists(each))
 
 
 def read_target(target: str | Path | Target) -> Target:

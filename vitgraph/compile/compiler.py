@@ -82,7 +82,6 @@ def compile_model(
     the drop is over `max_drop`; then `out` is there and says so.
     """
     from vitgraph.compile.arguments import (
-        files_among,
         read_backend,
         read_bounds,
         read_count,
@@ -94,8 +93,10 @@ def compile_model(
         read_steps,
         read_target,
     )
+    from vitgraph.compile.files_read import files_read
     from vitgraph.passes import find_pass
 
+    data = (weights, calibration_data, evaluate_data, measured_layers)
     request = CompileRequest(
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
@@ -103,9 +104,7 @@ def compile_model(
         output=OutputRequest(
             read_path("out", out),
             force,
-            files_among(
-                model, target, recipe, weights, calibration_data, evaluate_data, pipeline, measured_layers, model_args
-            ),
+            files_read(model, (target, recipe, pipeline), data, model_args),
         ),
         data=DataRequest(
             calibration_data,
@@ -195,15 +194,12 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
 
 def _hold_to_program(job: OpenedRequest, clock: Stopwatch, report: Report, program: Program, model: OnnxModel) -> None:
     """Compare the file with the program it was written of, whether or not there are images to evaluate it on."""
-    from vitgraph.backends.ort.lowering_check import LoweringCheck, check_lowering
+    from vitgraph.backends.ort.lowering_check import check_lowering
     from vitgraph.compile.inputs import probe
 
     with clock.timed("lowering check"):
         found = check_lowering(program, model, probe(job.calibration, job.model, job.batch))
-    if not isinstance(found, LoweringCheck):
-        report.lowering_why = found
-        return
-    report.lowering = found.to_json()
+    report.lowering, report.lowering_why = found.to_json(), found.why
     report.violations += [asdict(violation) for violation in found.violations]
 
 

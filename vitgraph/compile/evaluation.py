@@ -42,11 +42,10 @@ def evaluate(
         with runner:
             found = embed(runner, *told) if gives_features(reference.program) else predict(runner, *told)
             executed = runner.execution(job.batch.best)
-        compared = (
-            _features(reference.features, found)
-            if isinstance(found, Features)
-            else _classes(reference.predictions, found)
-        )
+        if isinstance(found, Features):
+            compared = _features(reference.features, found)
+        else:
+            compared = _classes(reference.predictions, found)
     execution: dict[str, Any] = {} if executed is None else {"execution": executed.as_json()}
     accuracy = AccuracyPart(
         images=len(job.evaluation),
@@ -61,6 +60,7 @@ def evaluate(
 
 def _classes(expected: Predictions, found: Predictions) -> dict[str, Any]:
     return {
+        "not_finite_reference": expected.not_finite,
         "top1_reference": _rounded(expected.top1),
         "top1": _rounded(found.top1),
         "agreement": round(expected.agreement(found), 3),
@@ -70,6 +70,7 @@ def _classes(expected: Predictions, found: Predictions) -> dict[str, Any]:
 
 def _features(expected: Features, found: Features) -> dict[str, Any]:
     return {
+        "not_finite_reference": expected.not_finite,
         "top1_reference": None,
         "top1": None,
         "agreement": None,

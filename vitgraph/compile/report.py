@@ -84,6 +84,8 @@ class AccuracyPart(_Part):
     data_sha256: str
     not_finite: int = 0
     """For how many images the output holds NaN or infinity after compiling: they count as wrong."""
+    not_finite_reference: int = 0
+    """For how many the captured model's does."""
 
 
 class Report(_Part):
@@ -102,8 +104,9 @@ class Report(_Part):
     sites: dict[str, Any]
     cost: Annotated[dict[str, Any], AfterValidator(like(CostShape))]
     lowering: dict[str, Any] | None = None
-    """How many calls of `model.onnx` were compared with the program on a probe batch, and the one that is furthest off."""
+    """How many calls of the program there are, how many of `model.onnx` were compared with it on a probe batch, and the one that is furthest off."""
     lowering_why: str | None = None
+    """Why some of them were not compared, where that is so."""
     accuracy: AccuracyPart | None = None
     accuracy_why: str | None = None
     mask_profit: Annotated[dict[str, Any] | None, AfterValidator(like(MaskProfitShape))] = None
@@ -120,6 +123,15 @@ class Report(_Part):
     """What to look at although the contract holds, such as accuracy that fell."""
     seconds: dict[str, float | None]
     peak_rss_mb: int
+
+    @property
+    def uncompared(self) -> str | None:
+        """What of `model.onnx` was not held to the program, and why; None where all was."""
+        if self.lowering_why is None:
+            return None
+        found = self.lowering or {}
+        counts = f"{found['compared']} of {found['calls']} calls" if {"compared", "calls"} <= found.keys() else "not"
+        return f"{counts} compared with the program: {self.lowering_why}"
 
     def to_json(self) -> str:
         """The document, indented, keys in a fixed order."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, fx, nn
 
-from vitgraph.errors import InputError
+from vitgraph.errors import InputError, VitgraphError
 from vitgraph.frontend.capture_errors import differs_for_one, no_type, not_captured
 from vitgraph.frontend.decompositions import shorthands_in
 from vitgraph.frontend.functional_forms import make_functional, may_be_made_functional, unsaid_views_in
@@ -92,7 +92,7 @@ def _exported(model: nn.Module, name: str, example: Tensor, shapes: Any) -> fx.G
         if shorthands or not may_be_made_functional(exported.graph):
             exported = exported.run_decompositions(shorthands | unsaid_views_in(exported.graph))
         return exported.module(check_guards=False)  # type: ignore[no-any-return]
-    except InputError:
+    except VitgraphError:
         raise
     except Exception as error:
         raise not_captured(model, name, example, error) from error

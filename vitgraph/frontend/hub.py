@@ -10,13 +10,13 @@ from contextlib import suppress
 
 from torch import nn
 
-from vitgraph.errors import InputError
+from vitgraph.errors import blamed
 
 _PATIENCE = 3.0  # seconds to wait for a hub to answer before only the local cache is asked
 
 
 def fetch(create: Callable[[], nn.Module], name: str) -> nn.Module:
-    """Make a pretrained model; raise InputError that names the way round where its weights can't be had.
+    """Make a pretrained model; raise an error that names the way round where its weights can't be had.
 
     Without a network the Hugging Face client retries for most of a minute; a hub that can't be reached at all is
     noticed first, and then only what was fetched before is used.
@@ -31,7 +31,7 @@ def fetch(create: Callable[[], nn.Module], name: str) -> nn.Module:
         quiet.setLevel(logging.ERROR)
         return create()
     except (OSError, RuntimeError, ValueError) as error:  # no network, no such weights, a hub's refusal, a bad hash
-        raise InputError(
+        raise blamed(error)(
             f"model {name!r}: pretrained weights can't be had ({_first_line(error)}); give them with --weights FILE, "
             "or use --weights random"
         ) from error

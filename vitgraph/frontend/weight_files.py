@@ -42,6 +42,8 @@ _INERT = (
 )
 """What training scripts save beside tensors and can be made without running anything: their options, and paths in them."""
 _NAMED = 4
+_LONGEST = 1_024
+"""Characters of a tensor's name; the longest of timm's models have some 70."""
 
 
 def read_weights(path: Path) -> StateDict:
@@ -50,12 +52,23 @@ def read_weights(path: Path) -> StateDict:
     if path.stat().st_size == 0:
         raise InputError(f"weights {path}: the file is empty; fetch it again")
     if _is_torch_file(path):
-        return _unwrap(_read_pickled(path), path)
+        return _named_shortly(_unwrap(_read_pickled(path), path), path)
     if path.suffix == ".safetensors" or _is_safetensors(path):
-        return _read_safetensors(path)
+        return _named_shortly(_read_safetensors(path), path)
     raise InputError(
         f"weights {path}: not a file torch.save wrote, and no safetensors, or one cut short; fetch or write it again"
     )
+
+
+def _named_shortly(state: StateDict, path: Path) -> StateDict:
+    """The same, where no name is so long that to look for its prefixes would take minutes."""
+    longest = max(map(len, state), default=0)
+    if longest > _LONGEST:
+        raise InputError(
+            f"weights {path}: a tensor's name has {longest:,} characters, over the {_LONGEST:,} that are read; save the "
+            "model's state_dict() instead"
+        )
+    return state
 
 
 def hash_state(state: Mapping[str, Tensor]) -> str:

@@ -61,7 +61,8 @@ def take_own(module: nn.Module, state: StateDict, path: Path, head: Head | None 
         for key in mine
         if key not in own and (_has_no_place(module, key, mine[key]) or (lacked is not None and lacked.holds(key)))
     ]
-    kept = {key: tensor for key, tensor in mine.items() if prefix + key not in others}
+    homeless = set(others)
+    kept = {key: tensor for key, tensor in mine.items() if prefix + key not in homeless}
     if not others or not own.keys() <= kept.keys():
         return mine, []
     left = f"{len(others)} of {len(state)} tensors in {path.name} have no place in the model: left out ({first_names(others)})"

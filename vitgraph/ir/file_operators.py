@@ -3,12 +3,14 @@
 The dialect is part of the list. The rest is what torch.export leaves of models: arithmetic, layout, reductions,
 normalization, convolution, pooling. No operator here reads or writes files, writes into its arguments, draws random
 numbers, hands out memory that nothing has written, or takes Python objects; of `operator` there are arithmetic on sizes
-and `getitem`.
+and `getitem`. Forms that torch keeps for itself and that take their arguments' sizes on trust, such as
+`native_batch_norm`, are left out: no capture gives them.
 """
 
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,12 +43,11 @@ _GROUPS = {
     "products": (
         "addbmm addmm addmv baddbmm bilinear bmm conv1d conv2d conv3d conv_transpose1d conv_transpose2d "
         "conv_transpose3d _convolution convolution dot einsum embedding linear matmul mm mv outer "
-        "scaled_dot_product_attention _scaled_dot_product_attention_math "
-        "_scaled_dot_product_flash_attention_for_cpu inner tensordot"
+        "scaled_dot_product_attention _scaled_dot_product_attention_math inner tensordot"
     ),
     "normalization and softmax": (
-        "batch_norm _batch_norm_no_update cosine_similarity _fused_rms_norm group_norm instance_norm layer_norm "
-        "linalg_norm linalg_vector_norm _log_softmax log_softmax native_batch_norm "
+        "batch_norm cosine_similarity _fused_rms_norm group_norm instance_norm layer_norm "
+        "linalg_norm linalg_vector_norm _log_softmax log_softmax "
         "_native_batch_norm_legit_no_training native_group_norm native_layer_norm norm rms_norm _softmax softmax"
     ),
     "arithmetic": (
@@ -83,6 +84,8 @@ _GROUPS = {
 }
 """Names of ATen operators beyond the dialect; dropout does nothing in eval mode."""
 ATEN_NAMES = {name for names in _GROUPS.values() for name in names.split()} | {opname(target) for target in ATEN}
+_SCRIPT = re.compile(r"^prim_|hacked_twin$")
+"""Overloads that only TorchScript's interpreter calls: some end the process that calls them otherwise."""
 _SIZES = ("sym_size", "sym_numel")
 _PLAIN = frozenset(
     {"Tensor", "int", "float", "bool", "number", "Scalar", "str", "SymInt", "Device", "Layout", "MemoryFormat", "ScalarType"}
@@ -113,6 +116,8 @@ def _overload(name: str, overload: str, spelling: str) -> Callable[..., Any]:
     if packet is None or overload not in packet.overloads():
         raise ValueError(f"{spelling!r} is no operator of torch {torch.__version__}")
     target: Callable[..., Any] = getattr(packet, overload)
+    if _SCRIPT.search(overload):
+        raise ValueError(f"{spelling!r} is TorchScript's own; no module is captured with it")
     if not (_takes_plain_values(target) and (_gives_tensors(target) or name in _SIZES)):
         raise ValueError(f"{spelling!r} writes into its arguments, or takes or gives no tensors")
     return target

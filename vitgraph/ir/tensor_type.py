@@ -110,6 +110,9 @@ class TupleType:
 Type = TensorType | IntType | TupleType
 
 
+_MAX_SIZE = 64
+"""Characters of a size; two numbers of 64 bits take some 45."""
+_SIZE = re.compile(r"(?:(-?\d+)|(?:(-?\d+)\s*\*\s*)?N(?:\s*([+-]\s*\d+))?)")
 _MAX_TUPLES = 8
 """Tuples in a type; operators give one, of tensors."""
 
@@ -121,9 +124,10 @@ def type_of(tensor: torch.Tensor) -> TensorType:
 
 def parse_size(text: str) -> Size:
     """Read `7`, `N`, `64*N` or `N+1`; `ValueError` for anything else."""
-    match = re.fullmatch(r"\s*(?:(-?\d+)|(?:(-?\d+)\s*\*\s*)?N\s*([+-]\s*\d+)?)\s*", text)
+    text = text.strip()
+    match = _SIZE.fullmatch(text) if len(text) <= _MAX_SIZE else None
     if match is None:
-        raise ValueError(f"{text!r} is not a size; write 7, N, 64*N or N+1")
+        raise ValueError(f"{text[:80]!r} is not a size; write 7, N, 64*N or N+1")
     if match[1] is not None:
         return int(match[1])
     return Dim(int(match[2] or 1), int((match[3] or "0").replace(" ", "")))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from string import whitespace
 from typing import Any
 
 MAX_LINE = 100_000
@@ -86,7 +87,7 @@ class _Tokens:
 
     @classmethod
     def of(cls, text: str) -> _Tokens:
-        found = [(str(match.lastgroup), match[str(match.lastgroup)]) for match in _TOKEN.finditer(text)]
+        found = _tokens(text.rstrip(whitespace))
         comment = found.pop()[1][1:].strip() if found and found[-1][0] == "comment" else ""
         if not comment.isprintable():
             raise ValueError("the path after # holds characters that can't be printed")
@@ -107,6 +108,17 @@ class _Tokens:
 
     def sees_keyword(self) -> bool:
         return len(self.left) > 1 and self.left[-1][0] == "name" and self.left[-2][1] == "="
+
+
+def _tokens(text: str) -> list[tuple[str, str]]:
+    """(kind, text) of each token up to the first that is none: what a search beyond it would find is wrong whatever it is,
+    and a quote that is never closed would send it to the line's end again and again."""
+    found, place = list[tuple[str, str]](), 0
+    while match := _TOKEN.match(text, place):
+        kind = str(match.lastgroup)
+        found.append((kind, match[kind]))
+        place = len(text) if kind == "other" else match.end()
+    return found
 
 
 def _read_call(tokens: _Tokens) -> Call:

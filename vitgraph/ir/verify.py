@@ -1,7 +1,8 @@
 """Is this program valid? All violations at once, each under the line of text it is about.
 
-Checked: every operator is one the form allows; every weight is there and finite; the type each node carries is the
-type its operator gives for its arguments; values stand before their uses; scales are positive, codes are ones of their
+Checked: every operator is one the form allows; every weight is there and finite, every constant
+there and free of NaN (masks hold infinities); the type each node carries is the
+type its operator gives for its arguments; values stand before their uses; scales are positive and finite, codes are ones of their
 format; masked weights still have their pattern; there is one output.
 """
 
@@ -16,12 +17,14 @@ from vitgraph.errors import InputError, PassError
 from vitgraph.ir.call_arguments import argument
 from vitgraph.ir.calls import DequantizeCall
 from vitgraph.ir.dialect import ATEN, INTEGER, OWN
+from vitgraph.ir.divisors import check_divisor
 from vitgraph.ir.mask_patterns import homeless, lost
 from vitgraph.ir.operator_classes import PAIRS, ROUNDS
 from vitgraph.ir.operator_schema import schema_of, writes
 from vitgraph.ir.printer import show
 from vitgraph.ir.program import Program, infer_node
 from vitgraph.ir.tensor_type import TensorType
+from vitgraph.ir.trusted_arguments import check_trusted
 
 Violations = dict[fx.Node, list[str]]
 
@@ -63,7 +66,18 @@ def check_read(program: Program, origin: str, *, masks: bool = False) -> Program
         raise InputError(f"{origin}: its graph is not valid, {fault}")
     if not program.inputs:
         raise InputError(f"{origin}: its graph is not valid: it takes no input; begin it with `x: f32[…] = input()`")
+    for node in program.calls():
+        _check_safe(program, node, origin)
     return program
+
+
+def _check_safe(program: Program, node: fx.Node, origin: str) -> None:
+    """What a type does not tell: a call that the verifier agrees to, and that would harm the process that runs it."""
+    try:
+        check_trusted(node)
+        check_divisor(program, node)
+    except ValueError as error:
+        raise InputError(f"{origin}: its graph is not run: {node.name}: {error}") from error
 
 
 def _describe(program: Program, *, masks: bool = True) -> str:
@@ -109,9 +123,16 @@ def _weight(program: Program, node: fx.Node) -> list[str]:
     violations = list[str]()
     if node.meta.get("type") != TensorType(tensor.dtype, tuple(tensor.shape)):
         violations.append(f"carries {node.meta.get('type')}, but the tensor is {tensor.dtype}{list(tensor.shape)}")
-    if tensor.is_floating_point() and bool(tensor.isnan().any()):
-        violations.append(f"{node.target} holds NaN")
-    return violations
+    return violations + _values(str(node.target), tensor)
+
+
+def _values(name: str, tensor: torch.Tensor) -> list[str]:
+    if not tensor.is_floating_point():
+        return []
+    if bool(tensor.isnan().any()):
+        return [f"{name} holds NaN"]
+    trained = isinstance(tensor, torch.nn.Parameter)
+    return [f"{name} is a weight and holds infinities"] if trained and not bool(tensor.isfinite().all()) else []
 
 
 def _operator(program: Program, node: fx.Node) -> list[str]:
@@ -132,16 +153,17 @@ def _type(node: fx.Node) -> list[str]:
     try:
         inferred = infer_node(node)
     except Exception as error:  # noqa: BLE001  any operator may object in its own way; the objection is the violation
-        return [f"its arguments don't fit: {str(error).splitlines()[0]}"]
+        said = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        return [f"its arguments don't fit: {said[0]}"]
     carried = node.meta.get("type")
     return [] if carried == inferred else [f"carries type {carried}, but gives {inferred}"]
 
 
 def _scale(program: Program, node: fx.Node) -> list[str]:
     scale = program.constant(argument(node, "scale")) if node.target in PAIRS | ROUNDS else None
-    if scale is None or bool((scale > 0).all()):
+    if scale is None or bool(((scale > 0) & scale.isfinite()).all()):
         return []
-    return ["a scale must be positive"]
+    return ["a scale must be positive and finite"]
 
 
 def _codes(program: Program, node: fx.Node) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vitgraph.errors import InputError
 from vitgraph.outputs.disk import writing
+from vitgraph.outputs.hidden import check_hidden
 from vitgraph.outputs.manifest import differences
 
 
@@ -32,6 +33,8 @@ def check_folder(out: Path, force: bool, inputs: Iterable[Path] = ()) -> Path:
             raise InputError(f"output {out} exists; name another with -o, or replace it with --force")
         _refuse_around(out, folder, inputs, "the input")
         _refuse_foreign(out, folder)
+    with writing(out):
+        check_hidden(unfinished(folder), out, folder=True)
     _try_to_write(out, folder)
     return folder
 
@@ -43,6 +46,8 @@ def check_file(out: Path, force: bool) -> Path:
         raise InputError(f"output {out} exists; name another, or replace it with --force")
     if not file.parent.is_dir():
         raise InputError(f"output {out}: there is no folder {file.parent}; make it, or name another")
+    with writing(out):
+        check_hidden(unfinished(file), out, folder=False)
     _try_to_write(out, file)
     return file
 

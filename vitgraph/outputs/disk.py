@@ -8,29 +8,26 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vitgraph.errors import InputError
+from vitgraph.errors import OF_THE_MACHINE, VitgraphError, blamed
 
-_MORE_ROOM = "make room on that disk (bytes, or inodes), or name a place on another; the same command then goes on from what is finished"
-NO_ROOM = {
-    errno.ENOSPC: _MORE_ROOM,
-    errno.EDQUOT: _MORE_ROOM,
+_OF_THE_PLACE = {
     errno.EFBIG: "raise the limit on the size of a file, or name a place on another disk",
     errno.EROFS: "name a place on a disk that can be written to",
     errno.ENAMETOOLONG: "name a shorter one",
-}
-"""What only writing runs into, with the remedy."""
-_REMEDIES = {
-    **NO_ROOM,
     errno.ENOTDIR: "a part of the path is a file: name another place",
     errno.ELOOP: "its links lead in a circle: name another place",
     errno.EACCES: "get the right to write there, or name another place",
     errno.EPERM: "get the right to write there, or name another place",
 }
+"""What speaks against a place, with the remedy; `OF_THE_MACHINE` has the rest."""
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+_WRITING_ALONE = _NO_ROOM | {errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG}
+"""What only writing runs into."""
 
 
 @contextmanager
 def writing(path: Path, only: frozenset[int] | None = None) -> Generator[None]:
-    """Tell an `OSError` of the block as an `InputError`: the file, the fault, the remedy. `only` leaves other errors as they are."""
+    """Tell an `OSError` of the block as `refused` does. `only` leaves other errors as they are."""
     try:
         yield
     except OSError as error:
@@ -42,16 +39,21 @@ def writing(path: Path, only: frozenset[int] | None = None) -> Generator[None]:
 @contextmanager
 def room_for(path: Path) -> Generator[None]:
     """The same for long work that writes to `path` and reads much else: only what writing alone runs into is told so."""
-    with writing(path, frozenset(NO_ROOM)):
+    with writing(path, _WRITING_ALONE):
         yield
 
 
-def refused(path: Path, error: OSError) -> InputError:
-    """What to raise where `path` can't be written."""
+def refused(path: Path, error: OSError) -> VitgraphError:
+    """What to raise where `path` can't be written, with file, fault and remedy.
+
+    An `InputError` where another place would do better, a `MachineError` where this one would, once it has what it lacks.
+    """
     file = error.filename if isinstance(error.filename, str) else None
     where = f" ({file})" if file is not None and file != str(path) else ""
-    remedy = _REMEDIES.get(error.errno or 0, "name another place")
-    return InputError(f"output {path}: can't be written{where}: {error.strerror or error}; {remedy}")
+    number = error.errno or 0
+    remedy = OF_THE_MACHINE.get(number) or _OF_THE_PLACE.get(number, "name another place")
+    again = "; the same command then goes on from what is finished" if number in _NO_ROOM else ""
+    return blamed(error)(f"output {path}: can't be written{where}: {error.strerror or error}; {remedy}{again}")
 
 
 def sync(path: Path) -> None:

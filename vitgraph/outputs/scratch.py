@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from vitgraph.errors import InputError
+from vitgraph.errors import blamed
 
 _log = logging.getLogger("vitgraph")
 PREFIX = "vitgraph-scratch-"
@@ -57,12 +57,12 @@ def scratch_file() -> IO[bytes]:
 
 @contextmanager
 def in_temporary_folder() -> Generator[None]:
-    """Tell an `OSError` of the block as an `InputError` with its remedy."""
+    """Tell an `OSError` of the block with its remedy: as a `MachineError` where the disk is full, else as an `InputError`."""
     try:
         yield
     except OSError as error:
         where = tempfile.tempdir or os.environ.get("TMPDIR", "the system's own")
-        raise InputError(
+        raise blamed(error)(
             f"temporary folder {where}: {error.strerror or error}; make room there, or name another folder in TMPDIR"
         ) from error
 

@@ -4,25 +4,32 @@
 .OUT.unfinished/parts/   finished parts of long work, to go on from
 .OUT.unfinished/folder/  the output on its way, no use to a later run
 .OUT.unfinished/spent/   while the output takes its place: what is superfluous once it is there
+
+Where the system can, the output and the former one change places in one step; `folder` is the former one then. A mark in `spent`
+has the number of the new one's inode in its name, so that a later run can tell which of the two `folder` is.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitgraph.errors import InputError, OutputError
+from vitgraph.outputs.beside import keep_beside, taken
 from vitgraph.outputs.destination import unfinished
 from vitgraph.outputs.disk import sync, writing
+from vitgraph.outputs.exchange import exchange
+from vitgraph.outputs.lock import NAME as LOCK
+from vitgraph.outputs.lock import lock
 from vitgraph.outputs.manifest import differences
 
 _log = logging.getLogger("vitgraph")
+_MARK = "new "
 
 
 @dataclass(frozen=True)
@@ -63,14 +70,18 @@ class Workspace:
             _log.warning("output %s: an earlier run did not end: %s", self.out, "; ".join(left))
 
     def put(self, force: bool) -> None:
-        """Let the folder take the output's place, in one step.
+        """Let the folder take the output's place, in one step; with `force` a former output goes, and its mode stays.
 
-        Raises `OutputError` where something is there that must not go; the finished folder is kept beside then.
+        Where the file system can't let them change places, the former one is moved away first: there is no output for that moment,
+        and a later run puts the former one back where the process was killed in it. Raises `OutputError` where something is there that must not go; the finished folder is kept beside then.
         """
         self.spent.mkdir()
         with suppress(FileNotFoundError):
             self.parts.rename(self.spent / "parts")
-        if force and self.out.is_dir() and not differences(self.out):
+        if force and _is_ours(self.out):
+            self.folder.chmod(stat.S_IMODE(self.out.stat().st_mode))
+            if self._exchange():
+                return
             self.out.rename(self.spent / "out")
         try:
             if os.path.lexists(self.out):
@@ -87,21 +98,45 @@ class Workspace:
         with suppress(OSError):
             self._settle()
         shutil.rmtree(self.folder, ignore_errors=True)
-        for remove in (self.parts.rmdir, (self.root / "lock").unlink, self.root.rmdir):
+        for remove in (self.parts.rmdir, (self.root / LOCK).unlink, self.root.rmdir):
             with suppress(OSError):  # parts stay, and so does the folder that they are in
                 remove()
 
+    def _exchange(self) -> bool:
+        """Whether folder and output have changed places."""
+        mark = self.spent / f"{_MARK}{self.folder.stat().st_ino}"
+        mark.mkdir()
+        if not exchange(self.folder, self.out):
+            mark.rmdir()
+            return False
+        sync(self.out.parent)
+        return True
+
+    @property
+    def _is_exchanged(self) -> bool:
+        """Whether `folder` is the former output."""
+        marks = [each.name for each in self.spent.glob(f"{_MARK}*")]
+        return bool(marks) and os.path.lexists(self.folder) and marks != [f"{_MARK}{self.folder.lstat().st_ino}"]
+
     def _settle(self) -> None:
         """Undo a `put` that was cut short ahead of its one step, finish one that was cut short after it."""
+        if self._is_exchanged:
+            self.folder.rename(self.spent / "out")
         former, parts = self.spent / "out", self.spent / "parts"
         ahead = self.folder.exists()
         if ahead and parts.exists():
             parts.rename(self.parts)
-        if former.exists() and not os.path.lexists(self.out):
+        there = os.path.lexists(former)
+        if there and not os.path.lexists(self.out):
             former.rename(self.out)
-        elif former.exists() and (ahead or differences(former)):  # it has got content since it was looked at
+        elif there and (ahead or not _is_ours(former)):  # it has got content since it was looked at
             _log.warning("output %s: what was there before is kept in %s", self.out, keep_beside(former, self.out))
         shutil.rmtree(self.spent, ignore_errors=True)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether it is a folder in which everything is as vitgraph wrote it."""
+    return folder.is_dir() and not folder.is_symlink() and not differences(folder)
 
 
 @contextmanager
@@ -110,14 +145,14 @@ def claimed(out: Path) -> Generator[Workspace]:
     place = Workspace(out)
     with _folders_of(out):
         with writing(out):
-            lock = _lock(place.root, out)
+            handle = lock(place.root, out)
         try:
             with writing(out):
                 place.recover()
             yield place
         finally:
             place.leave()
-            os.close(lock)
+            os.close(handle)
 
 
 @contextmanager
@@ -137,53 +172,3 @@ def _folders_of(out: Path) -> Generator[None]:
 def parts_of(out: Path) -> Path:
     """The folder in which long work keeps what it has finished, until `out` is there."""
     return Workspace(Path(os.path.realpath(out))).parts
-
-
-def taken(out: Path, kept: Path) -> OutputError:
-    """What to raise where something stands in an output's place that was not there when the work began."""
-    return OutputError(f"output {out} has come to be there meanwhile, and was left alone; {kept} has what was made")
-
-
-def keep_beside(path: Path, out: Path) -> Path:
-    """Move a file or folder to the first free name beside `out`."""
-    number = 1
-    while True:
-        number += 1
-        kept = out.with_name(f"{out.name}-{number}")
-        if os.path.lexists(kept):
-            continue
-        path.rename(kept)
-        return kept
-
-
-def _lock(root: Path, out: Path) -> int:
-    """The lock of a workspace, which is made if need be; the number of the open file that holds it."""
-    while True:
-        root.mkdir(exist_ok=True)
-        try:
-            lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-        except FileNotFoundError:  # a run that ended has just removed the folder
-            continue
-        except OSError:
-            with suppress(OSError):
-                root.rmdir()
-            raise
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(lock, 20).decode(errors="replace")
-            os.close(lock)
-            raise InputError(f"output {out} is being written by another process ({owner}); wait for it, or name another with -o") from error  # fmt: skip
-        if same_file(lock, root / "lock"):
-            os.ftruncate(lock, 0)
-            os.write(lock, str(os.getpid()).encode())
-            return lock
-        os.close(lock)
-
-
-def same_file(handle: int, path: Path) -> bool:
-    """Whether the open file is still the one of that name."""
-    try:
-        return os.path.samestat(os.fstat(handle), path.stat())
-    except FileNotFoundError:
-        return False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitgraph.errors import InputError, VitgraphError
+from vitgraph.errors import InputError, MachineError, VitgraphError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Instrument, Pipeline, show_pass
@@ -99,7 +99,7 @@ class _Search:
         context = self.make_context(fuel)
         try:
             result = self.pipeline.run(self.program, context, self.make_instruments())
-        except InputError:
+        except (InputError, MachineError):  # nothing that a pass did
             raise
         except VitgraphError as error:
             return str(error), context.spent

@@ -231,8 +231,8 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = list[tuple[str, int, bool]]()
-        position = 0
-        while position < len(text.rstrip()):
+        position, end = 0, len(text.rstrip())
+        while position < end:
             match = _TOKEN.match(text, position)
             if match is None:
                 raise self.error("this can't be read", position)

@@ -97,7 +97,6 @@ def search(
     can't be had.
     """
     from vitgraph.compile.arguments import (
-        files_among,
         read_count,
         read_model,
         read_path,
@@ -105,6 +104,7 @@ def search(
         read_target,
         read_words,
     )
+    from vitgraph.compile.files_read import files_read
     from vitgraph.passes import find_pass
 
     kind, budgets = find_method(method), read_words("budget", budget)
@@ -121,7 +121,9 @@ def search(
         target_name=str(target) if isinstance(target, str | Path) else target.name,
         budgets=budgets,
         output=OutputRequest(
-            read_path("out", out), force, files_among(model, data, target, recipe, weights, evaluate_data, model_args)
+            read_path("out", out),
+            force,
+            files_read(model, (target, recipe), (data, weights, evaluate_data), model_args),
         ),
         data=DataRequest(
             evaluation=evaluate_data, evaluation_images=read_count("evaluate_images", evaluate_images), **data_request

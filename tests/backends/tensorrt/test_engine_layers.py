@@ -96,3 +96,16 @@ def test_kinds_are_told_apart() -> None:
     assert convolution.is_convolution
     assert not convolution.is_gemm
     assert not layer("runtime_fusion", "", nodes=("fc1/MatMul",)).is_convolution
+
+
+def test_names_of_nodes_end_where_their_layer_does() -> None:
+    given = "[ONNX Layer: a[0]/Add][ONNX Layer: b]\x1e\x1f[ONNX Layer: c], x [ONNX Layer: d]  \n"
+    assert _inspected(given) == ("a[0]/Add", "b", "c", "d")
+
+
+def test_a_million_names_without_an_end_are_looked_through_once() -> None:
+    assert _inspected("[ONNX Layer: " * 1_000_000) == ()
+
+
+def _inspected(metadata: str) -> tuple[str, ...]:
+    return parse_inspector_json(json.dumps({"Layers": [{"Name": "k", "Metadata": metadata}]}))[0].nodes
