@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from vitgraph.errors import OutputError as OutputError
     from vitgraph.errors import PassError as PassError
     from vitgraph.errors import VitgraphError as VitgraphError
+    from vitgraph.finetuning.recipe import Stage as Stage
+    from vitgraph.finetuning.recipe import TrainingRecipe as TrainingRecipe
+    from vitgraph.finetuning.request import DataSource as DataSource
+    from vitgraph.finetuning.runner import TrainingResult as TrainingResult
+    from vitgraph.finetuning.runner import train as train
     from vitgraph.frontend.capture import capture as _capture
     from vitgraph.frontend.capture import capture_model as capture_model
     from vitgraph.frontend.models import LoadedModel as LoadedModel
@@ -86,6 +91,11 @@ if TYPE_CHECKING:
     from vitgraph.targets.target import Target as Target
     from vitgraph.targets.target import get_target as get_target
     from vitgraph.training.distill import Schedule as Schedule
+    from vitgraph.training.settings import Augmentation as Augmentation
+    from vitgraph.training.settings import Compression as Compression
+    from vitgraph.training.settings import Distillation as Distillation
+    from vitgraph.training.settings import Optimization as Optimization
+    from vitgraph.training.settings import Settings as Settings
 
     __version__: str
     capture_module, read_pipeline, verify_program = _capture, _pipeline, _verify  # `as` another name would be private
@@ -109,18 +119,23 @@ _HOME = {
     "search": "searching.runner",
     "show": "ir.printer",
     "sparsify": "api",
+    "train": "finetuning.runner",
     "verify_program": "ir.verify:verify",
     # what goes in and comes out
     "AccuracyPart": "compile.report",
     "AttentionKernel": "targets.capability",
     "AttentionSite": "analysis.attention",
+    "Augmentation": "training.settings",
     "Batch": "ir.batch",
     "BuilderSupport": "targets.capability",
     "CheckFailed": "errors",
     "Chip": "targets.target",
     "Compare": "pass_manager.instruments",
+    "Compression": "training.settings",
     "Context": "pass_manager.pass_contract",
+    "DataSource": "finetuning.request",
     "Dim": "ir.tensor_type",
+    "Distillation": "training.settings",
     "Dump": "pass_manager.instruments",
     "Effect": "pass_manager.pass_contract",
     "EmbeddingPart": "compile.report",
@@ -140,6 +155,7 @@ _HOME = {
     "ModelPart": "compile.report",
     "NormSite": "analysis.sites",
     "Packing": "ir.packing",
+    "Optimization": "training.settings",
     "Pass": "pass_manager.pass_contract",
     "OutputError": "errors",
     "PassError": "errors",
@@ -157,10 +173,14 @@ _HOME = {
     "ResidualSite": "analysis.sites",
     "Schedule": "training.distill",
     "SearchResult": "searching.runner",
+    "Settings": "training.settings",
     "Sites": "analysis.sites",
     "SparseRule": "targets.capability",
+    "Stage": "finetuning.recipe",
     "Target": "targets.target",
     "TensorType": "ir.tensor_type",
+    "TrainingRecipe": "finetuning.recipe",
+    "TrainingResult": "finetuning.runner",
     "Verify": "pass_manager.instruments",
     "VitgraphError": "errors",
 }

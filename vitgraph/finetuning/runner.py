@@ -74,12 +74,14 @@ def train(
     stopped goes on where it was when the same is asked for again. Raises `InputError` before any long work where something can't be
     had, and `CheckFailed` where a loss was not finite; then `out` holds the best that there was.
     """
-    from vitgraph.compile.arguments import files_among, read_count, read_model, read_path, read_target
+    from vitgraph.compile.arguments import read_count, read_model, read_path, read_target
+    from vitgraph.compile.files_read import files_read
     from vitgraph.finetuning.recipe import TrainingRecipe, load_training_recipe
     from vitgraph.passes import find_pass
 
     steps = recipe if isinstance(recipe, TrainingRecipe) else load_training_recipe(str(recipe), find_pass)
     sources = _sources(data)
+    read = (weights, evaluate_data, *(each.data for each in sources))
     request = TrainingRequest(
         model=read_model(model, weights, model_args, preprocessing, seed),
         recipe=steps.with_values(settings or {}, stage_settings or {}),
@@ -87,7 +89,7 @@ def train(
         output=OutputRequest(
             read_path("out", out),
             force,
-            files_among(model, teacher, target, recipe, weights, teacher_weights, evaluate_data, model_args, *(each.data for each in sources)),
+            files_read(model, (target, recipe), read, model_args) + files_read(teacher, (), (teacher_weights,), None),
         ),
         teacher=None if teacher is None else read_model(teacher, teacher_weights, model_args, preprocessing, seed),
         target=None if target is None else read_target(target),

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import torch
+from PIL.Image import Image, frombytes
 from torch import Tensor
 
 from vitgraph.images.image_files import Files, MemoryFiles, decode
 from vitgraph.images.pixel_modes import to_8_bits
 from vitgraph.images.preprocess import Preprocessing
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-Picture: TypeAlias = "Image | Tensor"
+Picture: TypeAlias = Image | Tensor
 """An image before its pre-processing: of Pillow, `L` or `RGB` as the model sees; a normalized tensor [C, H, W] where it has none."""
 
 
@@ -115,6 +113,4 @@ class DigitsReader:
         return self
 
     def _digit(self, name: str) -> Image:
-        from PIL import Image
-
-        return Image.frombytes("L", (8, 8), self.content(name))
+        return frombytes("L", (8, 8), self.content(name))
