@@ -39,6 +39,15 @@ def _binary(op: str, second: str = "other", **attributes: Any) -> Rule:
     return lower
 
 
+def _quotient(g: Lowering, call: Call) -> Result:
+    """By a half number whose reciprocal no half type holds, in FP32: runtimes multiply by reciprocals."""
+    dtype, divisor = call.type.dtype, call["other"]
+    if dtype == torch.float16 and isinstance(divisor, int | float) and abs(divisor) * torch.finfo(dtype).max < 1:
+        wide = torch.float32
+        return g.cast(g.emit("Div", g.operand(call["self"], wide), g.number(divisor, wide)), wide, dtype)
+    return _binary("Div")(g, call)
+
+
 def _whole_quotient(g: Lowering, call: Call) -> Result:
     """ONNX divides whole numbers towards zero."""
     if call["rounding_mode"] != "trunc" or call.type.dtype.is_floating_point:
@@ -202,7 +211,7 @@ MATH: Table = {
     aten.add.Tensor: _scaled_binary("Add"),
     aten.sub.Tensor: _scaled_binary("Sub"),
     aten.mul.Tensor: _binary("Mul"),
-    aten.div.Tensor: _binary("Div"),
+    aten.div.Tensor: _quotient,
     aten.div.Tensor_mode: _whole_quotient,
     aten.fmod.Tensor: _binary("Mod", fmod=1),
     aten.maximum.default: _binary("Max"),
