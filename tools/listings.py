@@ -8,7 +8,7 @@ import typer
 
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.completion import pass_names
-from vitgraph.tools.drawing import table
+from vitgraph.tools.drawing import group, table
 
 
 def declare(app: typer.Typer) -> None:
@@ -92,11 +92,28 @@ def _describe_target(name: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def list_recipes() -> Answer:
-    """List every recipe and its pipeline."""
+    """List every recipe and its pipeline, and those of `vitgraph train` with their stages."""
     from vitgraph.compile.recipe import load_recipe, recipe_names
+    from vitgraph.finetuning.recipe import load_training_recipe, training_recipe_names
     from vitgraph.passes import find_pass
 
     recipes = [load_recipe(name, find_pass) for name in recipe_names()]
     found = [{"name": r.name, "description": r.description, "pipeline": str(r.pipeline)} for r in recipes]
     rows = [[each["name"], each["description"], each["pipeline"]] for each in found]
-    return Answer({"recipes": found}, table(["recipe", "what it makes", "pipeline"], rows))
+    training = [load_training_recipe(name, find_pass) for name in training_recipe_names()]
+    stages = [
+        [each.name, each.description, "\n".join(f"{s.name}: {s.passes}" for s in each.stages)] for each in training
+    ]
+    parts = [
+        table(["recipe", "what it makes", "pipeline"], rows),
+        table(["recipe of `vitgraph train`", "what it makes", "stages"], stages),
+    ]
+    return Answer({"recipes": found, "training": [_describe_training(each) for each in training]}, group(*parts))
+
+
+def _describe_training(recipe: Any) -> dict[str, Any]:
+    """A training recipe as JSON."""
+    stages = [
+        {"name": each.name, "passes": str(each.passes), "training": each.settings.plain()} for each in recipe.stages
+    ]
+    return {"name": recipe.name, "description": recipe.description, "stages": stages, "engine": str(recipe.engine)}

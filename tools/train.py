@@ -102,6 +102,8 @@ def train(
             "--batch: training captures a model for any batch; leave it out (images in a step: --batch-size)"
         )
     sources = [*data_sources(train_data or [], True), *data_sources(unlabelled_data or [], False)]
+    if not sources:
+        raise InputError("there is nothing to train with; name images (--train-data, --unlabelled-data)")
     with show_progress() as progress:
         found = run(
             model,

@@ -55,8 +55,6 @@ def open_training(request: TrainingRequest) -> OpenedTraining:
         check_optimizer(stage.settings.optimization.opt)
     model = open_model(request.model)
     images = [_open(each, model, request.seed) for each in request.sources]
-    if not images:
-        raise InputError("there is nothing to train with; give images (--train-data)")
     evaluation = None
     if request.evaluation is not None:
         evaluation = _open(DataSource(request.evaluation), model, request.seed, request.evaluation_images)
