@@ -33,6 +33,8 @@ class Answer:
     text: Any = ""
     """A string that is printed as it is, or what `vitgraph.tools.drawing` makes."""
     status: int = 0
+    told: bool = True
+    """Whether it is printed; of several processes that work together one tells."""
     violation: str = ""
     """What failed, for standard error, where the status is not 0."""
 
@@ -128,7 +130,8 @@ def execute(work: Callable[[], Answer], telling: Telling) -> int:
         hint = " (--debug shows where; please report it)" if fault.internal and not debug else ""
         return report_error(fault.message + hint, fault.status, as_json=as_json, debug=debug)
     with contextlib.suppress(BrokenPipeError), answering():  # the reader of a pipe has seen enough
-        _print(answer, as_json)
+        if answer.told:
+            _print(answer, as_json)
     if answer.violation:
         print(f"vitgraph: {answer.violation}", file=sys.stderr)
     return answer.status

@@ -128,7 +128,7 @@ def train(
             seed=settings.seed,
             progress=progress,
         )
-    return Answer(found.data, _drawn(found.data, output))
+    return Answer(found.data, _drawn(found.data, output), told=found.is_first)
 
 
 def _drawn(data: Mapping[str, Any], output: Path) -> Any:

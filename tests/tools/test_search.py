@@ -257,7 +257,7 @@ def test_two_processes_search_as_one_does(cli: Cli, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     one = cli(*WORDS, "--json").json
     words = [str(tmp_path / "two") if word == "out" else word for word in (*WORDS, "--accelerate")]
-    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
     done = subprocess.run(
         [sys.executable, *launch, "-m", "vitgraph.tools.cli", *words],
         env=environment,

@@ -55,7 +55,10 @@ def test_an_accelerator_trains() -> None:
     assert optimizer.param_groups
 
 
-def test_without_accelerate_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "accelerate", None)
-    with pytest.raises(InputError, match=r"pip install 'vitgraph\[accelerate\]'"):
-        Processes.accelerated()
+def test_a_precision_that_it_has_not_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**given: Any) -> None:
+        raise ValueError("fp16 mixed precision requires a GPU")
+
+    monkeypatch.setitem(sys.modules, "accelerate", SimpleNamespace(Accelerator=refuse))
+    with pytest.raises(InputError, match="amp fp16: accelerate can't train so here"):
+        Processes.accelerated("fp16")

@@ -41,6 +41,8 @@ class TrainingResult:
     out: Path
     data: dict[str, Any]
     program: Program
+    is_first: bool = True
+    """Whether this process is the one of several that writes."""
 
 
 def train(
@@ -113,6 +115,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
     start = time.perf_counter()
     opened = open_training(request)
     processes = Processes.accelerated(request.precision)
+    progress = progress if processes.rank == 0 else silent
     with _folder(request.output, processes) as folder:
         reference = top1(opened, opened.teacher or opened.program, "evaluation, the teacher", progress)
         done = run_stages(opened, processes, parts_of(request.output.out), progress)
@@ -126,7 +129,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
             f"stage {stopped[0].name}: {stopped[0].trained.curves.stopped}; {request.output.out} has the best that there was. "
             "A smaller lr, or clip_grad, may help"
         )
-    return TrainingResult(request.output.out, data, done[-1].trained.program)
+    return TrainingResult(request.output.out, data, done[-1].trained.program, processes.rank == 0)
 
 
 def _sources(data: Data | Sequence[DataSource]) -> tuple[DataSource, ...]:
