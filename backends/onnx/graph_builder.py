@@ -146,11 +146,7 @@ class Lowering:
         return self.initializer(("small", name), name, tensor.shape, dtype or tensor.dtype, lambda: tensor)
 
     def number(self, value: float, dtype: torch.dtype) -> ir.Value:
-        """A single number of a type; `ValueError` for one that a type of whole numbers does not have."""
-        if not (dtype.is_floating_point or dtype == torch.bool):
-            known = torch.iinfo(dtype)
-            if not known.min <= value <= known.max:
-                raise ValueError(f"{value} is no {dtype}")
+        """A single number of a type; of whole numbers it wraps around, as torch's arithmetic does."""
         return self.small(f"{DTYPE_NAMES[dtype]}/{value!r}", torch.tensor(value, dtype=dtype))
 
     def ints(self, values: Sequence[int]) -> ir.Value:

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.errors import InputError
 from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim
@@ -69,8 +71,11 @@ def diagonal(program: Program, node: fx.Node) -> fx.Node | None:
     dims: list[int] = [values[name] % rank for name in ("dim1", "dim2")]
     sizes = static_sizes([shape(first)[dim] for dim in dims])
     length = shape(node)[-1]
-    if sizes is None or not isinstance(length, int):
-        return None
+    if sizes is None or not isinstance(length, int):  # torch.export takes the other side's size for the length
+        raise InputError(
+            f"{program.name}: {path_of(node)} takes a diagonal along the batch ({node.target}), whose length hangs on both sides: "
+            "it is not of the dialect; capture the model for one batch size, or take the diagonal of a matrix"
+        )
     (_, columns), offset = sizes, values["offset"]
     moved = program.insert(node, aten.movedim.intlist, first, dims, [rank - 2, rank - 1])
     flat = program.insert(node, aten.flatten.using_ints, moved, -2, -1)

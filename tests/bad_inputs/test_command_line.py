@@ -36,7 +36,7 @@ PROGRAM = [
 COMPILES = [
     _line("compile nothing", "compile", "Missing argument 'MODEL|PROGRAM'", "vitgraph compile --help"),
     _line("compile without a target", "compile digits-vit --recipe fp16 -o out", "Missing option '--target'"),
-    _line("compile without a recipe", "compile digits-vit --target a100 -o out", "Missing option '--recipe'"),
+    _line("compile without a recipe", "compile digits-vit --target a100 -o out", "recipe: give one, such as int8"),
     _line("compile without an output", "compile digits-vit --target a100 --recipe fp16", "'--output'"),
     _line("compile two models", "compile digits-vit mlp.txt --target a100 --recipe fp16 -o out", "unexpected extra argument", "mlp.txt"),
     _line("compile with an option misspelt", "compile digits-vit --taget a100", "No such option", "--target"),

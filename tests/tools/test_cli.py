@@ -16,7 +16,7 @@ from vitgraph.tools.cli import main, make_app
 from vitgraph.tools.command import Answer, command
 
 COMMANDS = (
-    "compile", "opt", "inspect", "evaluate", "bench", "search", "bisect", "passes", "targets", "recipes", "doctor", "demo",
+    "compile", "opt", "inspect", "evaluate", "bench", "search", "train", "bisect", "passes", "targets", "recipes", "doctor", "demo",
 )  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def test_every_command_explains_itself(name: str, cli: Cli) -> None:
     assert [option for option in ("--json", "--debug", "--verbose", "--quiet") if option not in ran.out] == []
 
 
-@pytest.mark.parametrize("name", ["compile", "opt", "inspect", "search", "bisect"])
+@pytest.mark.parametrize("name", ["compile", "opt", "inspect", "search", "train", "bisect"])
 def test_model_options_are_the_same_everywhere(name: str, cli: Cli) -> None:
     wanted = (
         "--weights",

@@ -24,11 +24,12 @@ COMPILE = ("digits-vit", "--target=a100", "--recipe=fp16", "--output=out")
 LINES: dict[str, tuple[str, ...]] = {
     "compile": COMPILE, "opt": ("mlp.txt", "--pipeline=canonicalize"), "inspect": ("mlp.txt",), "evaluate": ("out", "--data=digits:test"),
     "bench": ("mlp.txt",), "search": ("digits-vit", "--target=a100", "--budget=2x", "--output=out"),
+    "train": ("digits-vit", "--train-data=digits:train", "--output=out"),
     "bisect": ("mlp.txt", "--pipeline=canonicalize", "--check=verify"), "passes": (), "targets": (), "recipes": (), "doctor": (), "demo": (),
 }  # fmt: skip
 """A command line of each command in which nothing is wrong."""
 WORK = (
-    "vitgraph.compile.compiler.run_compile", "vitgraph.searching.runner.run_search", "vitgraph.frontend.open_model.open_program",
+    "vitgraph.compile.compiler.run_compile", "vitgraph.searching.runner.run_search", "vitgraph.finetuning.runner.run_training", "vitgraph.frontend.open_model.open_program",
     "vitgraph.frontend.saved_programs.read_program", "vitgraph.tools.bench.load_runner", "vitgraph.compile.report.read_report",
 )  # fmt: skip
 """What the commands call when their options are read."""
@@ -149,7 +150,7 @@ def test_what_an_option_can_not_be(given: Given, cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("idle")
-@pytest.mark.parametrize("command", ["compile", "opt", "inspect", "bench", "search", "bisect", "demo"])
+@pytest.mark.parametrize("command", ["compile", "opt", "inspect", "bench", "search", "train", "bisect", "demo"])
 def test_the_line_of_a_command_reaches_its_work(command: str, cli: Cli) -> None:
     """What is refused is refused for the value that was tried."""
     Path("mlp.txt").write_text(MLP, encoding="utf-8")

@@ -88,7 +88,7 @@ def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
 def residual_weights(distances: Sequence[float]) -> tuple[float, ...]:
     """Weights of sites by how far off each still is; their mean is 1 (GPUSQ-ViT's sparse-distillation-aware factor, our reading).
 
-    >>> residual_weights([0.1, 0.3])
+    >>> residual_weights([1.0, 3.0])
     (0.5, 1.5)
     """
     total = sum(distances)

@@ -113,7 +113,7 @@ class Student(nn.Module):
         for mask in self._masks:
             if mask.pattern is not None:
                 node, decay = mask.call.node, self.settings.rechoose_decay
-                node.args = (*node.args[:2], decay) if on else node.args[:2]
+                node.args = (mask.call.weight, mask.call.keep, *([decay] if on else []))
                 node.target = masked_straight_through if on else dialect.mask
         self.graph_module.recompile()
 
