@@ -33,10 +33,10 @@ class Answer:
     text: Any = ""
     """A string that is printed as it is, or what `vitgraph.tools.drawing` makes."""
     status: int = 0
-    told: bool = True
-    """Whether it is printed; of several processes that work together one tells."""
     violation: str = ""
     """What failed, for standard error, where the status is not 0."""
+    told: bool = True
+    """Whether it is printed; of several processes that work together one tells."""
 
 
 JsonOption = Annotated[
