@@ -35,7 +35,8 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> TrainingResult:
 def test_the_folder_holds_program_recipe_and_report(result: TrainingResult) -> None:
     names = {str(path.relative_to(result.out)) for path in result.out.rglob("*") if path.is_file()}
     assert names == {
-        "manifest.json", "program/graph.txt", "program/program.safetensors", "recipe.yaml", "train.html", "train.json",
+        "manifest.json", "program/graph.txt", "program/program.safetensors", "recipe.yaml", "stages/sparse.safetensors", "train.html",
+        "train.json",
     }  # fmt: skip
     data = json.loads((result.out / "train.json").read_text())
     assert [stage["name"] for stage in data["stages"]] == ["sparse", "quantized"]
@@ -53,6 +54,14 @@ def test_the_second_stage_weighs_sites_by_what_the_first_left(result: TrainingRe
     left = [each["distance"] for each in first["features"]]
     wanted = [len(left) * each / sum(left) for each in left]
     assert [each["weight"] for each in second["features"]] == pytest.approx(wanted, rel=1e-2)
+
+
+def test_so_does_a_later_training_of_what_the_first_stage_left(result: TrainingResult, tmp_path: Path) -> None:
+    start = result.out / "stages" / "sparse.safetensors"
+    again = train(start, "digits:train", out=tmp_path / "out", recipe="qat", teacher="digits-vit", settings=SHORT)
+    (stage,) = again.data["stages"]
+    assert stage["features"] == result.data["stages"][1]["features"]
+    assert stage["looks"][0]["accuracy"] == result.data["stages"][1]["looks"][0]["accuracy"]
 
 
 def test_masks_hold_and_the_saved_program_is_the_result(result: TrainingResult) -> None:

@@ -21,7 +21,7 @@ _SEARCH = (
     "`vitgraph search MODEL --method elsa --target TARGET --budget 1.5x --train-data DIR -o OUT` takes fewer weights "
     "where that costs most, "
 )
-_TRAINING = "training regains the rest (docs/sparsity.md)"
+_TRAINING = "`vitgraph train MODEL --recipe {} --train-data DIR -o OUT` regains the rest (docs/training.md)"
 
 
 def warnings_of(accuracy: AccuracyPart | None, steps: Pipeline, recipe: str, most: float) -> list[str]:
@@ -66,10 +66,13 @@ def _features_fall(found: EmbeddingPart, most: float) -> str | None:
 def _remedy(steps: set[str], recipe: str, features: bool) -> str:
     """What regains accuracy, by what cost it; what needs classes is no remedy for features."""
     if "block-prune" in steps:
-        return f"a larger block-prune{{budget=…}} in --pipeline takes fewer weights, and {_TRAINING}"
+        larger = "a larger block-prune{budget=…} in --pipeline takes fewer weights"
+        return larger if features else f"{larger}, and training regains the rest (docs/training.md)"
     if "nm-mask" in steps:
         better = "--recipe sparse-int8-best fits what stays, " if recipe == "sparse-int8" else ""
-        return f"{better}{'' if features else _SEARCH}and {_TRAINING}".removeprefix("and ")
+        if features:
+            return better.removesuffix(", ") or "nm-mask{skip=…} in --pipeline leaves linears dense"
+        return f"{better}{_SEARCH}and {_TRAINING.format('gpusq' if 'quantize' in steps else 'sparse-finetune')}"
     if "quantize" in steps:
         own = "quantize{skip=…} in --pipeline leaves sites in floating point"
         return _BETTER.get(recipe, "") + (

@@ -18,7 +18,6 @@ from vitgraph.finetuning.opening import OpenedTraining
 from vitgraph.finetuning.recipe import TrainingRecipe
 from vitgraph.finetuning.stages import StageResult
 from vitgraph.ir.printer import show
-from vitgraph.ir.program import Program
 from vitgraph.ir.program_file import save
 from vitgraph.training.processes import Processes
 
@@ -48,10 +47,13 @@ def describe(
     }  # fmt: skip
 
 
-def write(data: dict[str, Any], program: Program, recipe: TrainingRecipe, folder: Path) -> None:
-    """The program, the recipe that makes it again, `train.json` and its page."""
+def write(data: dict[str, Any], done: Sequence[StageResult], recipe: TrainingRecipe, folder: Path) -> None:
+    """The program of each stage, the last in `program/`; the recipe that makes it again; `train.json` and its page."""
     from vitgraph.compile.page import render
 
+    for stage in done[:-1]:
+        save(stage.trained.program, folder / "stages" / f"{stage.name}.safetensors")
+    program = done[-1].trained.program
     save(program, folder / "program" / "program.safetensors")
     (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
     (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")

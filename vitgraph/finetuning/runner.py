@@ -122,7 +122,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
         data = {"vitgraph": version("vitgraph"), **describe(opened, done, processes, reference)}
         data["seconds"] = round(time.perf_counter() - start, 1)
         if folder is not None:
-            write(data, done[-1].trained.program, request.recipe, folder)
+            write(data, done, request.recipe, folder)
     stopped = [each for each in done if each.failed]
     if stopped:
         raise CheckFailed(

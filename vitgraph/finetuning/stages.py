@@ -32,6 +32,9 @@ from vitgraph.training.stage import Curves, StageTraining, Trained
 from vitgraph.training.state import as_tensor, of_tensor, part_of, prefixed
 from vitgraph.training.teacher import Teacher
 
+FEATURES = "features"
+"""Key of a training's line in the ledger: how far off the teacher's each feature still is, by the path of its block."""
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -60,20 +63,18 @@ def run_stages(
     program, done = opened.program, list[StageResult]()
     teacher = None if opened.teacher is None else prepare(opened.teacher)
     ran = {entry["name"] for entry in program.ledger}
-    for stage in opened.request.recipe.stages:
+    recipe = opened.request.recipe
+    for stage in recipe.stages:
         passes = Pipeline(tuple(step for step in stage.passes.passes if step.name not in ran))
         program = _run_passes(opened, program, passes, progress)
         work = _Work(opened, stage, program, teacher, processes, scratch, progress)
-        result = work.run(done[-1] if done else None)
+        result = work.run()
         done.append(result)
         program = result.trained.program
         program.ledger.append(_entry(stage, result))
+        program.provenance["recipe"] = {"name": recipe.name, "pipeline": str(recipe.engine)}
         if result.failed:
             break
-    program.provenance["recipe"] = {
-        "name": opened.request.recipe.name,
-        "pipeline": str(opened.request.recipe.engine),
-    }
     return done
 
 
@@ -100,13 +101,13 @@ class _Work:
     scratch: Path | None
     progress: Progress
 
-    def run(self, former: StageResult | None) -> StageResult:
+    def run(self) -> StageResult:
         """Train, or read what a former run has trained."""
         settings, learns = self.stage.settings, self.stage.settings.distillation
         sites = choose_sites(self.program, learns.feature_sites) if self.teacher and learns.feature else []
         twins = matching_sites(sites, self.teacher) if self.teacher else []
         teacher = Teacher(self.teacher, [site.node for site in twins]) if self.teacher else None
-        weights = self._site_weights(sites, former)
+        weights = self._site_weights(sites)
         key = f"{self.stage.name} {settings} {weights} {self._data_key()}"
         training = StageTraining(
             name=self.stage.name,
@@ -132,12 +133,13 @@ class _Work:
     def _top1(self, program: Program, when: str) -> float | None:
         return top1(self.opened, program, f"evaluation, {self.stage.name}, {when}", self.progress)
 
-    def _site_weights(self, sites: Sequence[FeatureSite], former: StageResult | None) -> tuple[float, ...]:
-        """By what the former stage left over at the same sites, or all the same."""
-        residual = self.stage.settings.distillation.feature_weights == "residual"
-        if residual and former is not None and former.sites == tuple(site.path for site in sites):
-            return residual_weights(former.trained.distances)
-        return (1.0,) * len(sites)
+    def _site_weights(self, sites: Sequence[FeatureSite]) -> tuple[float, ...]:
+        """By what the stage before left over at the same sites, as the ledger has it, or all the same."""
+        left = next((entry[FEATURES] for entry in reversed(self.program.ledger) if FEATURES in entry), None)
+        paths = [site.path for site in sites]
+        if self.stage.settings.distillation.feature_weights == "equal" or left is None or list(left) != paths:
+            return (1.0,) * len(sites)
+        return residual_weights([left[path] for path in paths])
 
     def _loader(self, settings: Settings) -> Loader:
         request = self.opened.request
@@ -209,4 +211,5 @@ def _entry(stage: Stage, result: StageResult) -> dict[str, Any]:
         "nodes": [nodes, nodes],
         "drift": None,
         "refused": [],
+        **({FEATURES: dict(zip(result.sites, result.trained.distances, strict=True))} if result.sites else {}),
     }

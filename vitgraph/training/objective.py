@@ -80,9 +80,10 @@ def soft_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
 
 
 def feature_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Squared distance over the teacher's squared norm."""
-    wanted = teacher.float()
-    return (student.float() - wanted).square().sum() / wanted.square().sum().clamp(min=1e-12)
+    """Squared distance over the teacher's squared norm, both `[B, …]`: a mean over images."""
+    wanted = teacher.float().flatten(1)
+    off, size = (student.float().flatten(1) - wanted).square().sum(1), wanted.square().sum(1)
+    return (off / size.clamp(min=1e-12)).mean()
 
 
 def residual_weights(distances: Sequence[float]) -> tuple[float, ...]:
