@@ -54,7 +54,7 @@ def choose_sites(program: Program, wanted: Sequence[str] = ()) -> list[FeatureSi
     stages = [list(stage) for _, stage in groupby(blocks, key=lambda block: block.shape)]
     if len(stages) > 1:
         return [stage[-1] for stage in stages]
-    return blocks[-(-len(blocks) * 2 // 3) :] if len(blocks) > 1 else blocks
+    return blocks[-max(1, round(len(blocks) / 3)) :]
 
 
 def matching_sites(sites: Sequence[FeatureSite], teacher: Program) -> list[FeatureSite]:

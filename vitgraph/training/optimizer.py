@@ -51,13 +51,13 @@ class Optimizer:
         return rate
 
     def state(self) -> dict[str, Any]:
-        """What it knows of each parameter; rates are the schedule's."""
+        """What it knows of each parameter and group."""
         state: dict[str, Any] = self.inner.state_dict()
-        return {"state": state["state"]}
+        return state
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
-        self.inner.load_state_dict({**self.inner.state_dict(), **state})
+        self.inner.load_state_dict(dict(state))
 
 
 class Average:
