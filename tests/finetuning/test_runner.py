@@ -56,6 +56,7 @@ def test_the_second_stage_weighs_sites_by_what_the_first_left(result: TrainingRe
     assert [each["weight"] for each in second["features"]] == pytest.approx(wanted, rel=1e-2)
 
 
+@pytest.mark.slow
 def test_so_does_a_later_training_of_what_the_first_stage_left(result: TrainingResult, tmp_path: Path) -> None:
     start = result.out / "stages" / "sparse.safetensors"
     again = train(start, "digits:train", out=tmp_path / "out", recipe="qat", teacher="digits-vit", settings=SHORT)
@@ -112,7 +113,7 @@ def stopping(at: int) -> Any:
     return tell
 
 
-@pytest.mark.parametrize("at", [3, 8, 12])
+@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 8, pytest.param(12, marks=pytest.mark.slow)])
 def test_what_was_stopped_goes_on_to_the_same_bytes(at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage_module, "KEEP_EVERY", 0.0)
     settings = {**SHORT, "model_ema": True, "drop_path": 0.2, "mixup": 0.2, "batch_size": 128, "epochs": 2}
@@ -158,7 +159,15 @@ def test_a_loss_that_is_not_finite_ends_it_with_the_best_that_there_was(
 
 
 def test_patience_ends_a_stage_and_the_best_is_kept(tmp_path: Path) -> None:
-    settings = {**SHORT, "epochs": 6, "lr": 0.3, "warmup_epochs": 0, "clip_grad": None, "patience": 2}
+    settings = {
+        **SHORT,
+        "epochs": 6,
+        "batch_size": 256,
+        "lr": 0.3,
+        "warmup_epochs": 0,
+        "clip_grad": None,
+        "patience": 2,
+    }
     result = trained(tmp_path / "out", "sparse-finetune", settings, evaluate_data="digits:test", evaluate_images=100)
     (stage,) = result.data["stages"]
     assert stage["stopped"] == "no better for 2 epochs"

@@ -1,5 +1,6 @@
 """Blocks, wherever their sums stand, and which of them are compared."""
 
+from collections.abc import Callable
 from functools import cache
 
 import pytest
@@ -16,7 +17,7 @@ from vitgraph.training.feature_sites import choose_sites, find_blocks, matching_
 
 @cache
 def program(name: str) -> Program:
-    kinds = {
+    kinds: dict[str, Callable[[], nn.Module]] = {
         "plain": lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=6, embed_dim=32, num_heads=2),
         "wide": lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=6, embed_dim=48, num_heads=2),
         "layer scale": lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=32, num_heads=2, init_values=0.1),

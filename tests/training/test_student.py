@@ -18,7 +18,8 @@ from vitgraph.ir.verify import verify
 from vitgraph.passes import pipeline
 from vitgraph.training.feature_sites import choose_sites, depth_of_names, find_blocks
 from vitgraph.training.settings import Compression, Optimization
-from vitgraph.training.student import LOGARITHM, Student, masked_straight_through, observe_range
+from vitgraph.training.student import Student
+from vitgraph.training.trainable_graph import LOGARITHM, masked_straight_through, observe_range
 
 
 @pytest.fixture(scope="module")

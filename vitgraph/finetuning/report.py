@@ -78,5 +78,5 @@ def _stage(stage: StageResult) -> dict[str, Any]:
         "top1_before": stage.top1_before,
         "top1": stage.top1,
         "features": features,
-        **asdict(stage.trained.curves),
+        **{name: value for name, value in asdict(stage.trained.curves).items() if name != "recent"},
     }

@@ -20,6 +20,7 @@ from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.prepared import prepare
 from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
+from vitgraph.training.curves import Curves
 from vitgraph.training.division import Division
 from vitgraph.training.feature_sites import FeatureSite, choose_sites, matching_sites
 from vitgraph.training.held_out import Judge
@@ -28,7 +29,7 @@ from vitgraph.training.mixture import Mixture
 from vitgraph.training.objective import Objective, residual_weights
 from vitgraph.training.processes import Processes
 from vitgraph.training.settings import Settings
-from vitgraph.training.stage import Curves, StageTraining, Trained
+from vitgraph.training.stage import StageTraining, Trained
 from vitgraph.training.state import as_tensor, of_tensor, part_of, prefixed
 from vitgraph.training.teacher import Teacher
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 from vitgraph.ir.program import Program
 from vitgraph.progress import Progress
 from vitgraph.runtime.checkpoint import Checkpoint
+from vitgraph.training.curves import Curves
 from vitgraph.training.feature_sites import FeatureSite
 from vitgraph.training.held_out import HeldOutScore, Judge
 from vitgraph.training.loader import Loader, TrainingBatch
@@ -32,22 +33,6 @@ from vitgraph.training.teacher import Teacher
 
 KEEP_EVERY = 120.0
 """Seconds from one checkpoint to the next; there is one after every epoch too."""
-POINTS = 200
-"""So many points a stage's curves have at most."""
-
-
-@dataclass
-class Curves:
-    """What a stage told while it ran."""
-
-    points: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
-    """Means over some steps: step, lr, loss and its terms."""
-    looks: list[dict[str, float]] = field(default_factory=list[dict[str, float]])
-    """On the held-out images, at the start and after each epoch: step, accuracy, divergence."""
-    best: int = -1
-    """Which look was the best."""
-    stopped: str | None = None
-    """Why the stage ended before its last step."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +74,7 @@ class StageTraining:
         self.model, self._stepper = self.processes.prepare(self.student, self.optimizer.inner)
         tensors = dict(self.student.named_parameters())
         self.average = Average(tensors, optimization.model_ema_decay) if optimization.model_ema else None
-        self.curves, self._best, self._recent = Curves(), dict[str, Tensor](), list[dict[str, float]]()
+        self.curves, self._best = Curves(), dict[str, Tensor]()
 
     def run(self) -> Trained:
         """Train, from where a former run was stopped; the best program on the held-out images comes out."""
@@ -106,8 +91,8 @@ class StageTraining:
                 step += 1
                 if self.curves.stopped is None and (step % self.loader.steps_an_epoch == 0 or step == self.steps):
                     self._look(step)
-                    kept = 0.0
-                if time.monotonic() - kept > KEEP_EVERY:
+                    kept = time.monotonic()
+                elif time.monotonic() - kept > KEEP_EVERY:
                     self._keep(step)
                     kept = time.monotonic()
         best = self.with_tensors(self._best)
@@ -149,36 +134,20 @@ class StageTraining:
             sums[name] = sums.get(name, torch.zeros_like(value)) + value / parts
 
     def _tell(self, step: int, rate: float, means: Mapping[str, float]) -> None:
-        """Progress, and a point of the curves for every so many steps."""
-        self._recent.append({"lr": rate, **means})
-        if (step + 1) % max(1, self.steps // POINTS) == 0 or step + 1 == self.steps:
-            point = {name: sum(each[name] for each in self._recent) / len(self._recent) for name in self._recent[0]}
-            self.curves.points.append({"step": step + 1, **point})
-            self._recent = []
+        """Progress, and the curves."""
+        self.curves.add_step(step + 1, self.steps, rate, means)
         held_out = f"held out {self.curves.looks[-1]['accuracy']:.1f} %"
         self.progress(f"stage {self.name}: loss {means['loss']:.4g}, {held_out}", step + 1, self.steps)
 
     def _look(self, step: int) -> None:
         """Score what the student is now on the held-out images, keep it if it is the best, and keep all to go on from."""
         program = self.with_tensors(self._candidate())
-        score = self._score(program)
-        self.curves.looks.append(
-            {"step": step, "accuracy": round(score.accuracy, 3), "divergence": round(score.divergence, 5)}
-        )
-        if self.curves.best < 0 or self._better(score):
-            self.curves.best = len(self.curves.looks) - 1
+        if self.curves.add_look(step, self._score(program), self.judge.labelled):
             self._best = {name: tensor.detach().clone() for name, tensor in program.tensors().items()}
-        patience, waited = self.settings.patience, len(self.curves.looks) - 1 - self.curves.best
+        patience, waited = self.settings.patience, self.curves.epochs_since_best()
         if patience and waited >= patience and step < self.steps:
             self.curves.stopped = f"no better for {waited} epochs"
         self._keep(step)
-
-    def _better(self, score: HeldOutScore) -> bool:
-        """By accuracy, and where that is equal, or there are no labels, by divergence."""
-        best = self.curves.looks[self.curves.best]
-        if self.judge.labelled and score.accuracy != best["accuracy"]:
-            return score.accuracy > best["accuracy"]
-        return score.divergence < best["divergence"]
 
     def _score(self, program: Program) -> HeldOutScore:
         program.to(self.processes.device)
@@ -228,8 +197,6 @@ class StageTraining:
         if self.processes.rank:
             return
         former = self.checkpoint.last()
-        told = {"step": step, "points": self.curves.points, "looks": self.curves.looks, "best": self.curves.best,
-                "stopped": self.curves.stopped, "recent": self._recent}  # fmt: skip
         self.checkpoint.write(
             step,
             {
@@ -237,7 +204,7 @@ class StageTraining:
                 **prefixed("optimizer", pack(self.optimizer.state())),
                 **prefixed("best", self._best),
                 **prefixed("average", {} if self.average is None else self.average.averages),
-                "told": as_tensor(told),
+                "told": as_tensor({"step": step, "curves": asdict(self.curves)}),
             },
         )
         if former is not None and former != step:
@@ -259,7 +226,6 @@ class StageTraining:
         if self.average is not None:
             self.average.restore(part_of("average", tensors))
         told = of_tensor(tensors["told"])
-        self._recent = told.pop("recent")
-        step: int = told.pop("step")
-        self.curves = Curves(**told)
+        self.curves = Curves(**told["curves"])
+        step: int = told["step"]
         return step
