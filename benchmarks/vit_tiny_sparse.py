@@ -43,10 +43,8 @@ def start(out: Path, data: Path, weights: str, only: str) -> Path:
     return program
 
 
-def sources(data: Path, images: int | None) -> list[str]:
+def sources(data: Path) -> list[str]:
     """ImageNet's own images most of the time; others, at other sizes, between."""
-    if images is not None:
-        return ["--unlabelled-data", str(data / "imagenet" / "calibration500.zip")]
     shares = {"imagenet/train5174.zip": 0.7, "imagenet/calibration500.zip": 0.1, "tiny_imagenet/train20000.zip": 0.15, "cifar10/train50000.zip": 0.05}  # fmt: skip
     return [word for name, share in shares.items() for word in ("--unlabelled-data", f"{data / name}@{share}")]
 
@@ -63,21 +61,15 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     weights = str(given.data / "weights" / f"{MODEL}_in1k.safetensors")
     program = start(given.out, given.data, weights, " only=[fc1,fc2]" if given.mlp else "")
-    batch = 256 if given.long else 32
-    epochs = ("6", "2") if given.long else ("1", "1")
-    settings = [
-        "--batch-size",
-        str(batch),
-        "--set",
-        f"sparse.epochs={epochs[0]}",
-        "--set",
-        f"quantized.epochs={epochs[1]}",
-    ]
+    batch, epochs = ("256", (100, 30)) if given.long else ("32", (15, 4))
+    epochs, images = (epochs, 5000) if given.images is None else ((1, 1), given.images)
+    settings = ["--batch-size", batch, "--epoch-images", str(images)]
+    settings += ["--set", f"sparse.epochs={epochs[0]}", "--set", f"quantized.epochs={epochs[1]}"]
     trained, engine = given.out / "trained", given.out / "engine"
     validation = ("--evaluate-data", str(given.data / "imagenet" / "validation500.zip"))
     if not trained.is_dir():
         run(
-            "train", str(program), "--teacher", MODEL, "--teacher-weights", weights, "--recipe", "gpusq", *sources(given.data, given.images),
+            "train", str(program), "--teacher", MODEL, "--teacher-weights", weights, "--recipe", "gpusq", *sources(given.data),
             *settings, "--hard", "0", "--amp", "bf16", *validation, "-o", str(trained),
         )  # fmt: skip
     if not engine.is_dir():

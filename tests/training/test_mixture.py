@@ -26,6 +26,13 @@ def mixture(sizes: Sequence[int], shares: Sequence[float] | None = None, seed: i
     return Mixture([Source(noise(size), False, given.get(at)) for at, size in enumerate(sizes)], seed)
 
 
+def test_an_epoch_may_be_said_to_be_shorter() -> None:
+    sources = [Source(noise(size), False) for size in (5, 3)]
+    whole, short = (Mixture(sources, 0, epoch) for epoch in (None, 4))
+    assert (whole.epoch_images, short.epoch_images) == (8, 4)
+    assert [whole.pick(at) for at in range(16)] == [short.pick(at) for at in range(16)]
+
+
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
 def test_without_shares_each_epoch_has_each_image_once(sizes: list[int], seed: int) -> None:
     mixed = mixture(sizes, seed=seed)

@@ -149,7 +149,7 @@ class _Work:
             optimization.batch_size, optimization.grad_accum_steps, self.processes.rank, self.processes.count
         )
         return Loader(
-            Mixture(self.opened.sources, request.seed),
+            Mixture(self.opened.sources, request.seed, optimization.epoch_images),
             settings.augmentation,
             division,
             request.seed,

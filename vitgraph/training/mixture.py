@@ -38,7 +38,7 @@ class Source:
 class Mixture:
     """All sources as one sequence."""
 
-    def __init__(self, sources: Sequence[Source], seed: int) -> None:
+    def __init__(self, sources: Sequence[Source], seed: int, epoch_images: int | None = None) -> None:
         """Raise `InputError` for no source, for shares of some only, and for images of different shapes."""
         if not sources:
             raise InputError("no images to train with; name a folder, a zip or digits:train")
@@ -46,10 +46,10 @@ class Mixture:
         self._turns = _turns(self.sources)
         _check_shapes(self.sources)
         sizes = [len(source.images) for source in self.sources]
-        self.epoch_images = sum(sizes)
-        """How many images an epoch has: as many as all sources together."""
+        self.epoch_images = epoch_images or sum(sizes)
+        """How many images an epoch has: as many as all sources together, unless it is said."""
         self._ends = list(accumulate(sizes))
-        self._all = Reshuffled(self.epoch_images, seed, "order")
+        self._all = Reshuffled(sum(sizes), seed, "order")
         self._each = [Reshuffled(size, seed, f"order of source {place}") for place, size in enumerate(sizes)]
 
     def pick(self, position: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_type_hints
 from vitgraph.domains import (
     BatchSize,
     Fraction,
+    ImageCount,
     NonNegative,
     Positive,
     ProperFraction,
@@ -37,6 +38,8 @@ class Optimization:
 
     epochs: Repeats = 10
     """How often all images are seen."""
+    epoch_images: ImageCount | None = None
+    """How many images an epoch has; as many as there are unless given."""
     batch_size: BatchSize = 64
     """Images a process takes at once."""
     grad_accum_steps: Repeats = 1
