@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from vitgraph.logs import only_errors
-from vitgraph.progress import Progress
+from vitgraph.progress import NOTE, Progress
 
 PAUSE = 5.0
 """Seconds from one line to the next."""
@@ -35,19 +35,21 @@ class Lines:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._started = dict[str, float]()
+        self._started = dict[str, tuple[float, int]]()
         self._told = dict[str, int]()
         self._last = clock()
 
     def tell(self, what: str, done: int, total: int) -> None:
         """Note how far the work is, and print it where it is time to."""
+        name, _, note = what.partition(NOTE)
         now = self._clock()
-        start = self._started.setdefault(what, now)
-        finished = done >= total and self._told.get(what, done) < done
+        start, first = self._started.setdefault(name, (now, done))
+        finished = done >= total and self._told.get(name, done) < done
         if now - self._last < PAUSE and not finished:
             return
-        self._last, self._told[what] = now, done
-        print(f"vitgraph: {what}: {done} of {total}{_rest(now - start, done, total)}", file=sys.stderr, flush=True)
+        self._last, self._told[name] = now, done
+        rest = _rest(now - start, done - first, total - first)
+        print(f"vitgraph: {name}: {done} of {total}{rest}{note and ', '}{note}", file=sys.stderr, flush=True)
 
 
 def _rest(spent: float, done: int, total: int) -> str:
@@ -67,8 +69,9 @@ def _bars() -> Generator[Progress]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
 
         def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = drawn.add_task(what, total=total)
-            drawn.update(tasks[what], completed=done, total=total)
+            name, _, note = what.partition(NOTE)
+            if name not in tasks:
+                tasks[name] = drawn.add_task(name, total=total)
+            drawn.update(tasks[name], completed=done, total=total, description=f"{name}{note and ', '}{note}")
 
         yield tell

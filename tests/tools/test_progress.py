@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from vitgraph.logs import set_level
+from vitgraph.progress import NOTE
 from vitgraph.tools.progress import PAUSE, Lines, show_progress
 
 
@@ -53,6 +54,18 @@ def test_each_piece_of_work_has_its_own_time(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err.splitlines() == [
         "vitgraph: calibration: 0 of 8",
         "vitgraph: calibration: 4 of 8, about 5 s left",
+    ]
+
+
+def test_a_note_changes_and_the_work_stays_one(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    lines = Lines(clock)
+    for done in range(40, 101):  # it goes on from 40
+        clock.now = 100 + done / 10
+        lines.tell(f"stage sparse{NOTE}loss {done}", done, 100)
+    assert capsys.readouterr().err.splitlines() == [
+        "vitgraph: stage sparse: 50 of 100, about 5 s left, loss 50",
+        "vitgraph: stage sparse: 100 of 100, 6 s, loss 100",
     ]
 
 

@@ -11,6 +11,7 @@ from vitgraph.api import quantize, sparsify
 from vitgraph.frontend.capture import capture
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.images.image_set import open_images
+from vitgraph.ir.calls import MaskCall
 from vitgraph.ir.dialect import fake_quantize, mask
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.program import Program
@@ -102,6 +103,34 @@ def test_masks_and_scales_hold_at_every_step(quantized: Program, scales: Any) ->
     program = student.export()
     moved = [name for name in scales_of(quantized) if not torch.equal(program.tensor(name), quantized.tensor(name))]
     assert bool(moved) == (scales != "fixed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rechosen", [0, 100])
+def test_two_hundred_steps_hold_masks_and_scales(quantized: Program, rechosen: int) -> None:
+    """After every step: exactly two of each four kept, by the mask that was last chosen; the others zero; scales positive and finite."""
+    student = Student(quantized, Compression(scale_lr=0.05))
+    optimizer = torch.optim.AdamW(student.parameter_groups(Optimization(lr=3e-3)), lr=3e-3)
+    pixels, labels = images(32)
+    for step in range(200):
+        student.rechoose_masks(step < rechosen)
+        if step < rechosen:
+            student.choose_masks()
+        optimizer.zero_grad()
+        torch.autograd.backward(nn.functional.cross_entropy(student(pixels)[0], labels))
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+        student.after_step()
+        program = student.export()
+        for node in program.calls(mask):
+            call = MaskCall(node)
+            weight, keep = program.tensor(str(call.weight.target)), program.tensor(str(call.keep.target))
+            assert bool((keep.reshape(len(keep), -1, 4).sum(-1) == 2).all()), step
+            assert not weight[~keep].any(), step
+        for name in scales_of(program):
+            scale = program.tensor(name)
+            assert bool((scale.isfinite() & (scale > 0)).all()), (step, name)
+    moved = [name for name in scales_of(quantized) if not torch.equal(program.tensor(name), quantized.tensor(name))]
+    assert len(moved) == len(scales_of(quantized))
 
 
 def test_a_dense_weight_would_be_seen(quantized: Program) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vitgraph.ir.program import Program
-from vitgraph.progress import Progress
+from vitgraph.progress import NOTE, Progress
 from vitgraph.runtime.checkpoint import Checkpoint
 from vitgraph.training.curves import Curves
 from vitgraph.training.feature_sites import FeatureSite
@@ -136,8 +136,8 @@ class StageTraining:
     def _tell(self, step: int, rate: float, means: Mapping[str, float]) -> None:
         """Progress, and the curves."""
         self.curves.add_step(step + 1, self.steps, rate, means)
-        held_out = f"held out {self.curves.looks[-1]['accuracy']:.1f} %"
-        self.progress(f"stage {self.name}: loss {means['loss']:.4g}, {held_out}", step + 1, self.steps)
+        note = f"loss {means['loss']:.4g}, held out {self.curves.looks[-1]['accuracy']:.1f} %"
+        self.progress(f"stage {self.name}{NOTE}{note}", step + 1, self.steps)
 
     def _look(self, step: int) -> None:
         """Score what the student is now on the held-out images, keep it if it is the best, and keep all to go on from."""
