@@ -126,3 +126,26 @@ def test_a_model_that_looks_at_values_is_refused_with_the_reason() -> None:
 def test_an_example_of_one_is_doubled_for_an_unknown_batch() -> None:
     program = capture(Block(), torch.randn(1, 8), dynamic_batch=True)
     assert str(program.input_types()[0]) == "f32[N, 8]"
+
+
+class WritesExpanded(nn.Module):
+    """Writes one number through several elements."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.expand(2, -1, -1)
+        return wide.zero_()
+
+
+class WritesCopy(nn.Module):
+    """The same to memory of its own, and to an expansion that repeats nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.expand(2, -1, -1).clone().zero_() + (x + 1).expand(-1, -1).mul_(2)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_write_to_an_expanded_tensor_is_refused(dynamic: bool) -> None:
+    x = torch.randn(3, 8)
+    with pytest.raises(InputError, match=r"aten.zero_.default writes to an expanded tensor.*clone it before"):
+        capture(WritesExpanded(), x, dynamic_batch=dynamic)
+    assert torch.equal(capture(WritesCopy(), x, dynamic_batch=dynamic).run(x), WritesCopy()(x.clone()))

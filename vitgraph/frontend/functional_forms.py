@@ -38,6 +38,19 @@ def make_functional(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
+def write_to_shared_memory(graph: fx.Graph) -> fx.Node | None:
+    """The first operator that writes to a tensor of which several elements are one number, as `expand` makes; torch undoes such a write wrongly."""
+    for node in graph.nodes:
+        written = node.args[0] if _writes(node) else None
+        value = written.meta.get("val") if isinstance(written, fx.Node) else None
+        if isinstance(value, torch.Tensor) and any(
+            isinstance(stride, int) and stride == 0 and size != 1
+            for stride, size in zip(value.stride(), value.shape, strict=True)
+        ):
+            return node  # type: ignore[no-any-return]
+    return None
+
+
 def unsaid_views_in(graph: fx.Graph) -> dict[Any, Callable[..., Any]]:
     """torch's decompositions of operators that torch takes for no views, where a graph has both them and writes."""
     found = {node.target for node in graph.nodes} & set(_UNSAID_VIEWS)
