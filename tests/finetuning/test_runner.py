@@ -188,6 +188,40 @@ def test_without_labels_there_is_no_hard_term(tmp_path: Path) -> None:
     assert "hard" not in result.data["stages"][0]["points"][0]
 
 
+class TwoOutputs(torch.nn.Module):
+    """Logits, and what they were made of."""
+
+    num_classes = 10
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(576, 10)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        flat = x.flatten(1)
+        return self.head(flat), flat
+
+
+def test_a_model_of_several_outputs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"gives several values, and training asks for logits \[batch, classes\]"):
+        train(
+            TwoOutputs(), (torch.randn(40, 1, 24, 24), torch.arange(40) % 10), out=tmp_path / "out", recipe="finetune"
+        )
+
+
+def test_images_of_one_class_are_refused_where_labels_are_learnt_from(tmp_path: Path) -> None:
+    data = (torch.randn(40, 1, 24, 24), torch.zeros(40, dtype=torch.long))
+    with pytest.raises(InputError, match="all 40 are of class 0; name images of several classes"):
+        train("digits-vit", data, out=tmp_path / "out", recipe="sparse-finetune")
+    train(
+        "digits-vit",
+        data,
+        out=tmp_path / "out",
+        recipe="sparse-finetune",
+        settings={**SHORT, "batch_size": 32, "hard": 0},
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from torch import fx
+
+from vitgraph.compile.inputs import open_inputs
+from vitgraph.compile.request import DataRequest
 from vitgraph.errors import InputError
 from vitgraph.finetuning.request import DataSource, TrainingRequest
 from vitgraph.images.class_names import match_classes
@@ -14,6 +19,7 @@ from vitgraph.images.variety import check_variety
 from vitgraph.ir.batch import Batch
 from vitgraph.ir.dialect import dequantize
 from vitgraph.ir.program import Program
+from vitgraph.ir.tensor_type import TensorType
 from vitgraph.outputs.destination import check_folder
 from vitgraph.training.held_out import check_apart, split
 from vitgraph.training.mixture import Source
@@ -48,13 +54,13 @@ class OpenedTraining:
 
 def open_training(request: TrainingRequest) -> OpenedTraining:
     """Open everything that a request names; `InputError` where something asked for can't be had."""
-    from vitgraph.frontend.open_model import open_model
-
     check_folder(request.output.out, request.output.force, request.output.inputs)
     for stage in request.recipe.stages:
         check_optimizer(stage.settings.optimization.opt)
-    model = open_model(request.model)
-    images = [_open(each, model, request.seed) for each in request.sources]
+    first = request.sources[0].data
+    inputs = open_inputs(request.model, DataRequest(training=None if isinstance(first, str | Path) else first), None)
+    model, handed_in = inputs.model, [] if inputs.training is None else [inputs.training]
+    images = handed_in + [_open(each, model, request.seed) for each in request.sources[len(handed_in) :]]
     evaluation = None
     if request.evaluation is not None:
         evaluation = _open(DataSource(request.evaluation), model, request.seed, request.evaluation_images)
@@ -66,6 +72,7 @@ def open_training(request: TrainingRequest) -> OpenedTraining:
     for source, found in zip(request.sources, images, strict=True):
         if source.labelled and found.labels is not None:
             found.check_labels(classes)
+            _check_several(found, request)
     training, held_out = _hold_out(images[0], request)
     calibration = images[0].take(stride(len(images[0]), request.calibration_images))
     for stage in request.recipe.stages:
@@ -111,9 +118,25 @@ def _program(model: LoadedModel | SavedModel) -> Program:
     return program_of(model, ANY_BATCH)
 
 
+def _check_several(images: ImageSet, request: TrainingRequest) -> None:
+    """Raise `InputError` where all labels are one class and labels are learnt from: every other class would be unlearnt."""
+    learnt = any(stage.settings.distillation.hard for stage in request.recipe.stages)
+    if learnt and len(set(images.labels or ())) == 1:
+        raise InputError(
+            f"images {images.source}: all {len(images)} are of class {(images.labels or (0,))[0]}; name images of several classes, or "
+            "learn from the teacher alone (hard 0)"
+        )
+
+
 def _classes(program: Program, model: ModelFacts) -> int:
-    if not model.classes:
-        raise InputError(f"{program.name}: gives features, and training asks for classes [batch, classes]; add a head")
+    """How many classes the one output tells apart; `InputError` where it is another output."""
+    last: Any = program.output.args[0]
+    kind = last.meta["type"] if isinstance(last, fx.Node) else None
+    if not model.classes or not isinstance(kind, TensorType) or kind.rank != 2:
+        what = kind if isinstance(kind, TensorType) else "several values"
+        raise InputError(
+            f"{program.name}: gives {what}, and training asks for logits [batch, classes]; train a model with a head"
+        )
     return model.classes
 
 
