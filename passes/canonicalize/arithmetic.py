@@ -93,13 +93,15 @@ def _if_same_type(program: Program, node: fx.Node, scalar: Any, other: Any = Non
 
 
 def add_product(program: Program, node: fx.Node) -> fx.Node | None:
-    """`addcmul` and `addcdiv`: `self + value * a * b` or `a / b`; the factor is the product's, not the sum's."""
+    """`addcmul` and `addcdiv`: `self + value * a * b` or `a / b`; the factor is the product's, not the sum's. Half types in FP32, as torch."""
     values, dtype = arguments(node), node.meta["type"].dtype
-    left, right = (cast(program, node, values[name], dtype) for name in ("tensor1", "tensor2"))
+    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    left, right, addend = (cast(program, node, values[name], wide) for name in ("tensor1", "tensor2", "self"))
     if values["value"] != 1:
         left = program.insert(node, aten.mul.Tensor, left, values["value"])
     target = aten.mul.Tensor if opname(node.target) == "addcmul" else aten.div.Tensor
-    return program.insert(node, aten.add.Tensor, program.insert(node, target, left, right), values["self"])
+    total = program.insert(node, aten.add.Tensor, program.insert(node, target, left, right), addend)
+    return cast(program, node, total, dtype)
 
 
 def reverse_subtract(program: Program, node: fx.Node) -> fx.Node | None:

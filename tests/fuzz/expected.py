@@ -16,6 +16,8 @@ ALLOWED = 12
 ROUNDED_AT_ONE = 1e-6
 """How far a runtime may be off whatever the size of the values: an exponential less one, a logarithm of one more, or one plus a tangent
 that a value of up to ten is multiplied by (the tail of GELU), rounds near 1."""
+SUBNORMAL = 1.2e-38
+"""Under which FP32 has no normal number: kernels may flush such ones to zero."""
 LOOSER = 3
 """How many times as much noise as in the generator a result may carry: another seed of the noise, another batch."""
 
@@ -78,7 +80,7 @@ class Expected:
     def _off(self, a: Tensor, noisy: Tensor, b: Tensor, least: float) -> str | None:
         if a.numel() == 0:
             return None
-        allowed = least + ALLOWED * ((a - noisy).abs().max() + self.rounding * spread_of(a))
+        allowed = max(least, SUBNORMAL) + ALLOWED * ((a - noisy).abs().max() + self.rounding * spread_of(a))
         off = (a - b).abs()
         return (
             None
