@@ -146,6 +146,29 @@ class WritesCopy(nn.Module):
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_a_write_to_an_expanded_tensor_is_refused(dynamic: bool) -> None:
     x = torch.randn(3, 8)
-    with pytest.raises(InputError, match=r"aten.zero_.default writes to an expanded tensor.*clone it before"):
+    with pytest.raises(
+        InputError, match=r"aten.zero_.default writes to a tensor of which several elements.*clone it before"
+    ):
         capture(WritesExpanded(), x, dynamic_batch=dynamic)
     assert torch.equal(capture(WritesCopy(), x, dynamic_batch=dynamic).run(x), WritesCopy()(x.clone()))
+
+
+class WritesFlat(nn.Module):
+    """Writes through `flatten`, a view or a copy; what was flattened is read afterwards, or is not."""
+
+    def __init__(self, beside: bool) -> None:
+        super().__init__()
+        self.beside = beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 2
+        flat = y.flatten(1)
+        flat[:, 0] = 0.5
+        return y.flatten(1) + flat if self.beside else flat.relu_()
+
+
+def test_a_write_through_what_may_be_a_copy_is_refused_where_it_matters() -> None:
+    x = torch.randn(3, 2, 4)
+    with pytest.raises(InputError, match="writes to what may be a view or a copy"):
+        capture(WritesFlat(beside=True), x)
+    assert torch.equal(capture(WritesFlat(beside=False), x).run(x), WritesFlat(beside=False)(x))

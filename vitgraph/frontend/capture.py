@@ -19,10 +19,10 @@ from vitgraph.errors import InputError, VitgraphError
 from vitgraph.frontend.capture_errors import differs_for_one, no_type, not_captured
 from vitgraph.frontend.decompositions import shorthands_in
 from vitgraph.frontend.functional_forms import (
+    doubtful_write,
     make_functional,
     may_be_made_functional,
     unsaid_views_in,
-    write_to_shared_memory,
 )
 from vitgraph.images.image_size import device_of
 from vitgraph.ir.batch import ONE_IMAGE, Batch
@@ -93,11 +93,10 @@ def _exported(model: nn.Module, name: str, example: Tensor, shapes: Any) -> fx.G
     """torch.export's graph, functional and without torch's shorthands."""
     try:
         exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
-        write = write_to_shared_memory(exported.graph)
-        if write is not None:
-            raise InputError(
-                f"{name}: {write.target} writes to an expanded tensor, of which several elements are one number; clone it before"
-            )
+        doubtful = doubtful_write(exported.graph)
+        if doubtful is not None:
+            write, what = doubtful
+            raise InputError(f"{name}: {write.target} writes to {what}; clone it before")
         shorthands = shorthands_in(exported.graph)
         if shorthands or not may_be_made_functional(exported.graph):
             exported = exported.run_decompositions(shorthands | unsaid_views_in(exported.graph))

@@ -38,17 +38,44 @@ def make_functional(graph: fx.Graph) -> None:
         graph.erase_node(node)
 
 
-def write_to_shared_memory(graph: fx.Graph) -> fx.Node | None:
-    """The first operator that writes to a tensor of which several elements are one number, as `expand` makes; torch undoes such a write wrongly."""
+def doubtful_write(graph: fx.Graph) -> tuple[fx.Node, str] | None:
+    """The first operator that writes to what torch has no sure answer for, and what that is; None where there is none."""
+    place = {node: position for position, node in enumerate(graph.nodes)}
     for node in graph.nodes:
         written = node.args[0] if _writes(node) else None
-        value = written.meta.get("val") if isinstance(written, fx.Node) else None
-        if isinstance(value, torch.Tensor) and any(
-            isinstance(stride, int) and stride == 0 and size != 1
-            for stride, size in zip(value.stride(), value.shape, strict=True)
-        ):
-            return node  # type: ignore[no-any-return]
+        if not isinstance(written, fx.Node):
+            continue
+        if _overlaps(written.meta.get("val")):
+            return node, "a tensor of which several elements are one number, as `expand` and `unfold` make"
+        if _read_beside(written, place, place[node]):
+            return node, "what may be a view or a copy, by how its elements lie, of a value that is read afterwards"
     return None
+
+
+def _overlaps(value: Any) -> bool:
+    """Do elements of a tensor share memory? Sizes that are not known count as two."""
+    if not isinstance(value, torch.Tensor):
+        return False
+    known = [
+        (stride, size if isinstance(size, int) else 2) for stride, size in zip(value.stride(), value.shape, strict=True)
+    ]
+    room = 1
+    for stride, size in sorted((stride, size) for stride, size in known if isinstance(stride, int) and size > 1):
+        if stride < room:
+            return True
+        room += (size - 1) * stride
+    return False
+
+
+def _read_beside(written: fx.Node, place: dict[fx.Node, int], position: int) -> bool:
+    """Is a value read after this position, of which the written one is a view or a copy, nobody knows?"""
+    node, unsure = written, False
+    while node.op == "call_function" and not _fresh(node) and isinstance(node.args[0], fx.Node) and not _writes(node):
+        unsure = unsure or node.target in _SOMETIMES_VIEWS
+        node = node.args[0]
+        if unsure and any(place[user] > position for user in node.users):
+            return True
+    return False
 
 
 def unsaid_views_in(graph: fx.Graph) -> dict[Any, Callable[..., Any]]:
