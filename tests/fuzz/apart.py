@@ -29,7 +29,7 @@ def apart(name: str, work: Callable[[], None]) -> None:
     finally:
         _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
-        raise Found(Kind.RUNTIME_DIED, name, signal.Signals(os.WTERMSIG(status)).name)
+        raise Found(Kind.RUNTIME, name, signal.Signals(os.WTERMSIG(status)).name)
     if told:
         kind, stage, why = told.split("\0")
         raise Found(Kind(kind), stage, why)

@@ -164,7 +164,7 @@ def _hold_runtime(name: str, program: Program, expected: list[Expected]) -> None
         for each in expected:
             found = _all_outputs(runner, each.x) if name == "ort" else [runner.run(each.x)]
             if why := each.first(len(found)).difference(found, ROUNDED_AT_ONE):
-                raise Found(Kind.WRONG, name, why)
+                raise Found(Kind.WRONG if name == "ort" else Kind.RUNTIME, name, why)
 
 
 def _all_outputs(runner: Any, x: Tensor) -> list[Tensor]:

@@ -35,6 +35,8 @@ class Noise(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if _magnifies(func):  # what is left of equal numbers is noise, even where these are whole
+            args = tuple(self._moved(each) if isinstance(each, Tensor) else each for each in args)
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.copy_.default and args[0].dtype == getattr(args[1], "dtype", None):
             return result  # as exact as a view; and what is not yet written beside it would have its say in the noise
@@ -44,6 +46,14 @@ class Noise(TorchDispatchMode):
                 self.disturb(each)
         return result
 
+    def _moved(self, value: Tensor) -> Tensor:
+        """A copy with noise on every number, of its own size."""
+        size = ROUNDING.get(value.dtype)
+        if size is None or value.numel() == 0:
+            return value
+        noise = torch.randn(value.shape, generator=self._generator).to(value.dtype)
+        return value + noise * value.abs() * size
+
     def disturb(self, value: Tensor) -> Tensor:
         """Noise on what is there, in place; the value itself is returned."""
         size = ROUNDING.get(value.dtype)
@@ -52,6 +62,12 @@ class Noise(TorchDispatchMode):
         self.coarsest = max(self.coarsest, size)
         noise = torch.randn(value.shape, generator=self._generator).to(value.dtype)
         return value.add_(noise * spread_of(value) * size * (value != value.round()))
+
+
+def _magnifies(func: Any) -> bool:
+    """Does an operator divide by how far numbers are apart?"""
+    name = str(func)
+    return "norm" in name and "vector_norm" not in name
 
 
 def _storage(tensor: Tensor) -> int:

@@ -48,15 +48,18 @@ class Summary:
     refused: Counter[str] = field(default_factory=Counter[str])
     faults: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     """Seeds by the gist of their verdict."""
+    runtimes: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
+    """The same of faults that are a runtime's own."""
 
     def add(self, seed: int, verdict: Verdict) -> bool:
         """Count a graph; True where it shows a fault that was not seen before."""
         self.counts[verdict.kind] += 1
-        if verdict.kind in (Kind.REFUSED, Kind.RUNTIME_DIED):
+        if verdict.kind is Kind.REFUSED:
             self.refused.update(operators(verdict.why) or [f"{verdict.stage}: {gist(verdict.why)}"])
-        if not verdict.kind.is_fault:
+        if not (verdict.kind.is_fault or verdict.kind is Kind.RUNTIME):
             return False
-        known = self.faults.setdefault(f"{verdict.kind.value} · {verdict.stage} · {gist(verdict.why)}", [])
+        kept = self.faults if verdict.kind.is_fault else self.runtimes
+        known = kept.setdefault(f"{verdict.kind.value} · {verdict.stage} · {gist(verdict.why)}", [])
         known.append(seed)
         return len(known) == 1
 
@@ -73,9 +76,13 @@ class Summary:
     def text(self) -> str:
         """In full: what was refused most often, and every fault with its graphs."""
         reasons = [f"  {count:5} {reason}" for reason, count in self.refused.most_common(12)]
-        faults = [f"  {len(seeds):5} {what}\n        graphs {_few(seeds)}" for what, seeds in self.faults.items()]
+        faults, runtimes = (
+            [f"  {len(seeds):5} {what}\n        graphs {_few(seeds)}" for what, seeds in kept.items()]
+            for kept in (self.faults, self.runtimes)
+        )
         parts = [self.line()]
         parts += ["refused most often:", *reasons] if reasons else []
+        parts += ["faults of a runtime, of files that another computes rightly:", *runtimes] if runtimes else []
         parts += ["faults:", *faults] if faults else ["no fault"]
         return "\n".join(parts)
 

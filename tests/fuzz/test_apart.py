@@ -29,7 +29,7 @@ def fail() -> None:
     ("work", "verdict"),
     [
         (find, Verdict(Kind.WRONG, "here", "2 is not 3")),
-        (die, Verdict(Kind.RUNTIME_DIED, "peer", "SIGSEGV")),
+        (die, Verdict(Kind.RUNTIME, "peer", "SIGSEGV")),
         (fail, Verdict(Kind.CRASH, "peer", "ZeroDivisionError: by 0")),
     ],
 )

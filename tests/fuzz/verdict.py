@@ -19,8 +19,8 @@ class Kind(Enum):
     """An exception that is no proper refusal."""
     ROUND_TRIP = "round trip"
     """Text or file read back as something else."""
-    RUNTIME_DIED = "runtime died"
-    """OpenVINO's process did, of a file that ONNX Runtime computes as eager does."""
+    RUNTIME = "runtime"
+    """A fault of OpenVINO's: its process died, or its numbers are others, of a file that ONNX Runtime computes as eager does."""
     INVALID = "invalid"
     """The module itself does not run, or is ill-posed: only while a find is cut down."""
 
