@@ -13,7 +13,7 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
-from vitgraph.passes.canonicalize.rule import Rule, as_tensor, cast, cast_source, source
+from vitgraph.passes.canonicalize.rule import Rule, as_tensor, cast, cast_source, inner_type, source
 from vitgraph.passes.constants import number
 
 
@@ -95,7 +95,7 @@ def _if_same_type(program: Program, node: fx.Node, scalar: Any, other: Any = Non
 def add_product(program: Program, node: fx.Node) -> fx.Node | None:
     """`addcmul` and `addcdiv`: `self + value * a * b` or `a / b`; the factor is the product's, not the sum's. Half types in FP32, as torch."""
     values, dtype = arguments(node), node.meta["type"].dtype
-    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+    wide = inner_type(dtype)
     left, right, addend = (cast(program, node, values[name], wide) for name in ("tensor1", "tensor2", "self"))
     if values["value"] != 1:
         left = program.insert(node, aten.mul.Tensor, left, values["value"])

@@ -13,7 +13,7 @@ from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import opname
 from vitgraph.ir.program import Program
-from vitgraph.passes.canonicalize.rule import Rule, cast, cast_source, literal_shape, shape, source
+from vitgraph.passes.canonicalize.rule import Rule, cast, cast_source, inner_type, literal_shape, shape, source
 
 
 def over_all(target: Any) -> Rule:
@@ -51,8 +51,12 @@ def variance(program: Program, node: fx.Node) -> fx.Node | None:
     dims = sorted(dim % rank for dim in dims)
     if name == "var" and node.args == (source(node), dims) and dict(node.kwargs) == kwargs:
         return None
-    found = program.insert(node, aten.var.correction, source(node), dims, path=None, **kwargs)
-    return program.insert(node, aten.sqrt.default, found) if name == "std" else found
+    if name == "var":
+        return program.insert(node, aten.var.correction, source(node), dims, path=None, **kwargs)
+    dtype = node.meta["type"].dtype
+    wide = cast(program, node, source(node), inner_type(dtype))
+    found = program.insert(node, aten.var.correction, wide, dims, path=None, **kwargs)
+    return cast(program, node, program.insert(node, aten.sqrt.default, found), dtype)
 
 
 def norm(program: Program, node: fx.Node) -> fx.Node | None:
@@ -74,13 +78,14 @@ def norm(program: Program, node: fx.Node) -> fx.Node | None:
 
 def _norm_in_steps(program: Program, node: fx.Node, power: float, dims: list[int], keep: bool) -> fx.Node:
     """A norm of any other order by its definition; of order 0, how many are not zero."""
-    size = program.insert(node, aten.abs.default, cast_source(program, node))
+    dtype = node.meta["type"].dtype
+    size = program.insert(node, aten.abs.default, cast(program, node, source(node), inner_type(dtype)))
     if power == 0:
-        other = cast(program, node, program.insert(node, aten.ne.Scalar, size, 0), node.meta["type"].dtype)
+        other = cast(program, node, program.insert(node, aten.ne.Scalar, size, 0), dtype)
         return program.insert(node, aten.sum.dim_IntList, other, dims, keep)
     powers = program.insert(node, aten.pow.Tensor_Scalar, size, power)
     summed = program.insert(node, aten.sum.dim_IntList, powers, dims, keep)
-    return program.insert(node, aten.pow.Tensor_Scalar, summed, 1 / power)
+    return cast(program, node, program.insert(node, aten.pow.Tensor_Scalar, summed, 1 / power), dtype)
 
 
 def product(program: Program, node: fx.Node) -> fx.Node | None:

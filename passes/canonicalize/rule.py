@@ -71,6 +71,11 @@ def cast(program: Program, node: fx.Node, value: fx.Node, dtype: torch.dtype) ->
     return value if value.meta["type"].dtype == dtype else program.insert(node, aten.to.dtype, value, dtype)
 
 
+def inner_type(dtype: torch.dtype) -> torch.dtype:
+    """What a kernel of torch computes in: half types in FP32, so that what is between does not overflow."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
 def cast_source(program: Program, node: fx.Node) -> fx.Node:
     """The first argument in the type of the result: what an operator converts before it computes."""
     return cast(program, node, source(node), node.meta["type"].dtype)
