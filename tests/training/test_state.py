@@ -13,7 +13,7 @@ from vitgraph.training.state import pack, part_of, prefixed, unpack
 
 LEAVES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=5)
 STATES = st.recursive(
-    LEAVES | st.builds(lambda size: torch.arange(float(size)), st.integers(0, 3)),
+    LEAVES | st.builds(torch.zeros, st.integers(0, 3)),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.tuples(inner, inner)

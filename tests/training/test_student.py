@@ -112,6 +112,7 @@ def test_two_hundred_steps_hold_masks_and_scales(quantized: Program, rechosen: i
     student = Student(quantized, Compression(scale_lr=0.05))
     optimizer = torch.optim.AdamW(student.parameter_groups(Optimization(lr=3e-3)), lr=3e-3)
     pixels, labels = images(32)
+    program = student.export()
     for step in range(200):
         student.rechoose_masks(step < rechosen)
         if step < rechosen:

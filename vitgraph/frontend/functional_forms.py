@@ -56,9 +56,9 @@ def _overlaps(value: Any) -> bool:
     """Do elements of a tensor share memory? Sizes that are not known count as two."""
     if not isinstance(value, torch.Tensor):
         return False
-    known = [
-        (stride, size if isinstance(size, int) else 2) for stride, size in zip(value.stride(), value.shape, strict=True)
-    ]
+    strides: list[Any] = list(value.stride())
+    sizes: list[Any] = list(value.shape)
+    known = [(stride, size if isinstance(size, int) else 2) for stride, size in zip(strides, sizes, strict=True)]
     room = 1
     for stride, size in sorted((stride, size) for stride, size in known if isinstance(stride, int) and size > 1):
         if stride < room:
