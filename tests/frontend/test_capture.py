@@ -172,3 +172,16 @@ def test_a_write_through_what_may_be_a_copy_is_refused_where_it_matters() -> Non
     with pytest.raises(InputError, match="writes to what may be a view or a copy"):
         capture(WritesFlat(beside=True), x)
     assert torch.equal(capture(WritesFlat(beside=False), x).run(x), WritesFlat(beside=False)(x))
+
+
+class ScattersToWindows(nn.Module):
+    """Windows that overlap: torch's copy of them overlaps as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = x.unfold(-1, 2, 1)
+        return torch.select_scatter(windows, windows[..., 0] * 2, -1, -1)
+
+
+def test_a_scatter_to_overlapping_windows_is_refused() -> None:
+    with pytest.raises(InputError, match=r"aten.select_scatter.default writes to a tensor of which several elements"):
+        capture(ScattersToWindows(), torch.randn(2, 5, 8))

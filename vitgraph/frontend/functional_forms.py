@@ -42,14 +42,20 @@ def doubtful_write(graph: fx.Graph) -> tuple[fx.Node, str] | None:
     """The first operator that writes to what torch has no sure answer for, and what that is; None where there is none."""
     place = {node: position for position, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        written = node.args[0] if _writes(node) else None
+        written = node.args[0] if _writes(node) or node.target in _SCATTERS else None
         if not isinstance(written, fx.Node):
             continue
         if _overlaps(written.meta.get("val")):
             return node, "a tensor of which several elements are one number, as `expand` and `unfold` make"
-        if _read_beside(written, place, place[node]):
+        if _writes(node) and _read_beside(written, place, place[node]):
             return node, "what may be a view or a copy, by how its elements lie, of a value that is read afterwards"
     return None
+
+
+_SCATTERS = (
+    aten.select_scatter.default, aten.slice_scatter.default, aten.diagonal_scatter.default, aten.as_strided_scatter.default,
+)  # fmt: skip
+"""What copies a tensor with its strides, and writes to the copy."""
 
 
 def _overlaps(value: Any) -> bool:
