@@ -1,6 +1,6 @@
 """GPUSQ-ViT on a small ViT of CIFAR-10: what each part of it is worth, as one table.
 
-    python benchmarks/gpusq.py                 # all rows, about two hours on two cores
+    python benchmarks/gpusq.py                 # all rows
     python benchmarks/gpusq.py --only whole    # the recipe `gpusq` alone, with its engine
 
 One JSON object on standard output. Every row is a command of its own, which is told; what is finished in `--out` is not trained again.

@@ -1,7 +1,7 @@
 """ViT-Tiny with ImageNet weights as sparse INT8, distilled without labels: the command, and what it comes to.
 
-    python benchmarks/vit_tiny_sparse.py --out out/vit_tiny_sparse              # two cores: about 150 minutes
-    python benchmarks/vit_tiny_sparse.py --out out/vit_tiny_sparse --long       # a GPU: under 10 minutes
+    python benchmarks/vit_tiny_sparse.py --out out/vit_tiny_sparse              # as many steps as for two cores
+    python benchmarks/vit_tiny_sparse.py --out out/vit_tiny_sparse --long       # as many as for a GPU
     python benchmarks/vit_tiny_sparse.py --out out/try --images 640             # 20 steps, to see that all of it runs
 
 2:4 on all 48 linears by SparseGPT over permuted channels, refitted; then training under the masks, then INT8 with INT8 attention. `--mlp` masks the MLPs

@@ -232,6 +232,7 @@ def test_images_of_one_class_are_refused_where_labels_are_learnt_from(tmp_path: 
         ({"settings": {"feature_sites": ["block.*"]}}, "there are blocks.0"),
         ({"settings": {"hard": 0, "soft": 0, "feature": 0}}, "nothing to learn from"),
         ({"stage_settings": {"spares": {"epochs": 1}}}, "it has sparse, quantized"),
+        ({"workers": -1}, "workers"),
         ({"teacher": "resnet18", "teacher_weights": "random"}, "name a teacher of the same images and classes"),
         ({"evaluate_data": "digits:train"}, "are among the images"),
     ],

@@ -48,11 +48,6 @@ class TrainingRecipe:
     stages: tuple[Stage, ...]
     engine: Pipeline
 
-    @property
-    def pipeline(self) -> Pipeline:
-        """All passes in their order: what `vitgraph compile` goes on with, from where the program stands."""
-        return Pipeline((*(step for stage in self.stages for step in stage.passes.passes), *self.engine.passes))
-
     def with_values(self, values: Mapping[str, Any], by_stage: Mapping[str, Mapping[str, Any]]) -> TrainingRecipe:
         """The same with these settings in every stage, and those of one stage by its name; `InputError` where something is unknown."""
         names = [stage.name for stage in self.stages]

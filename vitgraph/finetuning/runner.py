@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.compile.request import OutputRequest
+from vitgraph.domains import Natural, hold
 from vitgraph.errors import CheckFailed
 from vitgraph.finetuning.request import DataSource, Precision, TrainingRequest
 from vitgraph.outputs.whole_folder import whole_folder
@@ -100,7 +101,7 @@ def train(
         evaluation=evaluate_data,
         evaluation_images=read_count("evaluate_images", evaluate_images),
         precision=precision,
-        workers=workers,
+        workers=hold("workers", Natural, workers, strict=True),
         seed=seed,
     )  # fmt: skip
     return run_training(request, progress)

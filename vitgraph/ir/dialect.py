@@ -44,7 +44,7 @@ QMIN, QMAX = int(FORMATS["int8"].low), int(FORMATS["int8"].high)
 class _FakeQuantize(torch.autograd.Function):
     """Round to the grid; pass the gradient where nothing was clipped (straight-through, Bengio et al. 2013).
 
-    A scale that is trained gets LSQ's gradient (Esser et al., arXiv 1902.08153, equation 3): code - x / scale where nothing was
+    A scale that is trained gets LSQ's gradient (Esser et al., arXiv 1902.08153): code - x / scale where nothing was
     clipped, the outermost code elsewhere.
     """
 

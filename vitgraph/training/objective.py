@@ -1,4 +1,4 @@
-"""What a student is to make small: mixed distillation, GPUSQ-ViT's (arXiv 2305.10727, section 3.3).
+"""What a student is to make small: mixed distillation, after GPUSQ-ViT's (arXiv 2305.10727).
 
     L = hard · CE(student, label) + soft · T² KL(teacher ∥ student at T) + feature · mean over sites of w |s - t|² / |t|²
 

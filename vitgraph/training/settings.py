@@ -112,7 +112,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What the student learns from, each with its weight; GPUSQ-ViT's mixed distillation (arXiv 2305.10727, equations of 3.3).
+    """What the student learns from, each with its weight; after GPUSQ-ViT's mixed distillation (arXiv 2305.10727).
 
     The weights 1, 10, 5 are our reading: the paper's could not be verified.
     """

@@ -40,7 +40,7 @@ class TrainedMask:
 
 
 class _StraightThrough(torch.autograd.Function):
-    """SR-STE: the gradient of a masked weight goes to all of it, and what is masked decays (Zhou et al., arXiv 2102.04010, eq. 9)."""
+    """SR-STE: the gradient of a masked weight goes to all of it, and what is masked decays (Zhou et al., arXiv 2102.04010)."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, keep: Tensor, decay: float) -> Tensor:
