@@ -36,21 +36,30 @@ class Recipe:
 
 def recipe_names() -> list[str]:
     """The recipes that come with vitgraph."""
-    files = resources.files("vitgraph.compile").joinpath("recipes").iterdir()
+    return names_in("vitgraph.compile")
+
+
+def names_in(package: str) -> list[str]:
+    """The files of a package's folder `recipes`, by their names."""
+    files = resources.files(package).joinpath("recipes").iterdir()
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def text_of(name: str, package: str, what: str) -> str:
+    """The text of a package's recipe by its name, or of a YAML file; `InputError` where it is neither, with near names."""
+    path, known = Path(name), names_in(package)
+    if name in known:
+        return read_text(resources.files(package).joinpath("recipes", f"{name}.yaml"), RECIPE)
+    if path.suffix in (".yaml", ".yml"):
+        return read_text(path, RECIPE)
+    close = get_close_matches(name, known, 3, 0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(known)}"
+    raise InputError(f"unknown {what} {name!r}; {hint} (or give a .yaml file)")
 
 
 def load_recipe(name: str, lookup: Lookup) -> Recipe:
     """A recipe by its name, or from a YAML file; `InputError` says what is wrong with either."""
-    path = Path(name)
-    if name in recipe_names():
-        text = read_text(resources.files("vitgraph.compile").joinpath("recipes", f"{name}.yaml"), RECIPE)
-    elif path.suffix in (".yaml", ".yml"):
-        text = read_text(path, RECIPE)
-    else:
-        close = get_close_matches(name, recipe_names(), 3, 0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(recipe_names())}"
-        raise InputError(f"unknown recipe {name!r}; {hint} (or give a .yaml file)")
+    path, text = Path(name), text_of(name, "vitgraph.compile", "recipe")
     return _parse(text, path.stem if path.suffix else name, lookup)
 
 

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from vitgraph.compile.recipe import names_in, text_of
 from vitgraph.domains import shortened
 from vitgraph.errors import InputError
 from vitgraph.pass_manager.pipeline import Lookup, Pipeline, read_yaml
-from vitgraph.reading import RECIPE, parse_yaml, read_text
+from vitgraph.reading import parse_yaml
 from vitgraph.training.settings import Settings
 
 _KEYS, _STAGE_KEYS = ("name", "description", "stages", "engine"), ("name", "passes", "training")
@@ -72,21 +71,12 @@ class TrainingRecipe:
 
 def training_recipe_names() -> list[str]:
     """The training recipes that come with vitgraph."""
-    files = resources.files("vitgraph.finetuning").joinpath("recipes").iterdir()
-    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+    return names_in("vitgraph.finetuning")
 
 
 def load_training_recipe(name: str, lookup: Lookup) -> TrainingRecipe:
     """A training recipe by its name, or from a YAML file; `InputError` says what is wrong with either."""
-    path = Path(name)
-    if name in training_recipe_names():
-        text = read_text(resources.files("vitgraph.finetuning").joinpath("recipes", f"{name}.yaml"), RECIPE)
-    elif path.suffix in (".yaml", ".yml"):
-        text = read_text(path, RECIPE)
-    else:
-        close = get_close_matches(name, training_recipe_names(), 3, 0.4)
-        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(training_recipe_names())}"
-        raise InputError(f"unknown training recipe {name!r}; {hint} (or give a .yaml file)")
+    path, text = Path(name), text_of(name, "vitgraph.finetuning", "training recipe")
     try:
         return _parse(parse_yaml(text, f"training recipe {name}"), path.stem if path.suffix else name, lookup)
     except InputError as error:
