@@ -58,8 +58,9 @@ def scale_weight(program: Program, linear: fx.Node, factor: Tensor, suffix: str)
 
 
 def set_constant(program: Program, reader: fx.Node, argument: str, values: Tensor, suffix: str) -> None:
-    """Let a call read `values` in place of the constant that is its argument of this name."""
+    """Let a call read `values`, in the type of the constant that is its argument of this name, in place of that."""
     old = call_arguments.argument(reader, argument)
+    values = values.to(program.tensor(str(old.target)).dtype)
     name = f"{str(old.target).removesuffix(f'_{suffix}')}_{suffix}"
     trainable = isinstance(program.tensor(str(old.target)), torch.nn.Parameter)
     call_arguments.set_argument(reader, argument, program.constant_node(reader, name, values, trainable))
