@@ -99,6 +99,14 @@ def _unary(op: str, **attributes: Any) -> Rule:
     return lower
 
 
+def _neg(g: Lowering, call: Call) -> Result:
+    """ONNX negates signed numbers alone; the cast back wraps, as torch does."""
+    dtype = call.type.dtype
+    if dtype != torch.uint8:
+        return g.emit("Neg", g.operand(call["self"], dtype))
+    return g.cast(g.emit("Neg", g.operand(call["self"], torch.int32)), torch.int32, dtype)
+
+
 def _pow(g: Lowering, call: Call) -> Result:
     dtype, exponent = call.type.dtype, call["exponent"]
     x = g.operand(call["self"], dtype)
@@ -218,7 +226,7 @@ MATH: Table = {
     aten.minimum.default: _binary("Min"),
     aten.pow.Tensor_Scalar: _pow,
     aten.pow.Tensor_Tensor: _binary("Pow", second="exponent"),
-    aten.neg.default: _unary("Neg"),
+    aten.neg.default: _neg,
     aten.abs.default: _unary("Abs"),
     aten.exp.default: _unary("Exp"),
     aten.log.default: _unary("Log"),
