@@ -10,5 +10,4 @@ INPUT = Input((4,), torch.uint8)
 
 class Model(nn.Module):
     def forward(self, x: Tensor) -> object:
-        v4 = -x
-        return v4
+        return -x

@@ -19,5 +19,4 @@ class Model(nn.Module):
 
     def forward(self, x: Tensor) -> object:
         v9 = F.conv2d(x, self.w804, None, stride=(2, 2), padding=2, dilation=(2, 1), groups=1)
-        v10 = v9 * (self.w907 * torch.tensor(0.5))
-        return v10
+        return v9 * (self.w907 * torch.tensor(0.5))
