@@ -12,6 +12,7 @@ import torch
 
 from vitgraph.compile.compiler import compile_model
 from vitgraph.errors import CheckFailed, InputError
+from vitgraph.finetuning.request import DataSource
 from vitgraph.finetuning.runner import TrainingResult, train
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.program_file import load
@@ -186,6 +187,24 @@ def test_batches_that_are_added_up_are_one(tmp_path: Path) -> None:
 def test_without_labels_there_is_no_hard_term(tmp_path: Path) -> None:
     result = trained(tmp_path / "out", "sparse-finetune", {**SHORT, "hard": 0})
     assert "hard" not in result.data["stages"][0]["points"][0]
+
+
+def test_labels_of_unlabelled_images_are_not_looked_at(tmp_path: Path) -> None:
+    """They are not the model's: held-out images are judged by how often the student says what the teacher says."""
+    wrong = (torch.randn(60, 1, 24, 24), torch.arange(60) % 1000)
+    source = DataSource(wrong, labelled=False)
+    result = train("digits-vit", [source], out=tmp_path / "out", recipe="finetune", settings={**SHORT, "batch_size": 32})
+    assert result.data["stages"][0]["looks"][0]["accuracy"] == 100
+
+
+def test_models_run_through_torch_compile(tmp_path: Path) -> None:
+    """As they are without, to rounding; also masks that are chosen anew, for which the graph changes on the way."""
+    settings = {**SHORT, "rechoose_until": 0.5}
+    losses = [
+        [point["loss"] for point in trained(tmp_path / str(on), "sparse-finetune", settings, compiled=on).data["stages"][0]["points"]]
+        for on in (False, True)
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 class TwoOutputs(torch.nn.Module):

@@ -61,6 +61,10 @@ def open_training(request: TrainingRequest) -> OpenedTraining:
     inputs = open_inputs(request.model, DataRequest(training=None if isinstance(first, str | Path) else first), None)
     model, handed_in = inputs.model, [] if inputs.training is None else [inputs.training]
     images = handed_in + [_open(each, model, request.seed) for each in request.sources[len(handed_in) :]]
+    images = [
+        found if source.labelled else found.without_labels()
+        for source, found in zip(request.sources, images, strict=True)
+    ]
     evaluation = None
     if request.evaluation is not None:
         evaluation = _open(DataSource(request.evaluation), model, request.seed, request.evaluation_images)

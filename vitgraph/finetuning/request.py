@@ -49,6 +49,8 @@ class TrainingRequest:
     evaluation_images: ImageCount | None = None
     precision: Precision = "no"
     """Mixed precision of products."""
+    compiled: bool = False
+    """Whether models run through `torch.compile`."""
     workers: Natural = 0
     """Processes that decode images; 0: this one does."""
     seed: int = 0

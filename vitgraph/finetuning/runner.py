@@ -65,6 +65,7 @@ def train(
     held_out: int = 500,
     calibration_images: int = 64,
     precision: Precision = "no",
+    compiled: bool = False,
     workers: int = 0,
     force: bool = False,
     seed: int = 0,
@@ -101,6 +102,7 @@ def train(
         evaluation=evaluate_data,
         evaluation_images=read_count("evaluate_images", evaluate_images),
         precision=precision,
+        compiled=compiled,
         workers=hold("workers", Natural, workers, strict=True),
         seed=seed,
     )  # fmt: skip
@@ -115,7 +117,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
 
     start = time.perf_counter()
     opened = open_training(request)
-    processes = Processes.accelerated(request.precision)
+    processes = Processes.accelerated(request.precision, request.compiled)
     progress = progress if processes.rank == 0 else silent
     with _folder(request.output, processes) as folder:
         reference = top1(opened, opened.teacher or opened.program, "evaluation, the teacher", progress)

@@ -156,6 +156,7 @@ class _Work:
             classes=self.opened.classes if settings.distillation.hard else None,
             smoothing=settings.distillation.smoothing,
             workers=request.workers,
+            pinned=self.processes.device.type == "cuda",
         )
 
     def _judge(self, teacher: Teacher | None) -> Judge:

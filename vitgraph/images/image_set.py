@@ -82,6 +82,10 @@ class ImageSet:
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)
         return replace(self, names=tuple(self.names[row] for row in rows), labels=labels)
 
+    def without_labels(self) -> ImageSet:
+        """The same images, of which no class is known."""
+        return replace(self, labels=None, class_names={}, classes=None)
+
     def digests(self) -> list[bytes]:
         """SHA-256 of each image's content."""
         return [hashlib.sha256(self._reader.content(name)).digest() for name in self.names]

@@ -96,10 +96,11 @@ class Loader:
         smoothing: float = 0.0,
         workers: int = 0,
         start: str | None = None,
+        pinned: bool = False,
     ) -> None:
         """Take the number of `classes` where labels are learned from; None makes no targets.
 
-        `start` is how workers start (`fork`, `spawn`), None: as Python does. Raises `InputError` for a step of more images than an
+        `start` is how workers start (`fork`, `spawn`), None: as Python does; `pinned` batches are copied to a GPU meanwhile. Raises `InputError` for a step of more images than an
         epoch has, labels that the model can't have, and augmentation that does not fit the images.
         """
         if division.step_images > mixture.epoch_images:
@@ -108,7 +109,7 @@ class Loader:
                 f"{division.count} processes), and there are {mixture.epoch_images} to train with; lower batch_size or "
                 "grad_accum_steps, or name more images"
             )
-        self.division, self.workers, self.start = division, workers, start
+        self.division, self.workers, self.start, self.pinned = division, workers, start, pinned
         self.steps_an_epoch = mixture.epoch_images // division.step_images
         self._batches = Batches(mixture, settings, division, seed, classes, smoothing)
 
@@ -126,6 +127,7 @@ class Loader:
             collate_fn=_as_it_is,
             prefetch_factor=AHEAD if self.workers else None,
             multiprocessing_context=self.start if self.workers else None,
+            pin_memory=self.pinned,
             generator=torch.Generator(),  # else it draws from the global one
         )
         for made in loader:

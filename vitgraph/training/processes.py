@@ -26,11 +26,16 @@ class Processes:
         self.device: torch.device = torch.device("cpu") if accelerator is None else accelerator.device
 
     @classmethod
-    def accelerated(cls, precision: str | None = None) -> Processes:
-        """As `accelerate launch` (or accelerate's own settings) say, in `no`, `bf16` or `fp16` mixed precision if that is given."""
+    def accelerated(cls, precision: str | None = None, compiled: bool = False) -> Processes:
+        """As `accelerate launch` (or accelerate's own settings) say, in `no`, `bf16` or `fp16` mixed precision if that is given.
+
+        `compiled`: models run through `torch.compile`. Raises `InputError` for a precision that can't be had here.
+        """
         accelerate: Any = import_module("accelerate")
+        plugin: Any = import_module("accelerate.utils").TorchDynamoPlugin
+        inductor = plugin(backend="inductor", dynamic=False) if compiled else None
         try:
-            return cls(accelerate.Accelerator(mixed_precision=precision))
+            return cls(accelerate.Accelerator(mixed_precision=precision, dynamo_plugin=inductor))
         except ValueError as error:
             raise InputError(f"amp {precision}: accelerate can't train so here: {error}") from error
 
@@ -39,6 +44,13 @@ class Processes:
         if self.accelerator is None:
             return model, optimizer
         prepared: tuple[nn.Module, Any] = self.accelerator.prepare(model, optimizer)
+        return prepared
+
+    def prepare_teacher(self, model: nn.Module) -> nn.Module:
+        """A model on this process's device that only answers."""
+        if self.accelerator is None:
+            return model
+        prepared: nn.Module = self.accelerator.prepare_model(model, evaluation_mode=True)
         return prepared
 
     def backward(self, loss: Tensor) -> None:

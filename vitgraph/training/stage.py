@@ -72,6 +72,7 @@ class StageTraining:
         self.steps = optimization.epochs * self.loader.steps_an_epoch
         self.rechooses_until = round(self.settings.compression.rechoose_until * self.steps)
         self.model, self._stepper = self.processes.prepare(self.student, self.optimizer.inner)
+        self._teacher = None if self.teacher is None else self.processes.prepare_teacher(self.teacher)
         tensors = dict(self.student.named_parameters())
         self.average = Average(tensors, optimization.model_ema_decay) if optimization.model_ema else None
         self.curves, self._best = Curves(), dict[str, Tensor]()
@@ -123,10 +124,11 @@ class StageTraining:
         self._tell(step, rate, means)
 
     def _backward(self, batch: TrainingBatch, parts: int, sums: dict[str, Tensor]) -> None:
-        pixels = batch.pixels.to(self.processes.device)
-        targets = None if batch.targets is None else batch.targets.to(self.processes.device)
+        device = self.processes.device
+        pixels = batch.pixels.to(device, non_blocking=True)
+        targets = None if batch.targets is None else batch.targets.to(device, non_blocking=True)
         with self.processes.autocast():
-            known = None if self.teacher is None else self.teacher(pixels)
+            known = None if self._teacher is None else self._teacher(pixels)
             logits, features = self.model(pixels)
             loss = self.objective.loss(logits, features, known, targets)
         self.processes.backward(loss.total / parts)

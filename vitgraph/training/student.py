@@ -98,6 +98,7 @@ class Student(nn.Module):
                 node.args = (mask.call.weight, mask.call.keep, *([decay] if on else []))
                 node.target = masked_straight_through if on else dialect.mask
         self.graph_module.recompile()
+        torch.compiler.reset()  # what torch.compile made of the graph before
 
     @torch.no_grad()
     def choose_masks(self) -> None:
