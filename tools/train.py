@@ -94,6 +94,9 @@ def train(
     torchcompile: Annotated[
         bool, typer.Option("--torchcompile", help="Run models through torch.compile: faster on a GPU after a minute.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Log losses and scores for TensorBoard there.", show_default=False)
+    ] = None,
     workers: Annotated[Natural, typer.Option(help="Processes that decode images; 0: this one does.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
 ) -> Answer:
@@ -127,6 +130,7 @@ def train(
             calibration_images=calibration_images,
             precision=amp.value,
             compiled=torchcompile,
+            tensorboard=tensorboard,
             workers=workers,
             force=force,
             seed=settings.seed,

@@ -207,6 +207,14 @@ def test_models_run_through_torch_compile(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_tensorboard_has_losses_and_scores(tmp_path: Path) -> None:
+    trained(tmp_path / "out", "sparse-finetune", tensorboard=tmp_path / "events")
+    reader: Any = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = reader.EventAccumulator(str(tmp_path / "events")).Reload()
+    assert {"sparse/loss", "sparse/lr", "sparse/soft", "sparse/held out/accuracy"} <= set(found.Tags()["scalars"])
+    assert [each.step for each in found.Scalars("sparse/loss")][:3] == [1, 2, 3]
+
+
 class TwoOutputs(torch.nn.Module):
     """Logits, and what they were made of."""
 

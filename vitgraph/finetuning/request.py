@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vitgraph.compile.request import OutputRequest
@@ -51,6 +52,8 @@ class TrainingRequest:
     """Mixed precision of products."""
     compiled: bool = False
     """Whether models run through `torch.compile`."""
+    tensorboard: Path | None = None
+    """A folder for what TensorBoard shows."""
     workers: Natural = 0
     """Processes that decode images; 0: this one does."""
     seed: int = 0

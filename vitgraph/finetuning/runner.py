@@ -66,6 +66,7 @@ def train(
     calibration_images: int = 64,
     precision: Precision = "no",
     compiled: bool = False,
+    tensorboard: str | Path | None = None,
     workers: int = 0,
     force: bool = False,
     seed: int = 0,
@@ -103,6 +104,7 @@ def train(
         evaluation_images=read_count("evaluate_images", evaluate_images),
         precision=precision,
         compiled=compiled,
+        tensorboard=None if tensorboard is None else read_path("tensorboard", tensorboard),
         workers=hold("workers", Natural, workers, strict=True),
         seed=seed,
     )  # fmt: skip
@@ -117,7 +119,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
 
     start = time.perf_counter()
     opened = open_training(request)
-    processes = Processes.accelerated(request.precision, request.compiled)
+    processes = Processes.accelerated(request.precision, request.compiled, request.tensorboard)
     progress = progress if processes.rank == 0 else silent
     with _folder(request.output, processes) as folder:
         reference = top1(opened, opened.teacher or opened.program, "evaluation, the teacher", progress)
@@ -126,6 +128,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
         data["seconds"] = round(time.perf_counter() - start, 1)
         if folder is not None:
             write(data, done, request.recipe, folder)
+    processes.end()
     stopped = [each for each in done if each.failed]
     if stopped:
         raise CheckFailed(

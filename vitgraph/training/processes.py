@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -26,18 +28,39 @@ class Processes:
         self.device: torch.device = torch.device("cpu") if accelerator is None else accelerator.device
 
     @classmethod
-    def accelerated(cls, precision: str | None = None, compiled: bool = False) -> Processes:
+    def accelerated(
+        cls, precision: str | None = None, compiled: bool = False, tensorboard: Path | None = None
+    ) -> Processes:
         """As `accelerate launch` (or accelerate's own settings) say, in `no`, `bf16` or `fp16` mixed precision if that is given.
 
-        `compiled`: models run through `torch.compile`. Raises `InputError` for a precision that can't be had here.
+        `compiled`: models run through `torch.compile`; `tensorboard`: a folder for what is logged. Raises `InputError` for a precision
+        that can't be had here, and where the package tensorboard is absent.
         """
         accelerate: Any = import_module("accelerate")
         plugin: Any = import_module("accelerate.utils").TorchDynamoPlugin
         inductor = plugin(backend="inductor", dynamic=False) if compiled else None
+        if tensorboard is not None and find_spec("tensorboard") is None:
+            raise InputError(
+                f"tensorboard {tensorboard}: the package is not installed; pip install 'vitgraph[tensorboard]'"
+            )
+        logs = {} if tensorboard is None else {"log_with": "tensorboard", "project_dir": str(tensorboard)}
         try:
-            return cls(accelerate.Accelerator(mixed_precision=precision, dynamo_plugin=inductor))
+            accelerator = accelerate.Accelerator(mixed_precision=precision, dynamo_plugin=inductor, **logs)
         except ValueError as error:
             raise InputError(f"amp {precision}: accelerate can't train so here: {error}") from error
+        if logs:
+            accelerator.init_trackers("")
+        return cls(accelerator)
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """To TensorBoard, where that was asked for."""
+        if self.accelerator is not None and self.accelerator.trackers:
+            self.accelerator.log(dict(values), step=step)
+
+    def end(self) -> None:
+        """All that is logged is written."""
+        if self.accelerator is not None and self.accelerator.trackers:
+            self.accelerator.end_training()
 
     def prepare(self, model: nn.Module, optimizer: Any) -> tuple[nn.Module, Any]:
         """The model, on this process's device, such that gradients are averaged over processes; and its optimizer."""

@@ -138,14 +138,19 @@ class StageTraining:
     def _tell(self, step: int, rate: float, means: Mapping[str, float]) -> None:
         """Progress, and the curves."""
         self.curves.add_step(step + 1, self.steps, rate, means)
+        self._log(step + 1, {"lr": rate, **means})
         note = f"loss {means['loss']:.4g}, held out {self.curves.looks[-1]['accuracy']:.1f} %"
         self.progress(f"stage {self.name}{NOTE}{note}", step + 1, self.steps)
+
+    def _log(self, step: int, values: Mapping[str, float]) -> None:
+        self.processes.log({f"{self.name}/{name}": value for name, value in values.items()}, step)
 
     def _look(self, step: int) -> None:
         """Score what the student is now on the held-out images, keep it if it is the best, and keep all to go on from."""
         program = self.with_tensors(self._candidate())
         if self.curves.add_look(step, self._score(program), self.judge.labelled):
             self._best = {name: tensor.detach().clone() for name, tensor in program.tensors().items()}
+        self._log(step, {f"held out/{name}": value for name, value in self.curves.looks[-1].items() if name != "step"})
         patience, waited = self.settings.patience, self.curves.epochs_since_best()
         if patience and waited >= patience and step < self.steps:
             self.curves.stopped = f"no better for {waited} epochs"
