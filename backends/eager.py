@@ -1,4 +1,4 @@
-"""The reference: the graph as it is, in eager torch on the CPU. Every other backend is held to its numbers."""
+"""The reference: the graph as it is, in eager torch, where its tensors are: on the CPU unless they were moved. Every other backend is held to its numbers."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ class EagerRunner(Runner):
         self.threads = threads
 
     def compute(self, batch: Tensor) -> Tensor:
-        """The first output."""
+        """The first output, on the CPU."""
+        device = next((tensor.device for tensor in self.program.tensors().values()), batch.device)
         with _threads(self.threads):
-            return flatten_outputs(self.program.run(batch))[0]
+            return flatten_outputs(self.program.run(batch.to(device)))[0].cpu()
 
 
 class Eager:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 DATA = Path(os.environ.get("VITGRAPH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 MODEL = "vit_tiny_patch16_224"
@@ -106,30 +107,50 @@ class Work:
         """One of the data folder."""
         return str(self.data / name)
 
-    def start(self) -> Path:
-        """The masked program that training starts from."""
-        program = self.out / "start.safetensors"
+    def captured(self, name: str, passes: str, *options: str) -> str:
+        """The model as a program, after passes."""
+        program = self.out / f"{name}.safetensors"
         if not program.is_file():
-            passes = f"{PREPARED},{MASKS.format(only=self.case.only)}"
-            self.run(
-                "opt", MODEL, *self.case.model, "--weights", self.file(self.case.weights), "--batch", "1:8:64", "--pipeline", passes,
-                "--calibration-data", self.file(self.case.calibration), "--calibration-images", "500", "-o", str(program),
-            )  # fmt: skip
-        return program
+            weights = ("--weights", self.file(self.case.weights))
+            words = (MODEL, *self.case.model, *weights, "--batch", "1:8:64", "--pipeline", passes, *options)
+            self.run("opt", *words, "-o", str(program))
+        return str(program)
+
+    def start(self) -> str:
+        """The masked program that training starts from."""
+        images = ("--calibration-data", self.file(self.case.calibration), "--calibration-images", "500")
+        return self.captured("start", f"{PREPARED},{MASKS.format(only=self.case.only)}", *images)
 
     def train(self, steps: tuple[str, ...]) -> dict[str, Any]:
         """The trained program's report."""
         out = self.out / "trained"
         if not out.is_dir():
             there = {name: share for name, share in self.case.images.items() if (self.data / name).is_file()}
-            images = [
-                word for name, share in there.items() for word in ("--unlabelled-data", f"{self.data / name}@{share}")
-            ]
-            teacher = ("--teacher", MODEL, *self.case.model, "--teacher-weights", self.file(self.case.weights))
+            apart = {self.apart(name): share for name, share in there.items()}
+            images = [word for file, share in apart.items() for word in ("--unlabelled-data", f"{file}@{share}")]
+            teacher = ("--teacher", self.captured("teacher", "canonicalize"))
             judged = ("--evaluate-data", self.file(self.case.evaluation))
-            self.run("train", str(self.start()), *teacher, *images, *judged, *SHARED, *LEARNT, *steps, "-o", str(out))
+            self.run("train", self.start(), *teacher, *images, *judged, *SHARED, *LEARNT, *steps, "-o", str(out))
         found: dict[str, Any] = json.loads((out / "train.json").read_text())
         return found
+
+    def apart(self, name: str) -> Path:
+        """These images without those that accuracy is reported on: `validation4000.zip` has one of `train20000.zip`."""
+        with ZipFile(self.file(name)) as images, ZipFile(self.file(self.case.evaluation)) as judged:
+            seen = {judged.read(each) for each in judged.namelist()}
+            shared = {each for each in images.namelist() if images.read(each) in seen}
+            copy = self.out / f"apart_{Path(name).name}"
+            if not shared:
+                return self.data / name
+            with ZipFile(copy, "w") as written:
+                for each in images.namelist():
+                    content = images.read(each)
+                    if each == "labels.csv":
+                        rows = content.decode().splitlines(keepends=True)
+                        content = "".join(row for row in rows if row.split(",")[0] not in shared).encode()
+                    if each not in shared:
+                        written.writestr(each, content)
+        return copy
 
     def engine(self) -> dict[str, Any] | None:
         """The report of its compilation; None where TensorRT-RTX is not installed."""

@@ -122,7 +122,7 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
     processes = Processes.accelerated(request.precision, request.compiled, request.tensorboard)
     progress = progress if processes.rank == 0 else silent
     with _folder(request.output, processes) as folder:
-        reference = top1(opened, opened.teacher or opened.program, "evaluation, the teacher", progress)
+        reference = top1(opened, opened.teacher or opened.program, processes, "evaluation, the teacher", progress)
         done = run_stages(opened, processes, parts_of(request.output.out), progress)
         data = {"vitgraph": version("vitgraph"), **describe(opened, done, processes, reference)}
         data["seconds"] = round(time.perf_counter() - start, 1)

@@ -132,7 +132,7 @@ class _Work:
         )  # fmt: skip
 
     def _top1(self, program: Program, when: str) -> float | None:
-        return top1(self.opened, program, f"evaluation, {self.stage.name}, {when}", self.progress)
+        return top1(self.opened, program, self.processes, f"evaluation, {self.stage.name}, {when}", self.progress)
 
     def _site_weights(self, sites: Sequence[FeatureSite]) -> tuple[float, ...]:
         """By what the stage before left over at the same sites, as the ledger has it, or all the same."""
@@ -194,11 +194,13 @@ class _Work:
         return trained
 
 
-def top1(opened: OpenedTraining, program: Program, what: str, progress: Progress) -> float | None:
+def top1(opened: OpenedTraining, program: Program, processes: Processes, what: str, progress: Progress) -> float | None:
     """In percent, on the images to evaluate on; None where there are none."""
     if opened.evaluation is None:
         return None
+    program.to(processes.device)
     found = predict(Eager().load(program), opened.evaluation, None, progress, what).top1
+    program.to("cpu")
     return None if found is None else round(found, 3)
 
 
