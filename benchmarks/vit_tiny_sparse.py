@@ -4,7 +4,7 @@
     python benchmarks/vit_tiny_sparse.py --out out/imagenet --gpu                    # one GPU: under 10 minutes
     python benchmarks/vit_tiny_sparse.py --case tiny-imagenet --out out/tiny --gpu   # the model of 200 classes
     python benchmarks/vit_tiny_sparse.py --case imagenet-mlp --out out/mlp           # 2:4 on the MLPs alone
-    python benchmarks/vit_tiny_sparse.py --out out/try --images 640                  # 20 steps a stage, to see that all of it runs
+    python benchmarks/vit_tiny_sparse.py --out out/try --images 160                  # 20 steps a stage, to see that all of it runs
 
 2:4 on all 48 linears by SparseGPT over permuted channels, refitted; then training under the masks, then INT8 with INT8 attention, trained too. `--data` has
 `weights/`, `imagenet/`, `tiny_imagenet/` and `cifar10/` with their zips; extra images that are not there are left out. Accuracy is of images that nothing is
@@ -87,6 +87,8 @@ class Work:
     case: Case
     data: Path
     out: Path
+    images: int | None
+    """So many a stage alone."""
 
     def run(self, *words: str) -> None:
         """One command of vitgraph, told and logged."""
@@ -107,6 +109,11 @@ class Work:
         """One of the data folder."""
         return str(self.data / name)
 
+    def judged(self) -> tuple[str, ...]:
+        """What accuracy is of."""
+        few = () if self.images is None else ("--evaluate-images", "50")
+        return ("--evaluate-data", self.file(self.case.evaluation), *few)
+
     def captured(self, name: str, passes: str, *options: str) -> str:
         """The model as a program, after passes."""
         program = self.out / f"{name}.safetensors"
@@ -118,7 +125,8 @@ class Work:
 
     def start(self) -> str:
         """The masked program that training starts from."""
-        images = ("--calibration-data", self.file(self.case.calibration), "--calibration-images", "500")
+        count = "500" if self.images is None else "32"
+        images = ("--calibration-data", self.file(self.case.calibration), "--calibration-images", count)
         return self.captured("start", f"{PREPARED},{MASKS.format(only=self.case.only)}", *images)
 
     def train(self, steps: tuple[str, ...]) -> dict[str, Any]:
@@ -129,8 +137,7 @@ class Work:
             apart = {self.apart(name): share for name, share in there.items()}
             images = [word for file, share in apart.items() for word in ("--unlabelled-data", f"{file}@{share}")]
             teacher = ("--teacher", self.captured("teacher", "canonicalize"))
-            judged = ("--evaluate-data", self.file(self.case.evaluation))
-            self.run("train", self.start(), *teacher, *images, *judged, *SHARED, *LEARNT, *steps, "-o", str(out))
+            self.run("train", self.start(), *teacher, *images, *self.judged(), *SHARED, *LEARNT, *steps, "-o", str(out))
         found: dict[str, Any] = json.loads((out / "train.json").read_text())
         return found
 
@@ -158,8 +165,7 @@ class Work:
         if not out.is_dir():
             if find_spec("tensorrt_rtx") is None:
                 return None
-            judged = ("--evaluate-data", self.file(self.case.evaluation))
-            self.run("compile", str(self.out / "trained"), "--target", "a100", *judged, "-o", str(out))
+            self.run("compile", str(self.out / "trained"), "--target", "a100", *self.judged(), "-o", str(out))
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
         return found
 
@@ -175,11 +181,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="so many images a stage: to try it")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    work, machine = Work(CASES[given.case], given.data, given.out), "gpu" if given.gpu else "cpu"
+    work, machine = Work(CASES[given.case], given.data, given.out, given.images), "gpu" if given.gpu else "cpu"
     sparse, quantized = EPOCHS[machine]
     steps = (*STEPS[machine], "--workers", str(given.workers), "--set", f"sparse.epochs={sparse}", "--set", f"quantized.epochs={quantized}")  # fmt: skip
     if given.images:
-        steps = (*STEPS[machine], "--workers", str(given.workers), "--epochs", "1", "--epoch-images", str(given.images))
+        few = ("--batch-size", "8", "--epochs", "1", "--epoch-images", str(given.images))
+        steps = (*STEPS[machine], "--workers", str(given.workers), *few)
     told, report = work.train(steps), work.engine()
     rows = [{key: stage[key] for key in ("name", "top1_before", "top1", "looks")} for stage in told["stages"]]
     answer = {
