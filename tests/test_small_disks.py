@@ -4,6 +4,7 @@ A full disk says nothing against input or usage: the machine gave out, with exit
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.tools.conftest import Cli, cli
+from vitgraph.ir.program_file import load
 from vitgraph.outputs.manifest import differences
 
 __all__ = ["cli"]
@@ -20,16 +22,28 @@ pytestmark = pytest.mark.slow
 STEPS = "canonicalize,assign-precision{to=f16},materialize"
 COMPILE = ("compile", "digits-vit", "--target", "orin-agx", "--recipe", "fp16", "--pipeline", STEPS, "--force", "-o")
 OPT = ("opt", "digits-vit", "--pipeline", STEPS, "--force", "-o")
+TRAIN = (
+    "train",
+    "digits-vit",
+    "--recipe",
+    "sparse-finetune",
+    "--train-data",
+    "digits:train",
+    "--epochs",
+    "3",
+    "--force",
+    "-o",
+)
 SHARES = (0.0, 0.02, 0.1, 0.3, 0.49, 0.5, 0.51, 0.7, 0.9, 0.98)
 """Of the bytes that an output takes: so many are left on the disk."""
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Generator[Path]:
-    """A file system of 3 MB and 40 inodes."""
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Generator[Path]:
+    """A file system of 3 MB, unless a test says otherwise, and 40 inodes."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=3m,nr_inodes=40", "tmpfs", str(folder)]
+    words = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', '3m')},nr_inodes=40", "tmpfs", str(folder)]
     try:
         subprocess.run(words, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -63,6 +77,27 @@ def test_a_disk_that_is_full_at_any_point(words: tuple[str, ...], disk: Path, cl
         assert sorted(each.name for each in disk.iterdir()) == ["filler", "out"]
         (disk / "filler").unlink()
     assert cli(*words, disk / "out").status == 0
+
+
+@pytest.mark.parametrize("disk", ["20m"], indirect=True)
+def test_a_disk_that_fills_while_training(disk: Path, cli: Cli) -> None:
+    """The checkpoint that was whole before stays, and training goes on from it to the bytes of a run without a stop."""
+    assert cli(*TRAIN, "whole").status == 0
+    size = sum(map(len, content(Path("whole")).values()))
+    for share, kept in ((1, 0), (4, 1)):  # no room for the first checkpoint, then none for another beside the last
+        fill(disk, share * size)
+        ran = cli(*TRAIN, disk / "out")
+        assert ran.status == 1, ran.err
+        assert "No space left on device; make room on that disk" in ran.err
+        assert len(list(disk.rglob("*.part"))) == kept
+        assert not (disk / "out").exists()
+        (disk / "filler").unlink()
+    assert cli(*TRAIN, disk / "out").status == 0
+    shutil.copytree(disk / "out", "resumed")  # a program that is loaded from there would keep the disk busy
+    programs = [load(Path(each) / "program") for each in ("whole", "resumed")]
+    assert str(programs[0]) == str(programs[1])
+    for name, tensor in programs[0].tensors().items():
+        assert tensor.equal(programs[1].tensor(name))
 
 
 def test_a_disk_without_inodes(disk: Path, cli: Cli) -> None:

@@ -193,7 +193,9 @@ def test_labels_of_unlabelled_images_are_not_looked_at(tmp_path: Path) -> None:
     """They are not the model's: held-out images are judged by how often the student says what the teacher says."""
     wrong = (torch.randn(60, 1, 24, 24), torch.arange(60) % 1000)
     source = DataSource(wrong, labelled=False)
-    result = train("digits-vit", [source], out=tmp_path / "out", recipe="finetune", settings={**SHORT, "batch_size": 32})
+    result = train(
+        "digits-vit", [source], out=tmp_path / "out", recipe="finetune", settings={**SHORT, "batch_size": 32}
+    )
     assert result.data["stages"][0]["looks"][0]["accuracy"] == 100
 
 
