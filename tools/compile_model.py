@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitgraph.domains import ImageCount, Natural, Points
+from vitgraph.domains import Natural, Points
 from vitgraph.errors import CheckFailed
 from vitgraph.pass_manager.findings import (
     BudgetFinding,
@@ -20,16 +20,15 @@ from vitgraph.pass_manager.findings import (
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.completion import recipe_names, target_names
 from vitgraph.tools.drawing import group, table
-from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
+from vitgraph.tools.model_options import ModelSettings
 from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings
 from vitgraph.tools.progress import show_progress
+from vitgraph.tools.shared_options import EvaluateData, EvaluateImages, Force, Model, OutputFolder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vitgraph.compile.report import AccuracyPart, EmbeddingPart, Report
-
-EVALUATE_HELP = "Labelled images: a folder of class folders, or a folder or .zip with labels.csv (file,index,label)."
 
 
 def declare(app: typer.Typer) -> None:
@@ -38,16 +37,14 @@ def declare(app: typer.Typer) -> None:
 
 
 def compile_model(
-    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
+    model: Model,
     target: Annotated[
         str,
         typer.Option(
             help="The device to compile for (`vitgraph targets`, or a .yaml file).", autocompletion=target_names
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
-    ],
+    output: OutputFolder,
     settings: ModelSettings,
     calibration: CalibrationSettings,
     recipe: Annotated[
@@ -58,12 +55,8 @@ def compile_model(
             show_default=False,
         ),
     ] = None,
-    evaluate_data: Annotated[
-        str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
-    ] = None,
-    evaluate_images: Annotated[
-        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
-    ] = None,
+    evaluate_data: EvaluateData = None,
+    evaluate_images: EvaluateImages = None,
     pipeline: Annotated[
         str | None, typer.Option(help=PIPELINE_HELP + " In place of the recipe's.", show_default=False)
     ] = None,
@@ -101,7 +94,7 @@ def compile_model(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
+    force: Force = False,
 ) -> Answer:
     """Compile a model for a device and write engine, ONNX, program and report."""
     from vitgraph.compile import compiler

@@ -12,10 +12,10 @@ import typer
 from vitgraph.domains import ImageCount
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command
-from vitgraph.tools.compile_model import EVALUATE_HELP
 from vitgraph.tools.drawing import group, table
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.runnable import BACKEND_HELP, load_runner
+from vitgraph.tools.shared_options import EVALUATE_HELP
 
 if TYPE_CHECKING:
     from vitgraph.compile.accuracy import Predictions

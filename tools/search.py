@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from vitgraph.domains import ImageCount
 from vitgraph.tools.command import Answer, command
-from vitgraph.tools.compile_model import EVALUATE_HELP
 from vitgraph.tools.completion import target_names
 from vitgraph.tools.drawn_search import DRAWN
-from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
+from vitgraph.tools.model_options import ModelSettings
 from vitgraph.tools.pass_options import CalibrationSettings
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.search_options import ElsaSettings, SiteSettings, check_own, given_options
+from vitgraph.tools.shared_options import EvaluateData, EvaluateImages, Force, Model, OutputFolder
 
 
 class MethodName(StrEnum):
@@ -33,7 +31,7 @@ def declare(app: typer.Typer) -> None:
 
 def search(
     context: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
+    model: Model,
     target: Annotated[
         str,
         typer.Option(
@@ -47,9 +45,7 @@ def search(
             help="Times fewer FLOPs than dense, FLOPs, or estimated ms or mJ; for lpvit it may be given again.",
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
-    ],
+    output: OutputFolder,
     settings: ModelSettings,
     sites: SiteSettings,
     elsa: ElsaSettings,
@@ -65,13 +61,9 @@ def search(
             show_default=False,
         ),
     ] = None,
-    evaluate_data: Annotated[
-        str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
-    ] = None,
-    evaluate_images: Annotated[
-        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
+    evaluate_data: EvaluateData = None,
+    evaluate_images: EvaluateImages = None,
+    force: Force = False,
 ) -> Answer:
     """Choose how much of each linear stays, within a budget; write recipe and report."""
     check_own(method.value, given_options(context))

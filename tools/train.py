@@ -13,11 +13,11 @@ import typer
 from vitgraph.domains import ImageCount, Natural
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command
-from vitgraph.tools.compile_model import EVALUATE_HELP
 from vitgraph.tools.completion import target_names, training_recipe_names
 from vitgraph.tools.drawing import group, table
-from vitgraph.tools.model_options import SAVED_HELP, ModelSettings
+from vitgraph.tools.model_options import ModelSettings
 from vitgraph.tools.progress import show_progress
+from vitgraph.tools.shared_options import EvaluateData, EvaluateImages, Force, Model, OutputFolder
 from vitgraph.tools.train_options import TrainingSettings, data_sources, stage_settings
 
 
@@ -35,10 +35,8 @@ def declare(app: typer.Typer) -> None:
 
 
 def train(
-    model: Annotated[str, typer.Argument(metavar="MODEL|PROGRAM", help=SAVED_HELP)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", help="The folder to write; whole or not at all.")
-    ],
+    model: Model,
+    output: OutputFolder,
     settings: ModelSettings,
     training: TrainingSettings,
     recipe: Annotated[
@@ -76,12 +74,8 @@ def train(
         str | None,
         typer.Option(help="The device that passes are to please; none unless given.", autocompletion=target_names),
     ] = None,
-    evaluate_data: Annotated[
-        str | None, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP, show_default=False)
-    ] = None,
-    evaluate_images: Annotated[
-        ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
-    ] = None,
+    evaluate_data: EvaluateData = None,
+    evaluate_images: EvaluateImages = None,
     held_out: Annotated[
         ImageCount, typer.Option(help="Training images at most that are kept back to choose by; a tenth at most.")
     ] = 500,
@@ -95,10 +89,11 @@ def train(
         bool, typer.Option("--torchcompile", help="Run models through torch.compile: faster on a GPU after a minute.")
     ] = False,
     tensorboard: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Log losses and scores for TensorBoard there.", show_default=False)
+        Path | None,
+        typer.Option(metavar="DIR", help="Log losses and scores for TensorBoard there.", show_default=False),
     ] = None,
     workers: Annotated[Natural, typer.Option(help="Processes that decode images; 0: this one does.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if vitgraph wrote all that is in it.")] = False,
+    force: Force = False,
 ) -> Answer:
     """Train under masks and quantizers by distillation; write the program and a report."""
     from vitgraph.finetuning.runner import train as run
