@@ -35,7 +35,8 @@ FRONT_DOORS = (
     "vitgraph/compile/opening.py",
     "vitgraph/searching/runner.py",  # finds the passes of a recipe by name
     "vitgraph/finetuning/runner.py",  # finds the passes of a recipe by name
-    "vitgraph/finetuning/stages.py",  # brings a teacher to the form in which blocks are found, and runs programs in torch
+    "vitgraph/finetuning/stages.py",  # brings a teacher to the form in which blocks are found
+    "vitgraph/finetuning/stage_work.py",  # runs programs in torch, to evaluate them
     "vitgraph/searching/elsa_method.py",  # writes a recipe of masks, which have their place in the order of passes
     "vitgraph/searching/lpvit_method.py",  # asks `block-prune` for its curves and allocates by them
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vitgraph.finetuning.opening import OpenedTraining
 from vitgraph.finetuning.recipe import TrainingRecipe
-from vitgraph.finetuning.stages import StageResult
+from vitgraph.finetuning.stage_work import StageResult
 from vitgraph.ir.printer import show
 from vitgraph.ir.program_file import save
 from vitgraph.training.processes import Processes

@@ -115,7 +115,8 @@ def run_training(request: TrainingRequest, progress: Progress = silent) -> Train
     """Do what the request asks for; see `train`."""
     from vitgraph.finetuning.opening import open_training
     from vitgraph.finetuning.report import describe, write
-    from vitgraph.finetuning.stages import run_stages, top1
+    from vitgraph.finetuning.stage_work import top1
+    from vitgraph.finetuning.stages import run_stages
 
     start = time.perf_counter()
     opened = open_training(request)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -73,6 +74,21 @@ class Average:
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs: Any = torch
         pairs._foreach_lerp_(list(self.averages.values()), [each.detach() for each in self.tensors.values()], 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Generator[None]:
+        """The tensors are their averages inside the block."""
+        own = {name: tensor.detach().clone() for name, tensor in self.tensors.items()}
+        try:
+            self._put(self.averages)
+            yield
+        finally:
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, tensor in self.tensors.items():
+            tensor.copy_(values[name])
 
     def restore(self, averages: Mapping[str, Tensor]) -> None:
         """Take over averages that were kept."""

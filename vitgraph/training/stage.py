@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -27,7 +28,7 @@ from vitgraph.training.objective import Objective, feature_loss
 from vitgraph.training.optimizer import Average, Optimizer
 from vitgraph.training.processes import Processes
 from vitgraph.training.settings import Settings
-from vitgraph.training.state import as_tensor, of_tensor, pack, part_of, prefixed, unpack
+from vitgraph.training.snapshots import Snapshots
 from vitgraph.training.student import Student
 from vitgraph.training.teacher import Teacher
 
@@ -76,13 +77,15 @@ class StageTraining:
         tensors = dict(self.student.named_parameters())
         self.average = Average(tensors, optimization.model_ema_decay) if optimization.model_ema else None
         self.curves, self._best = Curves(), dict[str, Tensor]()
+        self._snapshots = Snapshots(self.checkpoint, self.student, self.optimizer, self.average)
 
     def run(self) -> Trained:
         """Train, from where a former run was stopped; the best program on the held-out images comes out."""
         random: Any = torch.random
         self.model.train()
         with random.fork_rng(devices=[]):
-            step = self._resume()
+            found = self._snapshots.last()
+            step, self.curves, self._best = found or (0, self.curves, self._best)
             if not self.curves.looks:
                 self._look(0)
             kept, parts = time.monotonic(), self.settings.optimization.grad_accum_steps
@@ -147,7 +150,8 @@ class StageTraining:
 
     def _look(self, step: int) -> None:
         """Score what the student is now on the held-out images, keep it if it is the best, and keep all to go on from."""
-        program = self.with_tensors(self._candidate())
+        with nullcontext() if self.average is None else self.average.applied():
+            program = self.with_tensors(self.student.export().tensors())
         if self.curves.add_look(step, self._score(program), self.judge.labelled):
             self._best = {name: tensor.detach().clone() for name, tensor in program.tensors().items()}
         self._log(step, {f"held out/{name}": value for name, value in self.curves.looks[-1].items() if name != "step"})
@@ -161,22 +165,6 @@ class StageTraining:
         found = self.judge.score(program.module)
         program.to("cpu")
         return found
-
-    def _candidate(self) -> dict[str, Tensor]:
-        """The program's tensors as they are now, or as they are on average."""
-        if self.average is None:
-            return self.student.export().tensors()
-        own = {name: tensor.detach().clone() for name, tensor in self.average.tensors.items()}
-        try:
-            self._put(self.average.averages)
-            return self.student.export().tensors()
-        finally:
-            self._put(own)
-
-    @torch.no_grad()
-    def _put(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self.student.named_parameters():
-            parameter.copy_(values[name])
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Program:
         """The stage's program with these tensors, in eval mode."""
@@ -200,39 +188,5 @@ class StageTraining:
         return tuple(total / len(self.judge.batches) for total in totals)
 
     def _keep(self, step: int) -> None:
-        """Write a checkpoint, and drop the one before."""
-        if self.processes.rank:
-            return
-        former = self.checkpoint.last()
-        self.checkpoint.write(
-            step,
-            {
-                **prefixed("student", {n: t.detach().cpu() for n, t in self.student.state_dict().items()}),
-                **prefixed("optimizer", pack(self.optimizer.state())),
-                **prefixed("best", self._best),
-                **prefixed("average", {} if self.average is None else self.average.averages),
-                "told": as_tensor({"step": step, "curves": asdict(self.curves)}),
-            },
-        )
-        if former is not None and former != step:
-            self.checkpoint.drop(former)
-
-    def _resume(self) -> int:
-        """Take over the last checkpoint that can be trusted; the number of the next step."""
-        while (last := self.checkpoint.last()) is not None:
-            kept = self.checkpoint.read(last)
-            if kept is not None:
-                return self._restore(kept)
-        return 0
-
-    def _restore(self, kept: Mapping[str, Tensor]) -> int:
-        tensors = dict(kept)
-        self.student.load_state_dict(part_of("student", tensors))
-        self.optimizer.restore(unpack(part_of("optimizer", tensors)))
-        self._best = part_of("best", tensors)
-        if self.average is not None:
-            self.average.restore(part_of("average", tensors))
-        told = of_tensor(tensors["told"])
-        self.curves = Curves(**told["curves"])
-        step: int = told["step"]
-        return step
+        if self.processes.rank == 0:
+            self._snapshots.keep(step, self.curves, self._best)
