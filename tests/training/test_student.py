@@ -12,7 +12,7 @@ from vitgraph.frontend.capture import capture
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.images.image_set import open_images
 from vitgraph.ir.calls import MaskCall
-from vitgraph.ir.dialect import fake_quantize, mask
+from vitgraph.ir.dialect import attention, fake_quantize, mask
 from vitgraph.ir.mask_patterns import lost
 from vitgraph.ir.program import Program
 from vitgraph.ir.verify import verify
@@ -20,7 +20,7 @@ from vitgraph.passes import pipeline
 from vitgraph.training.feature_sites import choose_sites, depth_of_names, find_blocks
 from vitgraph.training.settings import Compression, Optimization
 from vitgraph.training.student import Student
-from vitgraph.training.trainable_graph import LOGARITHM, masked_straight_through, observe_range
+from vitgraph.training.trainable_graph import LOGARITHM, attend, masked_straight_through, observe_range
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,29 @@ def test_it_computes_what_the_program_does(quantized: Program) -> None:
     assert taps == []
     assert torch.equal(logits, quantized.run(pixels))
     assert torch.equal(Student(quantized, Compression()).export().run(pixels), quantized.run(pixels))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_attention_in_fused_kernels_is_the_same(bias: bool) -> None:
+    """To rounding, with its gradients; without a bias, and with one that learns."""
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 3, 17, 8, requires_grad=True) for _ in range(3)]
+    if bias:
+        tensors.append(torch.randn(3, 17, 17, requires_grad=True))
+    q, k, v = tensors[:3]
+    table = tensors[3] if bias else None
+    plain, fused = attention(q, k, v, table, 0.3), attend(q, k, v, table, 0.3)
+    assert torch.allclose(plain, fused, atol=1e-5)
+    weight = torch.randn_like(plain)
+    slopes = [torch.autograd.grad((each * weight).sum(), tensors) for each in (plain, fused)]
+    for first, second in zip(*slopes, strict=True):
+        assert torch.allclose(first, second, atol=1e-4)
+
+
+def test_attentions_without_rounding_are_fused(sparse: Program, quantized: Program) -> None:
+    for program, wanted in ((sparse, [0, 4]), (quantized, [4, 0])):
+        nodes: Any = Student(program, Compression()).graph_module.graph.nodes
+        assert [sum(node.target is each for node in nodes) for each in (attention, attend)] == wanted
 
 
 def test_taps_are_the_values_of_nodes(quantized: Program) -> None:

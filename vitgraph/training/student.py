@@ -11,7 +11,7 @@ After:
     wq = vitgraph.fake_quantize.default(masked, learnt, 0)
     added = aten.add.Tensor(stream, stochastic_depth(branch, 0.1))       # with drop_path
 
-Batch norms train as such. Weights keep their names, and one that two places read stays one.
+Batch norms train as such, and attentions whose probabilities are not rounded run in torch's fused kernels. Weights keep their names, and one that two places read stays one.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vitgraph.ir.program import Program
 from vitgraph.training.feature_sites import depth_of_names
 from vitgraph.training.settings import Compression, Optimization
 from vitgraph.training.trainable_graph import (
+    attend_fused,
     learn_scales,
     masked_straight_through,
     masks_of,
@@ -54,6 +55,7 @@ class Student(nn.Module):
         self._masks = list(masks_of(work))
         skip_branches(work, drop_path)
         train_batch_norms(work)
+        attend_fused(work)
         self._logarithms = learn_scales(work) if settings.scales == "learnt" else {}
         if settings.scales == "observed":
             observe_scales(work)

@@ -9,11 +9,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional
 
 from vitgraph.analysis.sites import find_sites
 from vitgraph.ir import dialect
 from vitgraph.ir.call_arguments import argument, set_argument
-from vitgraph.ir.calls import BatchNormCall, BinaryCall, MaskCall, WeightedCall
+from vitgraph.ir.calls import AttentionCall, BatchNormCall, BinaryCall, MaskCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.formats import number_format
 from vitgraph.ir.mask_patterns import linears
@@ -125,6 +126,19 @@ def observe_scales(program: Program) -> None:
         with program.graph.inserting_before(node):
             seen = program.graph.call_function(observe_range, (x, scale, axis, grid.high, momentum))
         set_argument(node, "scale", seen)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    """What `vitgraph.attention` computes, by torch's fused kernels: they keep no probabilities for the gradient."""
+    return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
+
+
+def attend_fused(program: Program) -> None:
+    """Let attentions whose probabilities are not rounded run in torch's fused kernels."""
+    for call in map(AttentionCall, program.calls(dialect.attention)):
+        if not call.is_rounded:
+            call.node.args, call.node.kwargs = (*call.operands, call.bias, call.scale), {}
+            call.node.target = attend
 
 
 def train_batch_norms(program: Program) -> None:
