@@ -19,6 +19,8 @@ from tests.fuzz.recipe import Recipe, Step, namespace, seed_line
 
 ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
 """Noise added to each result by type, relative; float64 gets float32's, in which runtimes may compute."""
+SUMS = {"aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub"}
+"""Operators whose result may be whole because a small part of it was lost: 1 + 1e-5 in half is 1."""
 GROWTH = 20
 """How many times the noise of one operator a value may carry."""
 
@@ -37,13 +39,14 @@ class Noise(TorchDispatchMode):
     ) -> Any:
         if _magnifies(func):  # what is left of equal numbers is noise, even where these are whole
             args = tuple(self._moved(each) if isinstance(each, Tensor) else each for each in args)
+        absorbed = func._schema.name in SUMS and not all(map(_is_whole, tree_leaves((args, kwargs))))
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.copy_.default and args[0].dtype == getattr(args[1], "dtype", None):
             return result  # as exact as a view; and what is not yet written beside it would have its say in the noise
         taken = {_storage(each) for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)}
         for each in tree_leaves(result) if taken else ():
             if isinstance(each, Tensor) and (func._schema.is_mutable or _storage(each) not in taken):
-                self.disturb(each)
+                self.disturb(each, absorbed)
         return result
 
     def _moved(self, value: Tensor) -> Tensor:
@@ -54,20 +57,27 @@ class Noise(TorchDispatchMode):
         noise = torch.randn(value.shape, generator=self._generator).to(value.dtype)
         return value + noise * value.abs() * size
 
-    def disturb(self, value: Tensor) -> Tensor:
-        """Noise on what is there, in place; the value itself is returned."""
+    def disturb(self, value: Tensor, wholes: bool = False) -> Tensor:
+        """Noise on what is there, in place, on `wholes` too; the value itself is returned."""
         size = ROUNDING.get(value.dtype)
         if size is None or value.numel() == 0 or 0 in value.stride():
             return value
         self.coarsest = max(self.coarsest, size)
         noise = torch.randn(value.shape, generator=self._generator).to(value.dtype)
-        return value.add_(noise * spread_of(value) * size * (value != value.round()))
+        return value.add_(noise * spread_of(value) * size * ((value != value.round()) | wholes))
 
 
 def _magnifies(func: Any) -> bool:
     """Does an operator divide by how far numbers are apart?"""
     name = str(func)
     return "norm" in name and "vector_norm" not in name
+
+
+def _is_whole(value: Any) -> bool:
+    """Is this no fraction, and no tensor with one?"""
+    if isinstance(value, Tensor):
+        return not value.is_floating_point() or bool((value == value.round()).all())
+    return not isinstance(value, float) or value.is_integer()
 
 
 def _storage(tensor: Tensor) -> int:
