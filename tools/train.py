@@ -50,20 +50,24 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="DIR|ZIP[@SHARE]",
-            help="Images to train with, and the share of what is seen that they are; may be given again.",
+            help="Training images, and their share of the images seen; may be given again.",
             show_default=False,
         ),
     ] = None,
     unlabelled_data: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="DIR|ZIP[@SHARE]", help="The same for images whose labels are not the model's.", show_default=False
+            metavar="DIR|ZIP[@SHARE]",
+            help="The same, for images without labels or with labels of other classes than the model's.",
+            show_default=False,
         ),
     ] = None,
     teacher: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL|PROGRAM", help="Whom it learns from; the model as it comes unless given.", show_default=False
+            metavar="MODEL|PROGRAM",
+            help="The model to distil from; the untouched model unless given.",
+            show_default=False,
         ),
     ] = None,
     teacher_weights: Annotated[
@@ -72,27 +76,27 @@ def train(
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(help="The device that passes are to please; none unless given.", autocompletion=target_names),
+        typer.Option(help="The device that the passes work for; none unless given.", autocompletion=target_names),
     ] = None,
     evaluate_data: EvaluateData = None,
     evaluate_images: EvaluateImages = None,
     held_out: Annotated[
-        ImageCount, typer.Option(help="Training images at most that are kept back to choose by; a tenth at most.")
+        ImageCount, typer.Option(help="Training images held out for model selection; at most a tenth of them.")
     ] = 500,
-    calibration_images: Annotated[ImageCount, typer.Option(help="Training images that passes may look at.")] = 64,
+    calibration_images: Annotated[ImageCount, typer.Option(help="Training images for calibration.")] = 64,
     stage: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="STAGE.SETTING=VALUE", help="A setting of one stage.", show_default=False),
     ] = None,
-    amp: Annotated[Precision, typer.Option(help="Mixed precision of products.")] = Precision.NO,
+    amp: Annotated[Precision, typer.Option(help="Mixed precision.")] = Precision.NO,
     torchcompile: Annotated[
-        bool, typer.Option("--torchcompile", help="Run models through torch.compile: faster on a GPU after a minute.")
+        bool, typer.Option("--torchcompile", help="Compile student and teacher with torch.compile: for a GPU.")
     ] = False,
     tensorboard: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Log losses and scores for TensorBoard there.", show_default=False),
     ] = None,
-    workers: Annotated[Natural, typer.Option(help="Processes that decode images; 0: this one does.")] = 0,
+    workers: Annotated[Natural, typer.Option(help="Worker processes that decode images; 0: none.")] = 0,
     force: Force = False,
 ) -> Answer:
     """Train under masks and quantizers by distillation; write the program and a report."""

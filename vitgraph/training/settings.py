@@ -1,4 +1,4 @@
-"""What training is told: how long, how fast, from what it learns, and what becomes of masks and scales meanwhile.
+"""Settings of training: optimization, augmentation, distillation, and what happens to masks and scales.
 
 Names are those of timm's training script where it has one for the thing. A recipe (`vitgraph.finetuning.recipe`) sets them stage by
 stage; the defaults here are what a stage has that sets nothing.
@@ -34,42 +34,42 @@ FeatureWeights = Literal["residual", "equal"]
 
 @dataclass(frozen=True)
 class Optimization:
-    """Steps, and how large they are."""
+    """Optimizer, schedule and batches."""
 
     epochs: Repeats = 10
-    """How often all images are seen."""
+    """Passes over the training images."""
     epoch_images: ImageCount | None = None
-    """How many images an epoch has; as many as there are unless given."""
+    """Images in an epoch; all of them unless given."""
     batch_size: BatchSize = 64
-    """Images a process takes at once."""
+    """Images in a batch, for each process."""
     grad_accum_steps: Repeats = 1
-    """Batches whose gradients are added up for a step."""
+    """Batches whose gradients are accumulated for a step."""
     opt: str = "adamw"
-    """One of timm's optimizers."""
+    """Optimizer, by timm's name."""
     lr: Share = 5e-4
-    """The learning rate at its highest."""
+    """Peak learning rate."""
     min_lr: Fraction = 1e-6
-    """And at the end."""
+    """Final learning rate."""
     sched: Literal["cosine", "tanh", "step", "poly", "wsd"] = "cosine"
-    """How it falls."""
+    """Learning-rate schedule."""
     warmup_epochs: NonNegative = 0.5
-    """For how long it rises at first."""
+    """Epochs of linear warm-up."""
     warmup_lr: Fraction = 1e-6
-    """From where."""
+    """Learning rate at the start of the warm-up."""
     weight_decay: NonNegative = 0.05
-    """Of matrices; biases, norms and scales do not decay."""
+    """Weight decay of matrices; biases, norms and scales have none."""
     momentum: ProperFraction = 0.9
-    """Of optimizers that have one setting for it."""
+    """Momentum, for optimizers that have it."""
     clip_grad: Positive | None = 5.0
-    """The gradient's largest norm."""
+    """Largest norm of the gradient."""
     layer_decay: Share | None = None
-    """The learning rate of a block over that of the next one."""
+    """Learning rate of each block relative to the next one."""
     drop_path: ProperFraction = 0.0
-    """Share of images that skip the last residual branch; it rises from 0 at the first (stochastic depth)."""
+    """Stochastic depth: probability that the last residual branch is skipped; 0 at the first, linear in between."""
     model_ema: bool = False
-    """Whether the result is a moving average of the weights."""
+    """Keep an exponential moving average of the weights, and return that."""
     model_ema_decay: ProperFraction = 0.999
-    """How slowly that average moves."""
+    """Decay of that average."""
 
     def __post_init__(self) -> None:
         hold_fields(self)
@@ -80,27 +80,27 @@ class Augmentation:
     """How images vary from one look to the next."""
 
     crop_scale: tuple[Share, Share] = (0.35, 1.0)
-    """Smallest and largest share of an image that is cut out of it (timm: scale)."""
+    """Smallest and largest area of the random crop, as shares of the image (timm: scale)."""
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)
-    """Smallest and largest width over height of that."""
+    """Smallest and largest aspect ratio of the crop."""
     hflip: Fraction = 0.5
-    """Share of images that are mirrored."""
+    """Probability of a horizontal flip."""
     vflip: Fraction = 0.0
-    """Share that is turned upside down."""
+    """Probability of a vertical flip."""
     color_jitter: NonNegative = 0.0
-    """By what factor brightness, contrast and saturation vary."""
+    """Strength of the jitter of brightness, contrast and saturation."""
     aa: str | None = None
-    """One of timm's policies, as rand-m9-mstd0.5-inc1."""
+    """AutoAugment policy, by timm's name, as rand-m9-mstd0.5-inc1."""
     reprob: Fraction = 0.0
-    """Share of images of which a rectangle is erased."""
+    """Probability of random erasing."""
     mixup: NonNegative = 0.0
-    """Alpha of mixup."""
+    """Alpha of mixup; 0: off."""
     cutmix: NonNegative = 0.0
-    """Alpha of cutmix."""
+    """Alpha of CutMix; 0: off."""
     mixup_prob: Fraction = 1.0
-    """Share of batches that are mixed, where mixup or cutmix is on."""
+    """Probability that a batch is mixed, where mixup or CutMix is on."""
     mixup_switch_prob: Fraction = 0.5
-    """Share of those that cutmix mixes, where both are."""
+    """Probability of CutMix instead of mixup, where both are on."""
 
     def __post_init__(self) -> None:
         hold_fields(self)
@@ -112,25 +112,25 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Distillation:
-    """What the student learns from, each with its weight; after GPUSQ-ViT's mixed distillation (arXiv 2305.10727).
+    """The terms of the loss and their weights; after GPUSQ-ViT's mixed distillation (arXiv 2305.10727).
 
     The weights 1, 10, 5 are our reading: the paper's could not be verified.
     """
 
     hard: NonNegative = 1.0
-    """Cross-entropy with the labels, of images that have one."""
+    """Weight of the cross-entropy with the labels, for labelled images."""
     soft: NonNegative = 10.0
-    """Divergence from the teacher's classes."""
+    """Weight of the Kullback–Leibler divergence from the teacher's logits."""
     temperature: Positive = 1.0
-    """By which both answers are divided for it."""
+    """Distillation temperature."""
     feature: NonNegative = 5.0
-    """Squared distance from the teacher's features over their own square, mean over the sites."""
+    """Weight of the feature loss: squared distance from the teacher's features relative to their own norm, mean over sites."""
     feature_sites: Selectors = ()
-    """Blocks whose output is compared (globs over module paths); unless given the last of each stage, or the last third."""
+    """Blocks whose outputs are compared (globs of module paths); the last of each stage, or the last third, unless given."""
     feature_weights: FeatureWeights = "residual"
-    """residual: in the second stage a site weighs as much as it is still off after the first; equal: all the same."""
+    """residual: the second stage weights each site by the feature loss that the first left; equal: all the same."""
     smoothing: ProperFraction = 0.0
-    """Of the labels."""
+    """Label smoothing."""
 
     def __post_init__(self) -> None:
         hold_fields(self)
@@ -140,18 +140,18 @@ class Distillation:
 
 @dataclass(frozen=True)
 class Compression:
-    """What becomes of masks and scales while the weights move."""
+    """Masks and scales during training."""
 
     scales: ScaleRule = "learnt"
-    """learnt: by gradient (LSQ, arXiv 1902.08153); observed: they follow the largest magnitudes; fixed: as calibrated."""
+    """learnt: by gradient (LSQ, arXiv 1902.08153); observed: from the largest magnitudes; fixed: as calibrated."""
     scale_lr: Share = 1e-3
-    """The learning rate of a scale's logarithm."""
+    """Learning rate of the logarithms of scales."""
     rechoose_until: Fraction = 0.0
-    """Share of the steps in which masks are chosen anew (SR-STE, arXiv 2102.04010)."""
+    """Share of the steps in which N:M masks are chosen again (SR-STE, arXiv 2102.04010)."""
     rechoose_every: Repeats = 1
-    """Steps from one choice to the next."""
+    """Steps between two choices."""
     rechoose_decay: NonNegative = 2e-4
-    """By how much what is masked is drawn to zero meanwhile."""
+    """Decay of masked weights meanwhile (SR-STE's lambda)."""
 
     def __post_init__(self) -> None:
         hold_fields(self)
@@ -159,14 +159,14 @@ class Compression:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that a stage of training is told."""
+    """All settings of a training stage."""
 
     optimization: Optimization = field(default_factory=Optimization)
     augmentation: Augmentation = field(default_factory=Augmentation)
     distillation: Distillation = field(default_factory=Distillation)
     compression: Compression = field(default_factory=Compression)
     patience: RepeatsOrNone = 0
-    """Epochs without a better result after which a stage ends; 0: never."""
+    """Epochs without improvement after which a stage ends; 0: never."""
 
     def __post_init__(self) -> None:
         hold("patience", RepeatsOrNone, self.patience, strict=True)
