@@ -21,7 +21,8 @@ from vitgraph.searching.evolution import Evolution
 from vitgraph.searching.level_sensitivity import LevelSensitivity
 from vitgraph.searching.levels import Choice, SearchBudget, flops
 from vitgraph.searching.sampling import Policy
-from vitgraph.training.distill import Schedule, seeded
+from vitgraph.training.distill import Schedule
+from vitgraph.training.random_states import seeded
 
 SMALL = Elsa(
     Schedule(epochs=1, batch=32, learning_rate=2e-4), Evolution(6, 2), held_out=40, rounds=3, judged=4, pool=8

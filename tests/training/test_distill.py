@@ -10,8 +10,9 @@ from torch import nn
 
 from vitgraph.frontend.from_digits import PREPROCESSING
 from vitgraph.images.image_set import ImageSet, open_images
-from vitgraph.training.distill import Distiller, Schedule, augment, seeded, soft_cross_entropy
+from vitgraph.training.distill import Distiller, Schedule, augment, soft_cross_entropy
 from vitgraph.training.processes import Processes
+from vitgraph.training.random_states import seeded
 
 SCHEDULE = Schedule(epochs=2, batch=16, learning_rate=2e-3)
 

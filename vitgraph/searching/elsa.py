@@ -26,9 +26,10 @@ from vitgraph.searching.level_sensitivity import LevelSensitivity, lone
 from vitgraph.searching.levels import Choice, LevelCost, SearchBudget, Space, erk, uniform
 from vitgraph.searching.sampling import Policy, lean
 from vitgraph.searching.supernet import Frozen, Keep, Supernet
-from vitgraph.training.distill import Distiller, Schedule, seeded
+from vitgraph.training.distill import Distiller, Schedule
 from vitgraph.training.held_out import HeldOutScore, Judge, split
 from vitgraph.training.processes import Processes
+from vitgraph.training.random_states import seeded
 
 CHUNK = 10
 """So many layers and levels are tried alone before that is kept."""

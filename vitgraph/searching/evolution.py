@@ -21,8 +21,8 @@ from torch import Tensor
 
 from vitgraph.domains import Population, ProperFraction, Repeats, Seed, hold_fields
 from vitgraph.searching.levels import Choice, LevelCost, Space
-from vitgraph.training.distill import seeded
 from vitgraph.training.held_out import HeldOutScore
+from vitgraph.training.random_states import seeded
 
 JudgeAll = Callable[[int, Sequence[Choice]], Sequence[HeldOutScore]]
 """The scores of choices; told which generation they are of."""

@@ -10,7 +10,6 @@ With `accelerate` (an extra: a GPU, or several processes) each process takes its
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch.nn import functional
 from vitgraph.domains import BatchSize, Fraction, NonNegative, Positive, Repeats, Seed, Share, hold_fields
 from vitgraph.images.image_set import ImageSet
 from vitgraph.training.processes import Processes
+from vitgraph.training.random_states import seeded
 
 Arguments = Callable[[int], tuple[Any, ...]]
 """What the student is called with beside the images, by the number of the step."""
@@ -151,12 +151,6 @@ def augment(images: Tensor, generator: torch.Generator) -> Tensor:
     corners = [(int(top), int(left)) for top, left in zip(tops, lefts, strict=True)]
     cut = [image[:, y : y + height, x : x + width] for image, (y, x) in zip(padded, corners, strict=True)]
     return torch.stack(cut)
-
-
-def seeded(seed: int, purpose: str, number: int = 0) -> torch.Generator:
-    """A generator of its own for each purpose and number (hashed: torch's takes the low 32 bits of a seed only)."""
-    digest = hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
 
 
 def _groups(student: nn.Module, schedule: Schedule) -> list[dict[str, Any]]:

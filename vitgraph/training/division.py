@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vitgraph.training.distill import seeded
+from vitgraph.training.random_states import seeded
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet
-from vitgraph.training.distill import augment, seeded
+from vitgraph.training.distill import augment
+from vitgraph.training.random_states import seeded
 
 Logits = Callable[[Tensor], Tensor]
 """`[B, C, H, W]` to `[B, classes]`."""

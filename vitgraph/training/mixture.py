@@ -21,7 +21,7 @@ from torch import Tensor
 from vitgraph.domains import Share, hold
 from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet
-from vitgraph.training.distill import seeded
+from vitgraph.training.random_states import seeded
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""The global generators of random, numpy and torch, lent to libraries that know no others (timm, torchvision).
+"""Generators that depend on a seed, a purpose and a number alone; and the global ones of random, numpy and torch, for libraries that use
+those (timm, torchvision).
 
     with kept_generators():
         seed_generators(seed, "variation", position)
@@ -9,14 +10,13 @@ Saving and restoring costs as much as a small image, so one `with` goes around a
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import numpy
 import torch
-
-from vitgraph.training.distill import seeded
 
 
 @contextmanager
@@ -37,3 +37,9 @@ def seed_generators(seed: int, purpose: str, number: int) -> None:
     random.seed(drawn)
     numpy.random.seed(drawn)
     torch.default_generator.manual_seed(drawn)
+
+
+def seeded(seed: int, purpose: str, number: int = 0) -> torch.Generator:
+    """A generator of its own for each purpose and number (hashed: torch's takes the low 32 bits of a seed only)."""
+    digest = hashlib.sha256(f"{seed} {purpose} {number}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:4], "big"))
