@@ -54,8 +54,9 @@ class _FakeQuantize(torch.autograd.Function):
         codes = grid.nearest(steps)
         learns_scale = ctx.needs_input_grad[1]
         if ctx.needs_input_grad[0] or learns_scale:
-            unclipped = steps if grid.dtype.is_floating_point else steps.round()
-            inside = (unclipped >= grid.low) & (unclipped <= grid.high)
+            inside = (
+                steps.clamp(grid.low, grid.high) == steps if grid.dtype.is_floating_point else steps.round() == codes
+            )
             ctx.save_for_backward(inside, *([codes - steps * inside] if learns_scale else []))
         ctx.scale_shape = scale.shape
         return codes * scale if learns_scale else codes.mul_(scale)
