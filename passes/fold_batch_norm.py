@@ -101,7 +101,7 @@ def _layer_after(program: Program, norm: fx.Node) -> fx.Node | str:
 
 def _keeps_channels(node: fx.Node) -> bool:
     """Does a reshape leave the last dimension, a linear layer's channels, as it is?"""
-    return bool(node.meta["type"].shape[-1] == _input(node).meta["type"].shape[-1])
+    return bool(node.meta["type"].shape[-1:] == _input(node).meta["type"].shape[-1:])
 
 
 def _all_constant(program: Program, norm: fx.Node, layer: fx.Node) -> bool:

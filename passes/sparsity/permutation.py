@@ -61,7 +61,7 @@ def keeps_channels(node: fx.Node) -> bool:
     if node.target is not aten.reshape.default:
         return False
     source = node.args[0]
-    return isinstance(source, fx.Node) and source.meta["type"].shape[-1] == node.meta["type"].shape[-1]
+    return isinstance(source, fx.Node) and source.meta["type"].shape[-1:] == node.meta["type"].shape[-1:]
 
 
 def _through_attention(program: Program, attention: fx.Node, reader: fx.Node) -> ChannelGroup | str:
