@@ -55,6 +55,11 @@ def _call(target: Any, args: Any, kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
+def holds_nan(value: Tensor) -> bool:
+    """Whether a value can't become a constant: these hold no NaN, and what computes it says where it comes from."""
+    return not value.is_meta and bool(value.isnan().any())
+
+
 def replace_by_constant(program: Program, node: fx.Node, value: Tensor, stem: str) -> fx.Node:
     """A `get_attr` node ahead of `node` that reads `value`, named `stem` under the node's module path."""
     path = str(node.meta.get("path", ""))

@@ -31,7 +31,7 @@ from vitgraph.ir.operator_classes import RELAYS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes.constants import Constants, replace_by_constant
+from vitgraph.passes.constants import Constants, holds_nan, replace_by_constant
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class FoldConstants(Pass):
 
 def _fold(program: Program, node: fx.Node, constants: Constants) -> None:
     value: Tensor = constants.value(node)
-    if not value.is_meta and bool(value.isnan().any()):
-        return  # a weight may not hold NaN; what computes it says where it comes from
+    if holds_nan(value):
+        return
     weight = _laid_out(program, node)
     if weight is None:
         new = replace_by_constant(program, node, value, "folded")

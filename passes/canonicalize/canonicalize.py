@@ -45,7 +45,7 @@ from vitgraph.passes.canonicalize.rounding import ROUNDING
 from vitgraph.passes.canonicalize.rule import Rule
 from vitgraph.passes.canonicalize.spelling import tidy
 from vitgraph.passes.canonicalize.views import VIEWS
-from vitgraph.passes.constants import Constants, number, replace_by_constant
+from vitgraph.passes.constants import Constants, holds_nan, number, replace_by_constant
 
 RULES: Mapping[Any, Rule] = {
     **VIEWS,
@@ -117,7 +117,9 @@ def _compute(program: Program, node: fx.Node, constants: Constants) -> fx.Node |
     if (kept and not _is_arithmetic_of_numbers(program, node)) or not constants.holds(node):
         return None
     value = constants.value(node)
-    return replace_by_constant(program, node, value, opname(node.target)) if isinstance(value, Tensor) else None
+    if not isinstance(value, Tensor) or holds_nan(value):
+        return None
+    return replace_by_constant(program, node, value, opname(node.target))
 
 
 _RATHER_COMPUTED = frozenset(
