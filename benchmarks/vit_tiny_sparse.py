@@ -1,6 +1,6 @@
 """ViT-Tiny with real weights as sparse INT8, distilled without labels: the commands, and what they come to.
 
-    python benchmarks/vit_tiny_sparse.py --out out/imagenet                          # two cores: up to 150 minutes
+    python benchmarks/vit_tiny_sparse.py --out out/imagenet                          # two cores: about an hour
     python benchmarks/vit_tiny_sparse.py --out out/imagenet --gpu                    # one GPU: under 10 minutes
     python benchmarks/vit_tiny_sparse.py --case tiny-imagenet --out out/tiny --gpu   # the model of 200 classes
     python benchmarks/vit_tiny_sparse.py --case imagenet-mlp --out out/mlp           # 2:4 on the MLPs alone
@@ -51,10 +51,10 @@ class Case:
 IMAGENET = Case(
     weights="weights/vit_tiny_patch16_224_in1k.safetensors",
     images={
-        "imagenet/train5174.zip": 0.65,
-        "imagenet/calibration500.zip": 0.1,
-        "tiny_imagenet/train20000.zip": 0.2,
-        "cifar10/train50000.zip": 0.05,
+        "imagenet/train5174.zip": 0.7,
+        "imagenet/calibration500.zip": 0.12,
+        "tiny_imagenet/train20000.zip": 0.15,
+        "cifar10/train50000.zip": 0.03,
     },
     evaluation="imagenet/validation500.zip",
     calibration="imagenet/calibration500.zip",
@@ -72,11 +72,21 @@ CASES = {
         model=("--model-args", "num_classes=200", "--resize", "256"),
     ),
 }
-EPOCHS = {"cpu": (14, 4), "gpu": (16, 6)}
+EPOCHS = {"cpu": (9, 2), "gpu": (16, 6)}
 """Of the two stages."""
 STEPS = {
-    "cpu": ("--batch-size", "32", "--epoch-images", "10000", "--set", "sparse.lr=3e-4"),
-    "gpu": ("--batch-size", "256", "--epoch-images", "100000", "--set", "sparse.lr=5e-4", "--torchcompile"),
+    "cpu": ("--batch-size", "32", "--epoch-images", "5000", "--set", "sparse.lr=8e-4", "--set", "quantized.lr=2e-4"),
+    "gpu": (
+        "--batch-size",
+        "256",
+        "--epoch-images",
+        "100000",
+        "--set",
+        "sparse.lr=1e-3",
+        "--set",
+        "quantized.lr=2e-4",
+        "--torchcompile",
+    ),
 }
 
 
