@@ -21,6 +21,7 @@ ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-6, torch.float16: 1e-3, torch
 """Noise added to each result by type, relative; float64 gets float32's, in which runtimes may compute."""
 SUMS = {"aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub"}
 """Operators whose result may be whole because a small part of it was lost: 1 + 1e-5 in half is 1."""
+SORTS = {"aten::sort", "aten::argsort", "aten::topk"}
 GROWTH = 20
 """How many times the noise of one operator a value may carry."""
 
@@ -33,12 +34,16 @@ class Noise(TorchDispatchMode):
         self._generator = torch.Generator().manual_seed(seed)
         self.coarsest = 0.0
         """The rounding of the coarsest type met: what went through it is no finer afterwards."""
+        self.unordered = False
+        """Whether NaN was sorted: in what order several of them come is nobody's promise."""
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if _magnifies(func):  # what is left of equal numbers is noise, even where these are whole
             args = tuple(self._moved(each) if isinstance(each, Tensor) else each for each in args)
+        if func._schema.name in SORTS and isinstance(args[0], Tensor):
+            self.unordered |= int(args[0].isnan().sum()) > 1
         absorbed = func._schema.name in SUMS and not all(map(_is_whole, tree_leaves((args, kwargs))))
         result = func(*args, **(kwargs or {}))
         if func is torch.ops.aten.copy_.default and args[0].dtype == getattr(args[1], "dtype", None):

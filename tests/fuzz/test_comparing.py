@@ -34,7 +34,9 @@ def test_what_the_dialect_lacks_is_refused_by_name() -> None:
     assert "linalg_matrix_exp" in verdict.why
 
 
-@pytest.mark.parametrize("line", ["x.view(5, 5)", "torch.argmax(x.sin() / x.sin(), -1)", "(x / x + 1e-8) - 1"])
+@pytest.mark.parametrize(
+    "line", ["x.view(5, 5)", "torch.argmax(x.sin() / x.sin(), -1)", "(x / x + 1e-8) - 1", "(x * torch.nan).argsort(-1)"]
+)
 def test_a_module_that_does_not_run_or_is_ill_posed_proves_nothing(line: str) -> None:
     assert judge(recipe_of(line)).kind is Kind.INVALID
 
