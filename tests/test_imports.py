@@ -143,7 +143,7 @@ def _objection_of_backend(place: str, module: str) -> str | None:
         return f"backends/ may not know {module}"
     if not within(module, "vitgraph.backends") or place == "backends/__init__.py" or within(module, SHARED_BACKEND):
         return None
-    own = package_of(place)
+    own = ".".join(package_of(place).split(".")[:3])  # folders inside a backend are parts of it
     if own != "vitgraph.backends" and within(module, own):
         return None
     return "one backend may not know another; the lowering to ONNX is shared"

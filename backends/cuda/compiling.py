@@ -35,6 +35,8 @@ class CompiledKernel:
     """Bytes a thread that did not fit into registers."""
     size: int
     """Bytes of the machine code (cubin)."""
+    instruction: str | None
+    """The matrix instruction of PTX that its products are made of, as `mma.sync.aligned.m16n8k32.row.col.satfinite.s32.s8.s8.s32`."""
 
 
 def compile_kernels(capability: int) -> list[CompiledKernel]:
@@ -70,10 +72,10 @@ def compile_variant(variant: Variant, capability: int) -> CompiledKernel:
         raise CheckFailed(
             f"{what} takes {made.metadata.shared} bytes of shared memory; a block has {SHARED_MEMORY[capability]}"
         )
-    registers, stack = _resources(made.asm["cubin"])
-    return CompiledKernel(
-        variant.name, capability, made.metadata.shared, registers, stack, len(made.asm["cubin"])
-    )
+    cubin, product = made.asm["cubin"], re.search(r"(?:wgmma\.mma_async|mma\.sync)[\w.]+", made.asm["ptx"])
+    registers, stack = _resources(cubin)
+    instruction = product[0] if product else None
+    return CompiledKernel(variant.name, capability, made.metadata.shared, registers, stack, len(cubin), instruction)
 
 
 def _resources(cubin: bytes) -> tuple[int, int]:

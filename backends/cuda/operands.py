@@ -30,9 +30,9 @@ def expect_view(name: str, tensor: Tensor, dtype: torch.dtype, shape: Sequence[i
 
 
 def expect_scale(name: str, scale: float | None) -> None:
-    """That a scale, where there is one, is positive and normal in FP32: neither 0, nor infinite, nor subnormal."""
-    if scale is not None and not torch.finfo(FP32).tiny <= scale <= torch.finfo(FP32).max:
-        raise ValueError(f"{name}: {scale} is no scale; one is positive and a normal number in FP32")
+    """That a scale, where there is one, is within 2⁻¹⁰⁰ and 2¹⁰⁰: what the kernels compute with it stays in FP32's range."""
+    if scale is not None and not 2.0**-100 <= scale <= 2.0**100:
+        raise ValueError(f"{name}: {scale} is no scale; one is a positive number from 2**-100 to 2**100")
 
 
 def output(out: Tensor | None, like: Tensor, scale: float | None, shape: Sequence[int]) -> Tensor:

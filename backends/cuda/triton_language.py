@@ -17,7 +17,7 @@ tl: Any = import_module("triton.language")
 jit = cast("Callable[[Callable[..., Any]], Any]", triton.jit)
 
 if TYPE_CHECKING:
-    constexpr: TypeAlias = Any
+    constexpr: TypeAlias = Any  # noqa: PYI042  (Triton looks for this very word)
     Value: TypeAlias = Any
 else:  # Triton looks annotations up, and takes none but its own
     constexpr = tl.constexpr
@@ -40,8 +40,12 @@ def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, **options: A
         if not isinstance(tensor, Tensor):
             continue
         if tensor.numel() >= _MOST:
-            raise ValueError(f"a tensor of {tensor.numel():,} elements is too large: kernels count to {_MOST:,}; split it")
+            raise ValueError(
+                f"a tensor of {tensor.numel():,} elements is too large: kernels count to {_MOST:,}; split it"
+            )
         if not (interpreted or tensor.is_cuda):
-            raise ValueError(f"a kernel takes tensors of a CUDA device, not {tensor.device}; TRITON_INTERPRET=1 emulates one")
+            raise ValueError(
+                f"a kernel takes tensors of a CUDA device, not {tensor.device}; TRITON_INTERPRET=1 emulates one"
+            )
     if all(programs):
         kernel[programs](*arguments, **options, **WITHOUT_FUSION)

@@ -9,9 +9,11 @@ else; what follows is bit-equal to the reference on the same codes.
 
 from __future__ import annotations
 
+from math import log
+
 from torch import Tensor
 
-from vitgraph.backends.cuda.kernels.arithmetic import store_result
+from vitgraph.backends.cuda.kernels.arithmetic import rounded, store_result
 from vitgraph.backends.cuda.operands import INT8, expect_scale, expect_view, output
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl, triton
 
@@ -22,17 +24,16 @@ _ONE_BLOCK = 256
 
 
 @jit
-def scores_of(q: Value, k: Value, key: Value, keys: Value, factor: Value) -> Value:
-    """FP32 scores `[QUERIES, KEYS]` of INT8 `q` `[QUERIES, DEPTH]` and `k` `[KEYS, DEPTH]`; minus infinity past `keys`."""
-    scores = tl.dot(q, tl.trans(k)).to(tl.float32) * factor
-    return tl.where((key < keys)[None, :], scores, float("-inf"))
+def scores_of(q: Value, k: Value, there: Value) -> Value:
+    """INT32 scores `[QUERIES, KEYS]` of INT8 `q` `[QUERIES, DEPTH]` and `k` `[KEYS, DEPTH]`, far below all others where no key is."""
+    return tl.where(there[None, :], tl.dot(q, tl.trans(k)), -(2**30))
 
 
 @jit
-def probability_codes(scores: Value, largest: Value, reciprocal: Value) -> Value:
-    """INT8 codes of exp(score - largest) · reciprocal, the latter one over (sum · scale); never negative."""
-    steps = tl.minimum(tl.exp(scores - largest[:, None]) * reciprocal[:, None], 127.0)
-    return ((steps + 12582912.0) - 12582912.0).to(tl.int8)  # as in `nearest_code`
+def exponentials(scores: Value, largest: Value, there: Value, exponent: Value) -> Value:
+    """2 ^ ((score - largest of its row) · exponent), 0 where no key is; the difference is exact, for scores are INT32."""
+    below = (scores - largest[:, None]).to(tl.float32)
+    return tl.exp2(tl.fma(below, exponent, tl.where(there, 0.0, float("-inf"))[None, :]))
 
 
 @jit
@@ -54,7 +55,7 @@ def attention_kernel(
     v_batch: Value,
     v_token: Value,
     v_head: Value,
-    score_factor: Value,
+    exponent: Value,
     probability_scale: Value,
     value_factor: Value,
     out_scale: Value,
@@ -63,7 +64,7 @@ def attention_kernel(
     KEYS: constexpr,
     DEPTH: constexpr,
 ) -> None:
-    """QUERIES rows of one head. Strides are those of q, k and v in elements; arrays as in `attention`."""
+    """QUERIES rows of one head. Strides are those of q, k and v in elements; arrays as in `attention`; `exponent` is its factor by log₂ e."""
     batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
     query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
     key = tl.arange(0, KEYS)
@@ -74,30 +75,33 @@ def attention_kernel(
     v_places = v + batch * v_batch + head * v_head + key[:, None] * v_token + d[None, :]
     q_tile = tl.load(q_places, mask=(query < queries)[:, None] & deep, other=0)
     if ONE_BLOCK:
-        there = (key < keys)[:, None] & deep
-        scores = scores_of(q_tile, tl.load(k_places, mask=there, other=0), key, keys, score_factor)
-        largest = tl.max(scores, axis=1)
-        total = tl.sum(tl.exp(scores - largest[:, None]), axis=1)
-        codes = probability_codes(scores, largest, 1.0 / (total * probability_scale))
-        product = tl.dot(codes, tl.load(v_places, mask=there, other=0))
+        there = key < keys
+        mask = there[:, None] & deep
+        scores = scores_of(q_tile, tl.load(k_places, mask=mask, other=0), there)
+        powers = exponentials(scores, tl.max(scores, axis=1), there, exponent)
+        reciprocal = 1.0 / (tl.sum(powers, axis=1) * probability_scale)
+        codes = rounded(tl.minimum(powers * reciprocal[:, None], 127.0))
+        product = tl.dot(codes, tl.load(v_places, mask=mask, other=0))
     else:
-        largest = tl.full((QUERIES,), float("-inf"), dtype=tl.float32)
+        largest = tl.full((QUERIES,), -(2**30), dtype=tl.int32)
         total = tl.zeros((QUERIES,), dtype=tl.float32)
         for start in range(0, keys, KEYS):
-            there = (start + key < keys)[:, None] & deep
-            k_tile = tl.load(k_places + start * k_token, mask=there, other=0)
-            scores = scores_of(q_tile, k_tile, start + key, keys, score_factor)
+            there = start + key < keys
+            k_tile = tl.load(k_places + start * k_token, mask=there[:, None] & deep, other=0)
+            scores = scores_of(q_tile, k_tile, there)
             larger = tl.maximum(largest, tl.max(scores, axis=1))
-            total = total * tl.exp(largest - larger) + tl.sum(tl.exp(scores - larger[:, None]), axis=1)
+            total = total * tl.exp2((largest - larger).to(tl.float32) * exponent)
+            total = total + tl.sum(exponentials(scores, larger, there, exponent), axis=1)
             largest = larger
         reciprocal = 1.0 / (total * probability_scale)
         product = tl.zeros((QUERIES, DEPTH), dtype=tl.int32)
         for start in range(0, keys, KEYS):
-            there = (start + key < keys)[:, None] & deep
-            k_tile = tl.load(k_places + start * k_token, mask=there, other=0)
-            scores = scores_of(q_tile, k_tile, start + key, keys, score_factor)
-            codes = probability_codes(scores, largest, reciprocal)
-            product = tl.dot(codes, tl.load(v_places + start * v_token, mask=there, other=0), product)
+            there = start + key < keys
+            mask = there[:, None] & deep
+            scores = scores_of(q_tile, tl.load(k_places + start * k_token, mask=mask, other=0), there)
+            powers = exponentials(scores, largest, there, exponent)
+            codes = rounded(tl.minimum(powers * reciprocal[:, None], 127.0))
+            product = tl.dot(codes, tl.load(v_places + start * v_token, mask=mask, other=0), product)
     places = ((batch * queries + query) * heads + head)[:, None] * depth + d[None, :]
     store_result(out + places, product.to(tl.float32) * value_factor, out_scale, (query < queries)[:, None] & deep)
 
@@ -137,7 +141,7 @@ def attention(
         (-(-queries // _QUERIES), batch * heads),
         *(q, k, v, out, queries, keys, heads, depth),
         *(*q.stride()[:3], *k.stride()[:3], *v.stride()[:3]),
-        *(score_factor, probability_scale, value_factor, out_scale),
+        *(score_factor / log(2), probability_scale, value_factor, out_scale),
         ONE_BLOCK=keys <= _ONE_BLOCK,
         QUERIES=_QUERIES,
         KEYS=max(32, triton.next_power_of_2(keys)) if keys <= _ONE_BLOCK else _KEYS,

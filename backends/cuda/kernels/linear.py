@@ -7,6 +7,7 @@ FP16 values are bit-equal to it without GELU; with GELU, whose erf differs in it
 from __future__ import annotations
 
 from dataclasses import dataclass
+
 from torch import Tensor
 
 from vitgraph.backends.cuda.kernels.arithmetic import gelu, store_result
@@ -31,7 +32,7 @@ class Blocks:
         return (self.rows + self.columns) * self.inner * self.stages
 
 
-WIDE = Blocks(128, 256, 128, warps=8)
+WIDE = Blocks(128, 256, 128, warps=16)
 SQUARE = Blocks(128, 128, 128, warps=8)
 NARROW = Blocks(64, 64, 128, stages=4)
 FEW_ROWS = Blocks(16, 64, 256)

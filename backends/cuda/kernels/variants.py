@@ -83,12 +83,23 @@ def _activation(*, codes: bool) -> Variant:
     types = {"x": "*fp16", "rows": "i32", "columns": "i32"}
     types |= {"bias": "*fp32", "out": "*i8", "scale": "fp32"} if codes else {"out": "*fp16"}
     constants = {"GELU": codes, "ROWS": 16, "COLUMNS": 256}
-    return Variant(f"activation-{'gelu-int8' if codes else 'fp16'}", activation_kernel, types, constants, {"num_warps": 4})
+    return Variant(
+        f"activation-{'gelu-int8' if codes else 'fp16'}", activation_kernel, types, constants, {"num_warps": 4}
+    )
 
 
 def _attention(keys: int, depth: int, *, codes: bool) -> Variant:
-    types = {"q": "*i8", "k": "*i8", "v": "*i8", "queries": "i32", "keys": "i32", "heads": "i32", "depth": "i32", **_STRIDES}
-    types |= {"score_factor": "fp32", "probability_scale": "fp32", "value_factor": "fp32"}
+    types = {
+        "q": "*i8",
+        "k": "*i8",
+        "v": "*i8",
+        "queries": "i32",
+        "keys": "i32",
+        "heads": "i32",
+        "depth": "i32",
+        **_STRIDES,
+    }
+    types |= {"exponent": "fp32", "probability_scale": "fp32", "value_factor": "fp32"}
     types |= {"out": "*i8", "out_scale": "fp32"} if codes else {"out": "*fp16"}
     constants = {"ONE_BLOCK": keys > 64, "QUERIES": 64, "KEYS": keys, "DEPTH": depth}
     name = f"attention-{keys}-keys-{depth}-deep-{'int8' if codes else 'fp16'}"

@@ -16,7 +16,9 @@ def codes(kind: str, *shape: int) -> Tensor:
     if kind == "mixed":
         return torch.where(torch.rand(shape) < 0.5, -128, 127).to(torch.int8)
     if kind == "one":
-        return torch.zeros(shape, dtype=torch.int8).index_put_(tuple(torch.tensor([size // 2]) for size in shape), torch.tensor([-128], dtype=torch.int8))
+        return torch.zeros(shape, dtype=torch.int8).index_put_(
+            tuple(torch.tensor([size // 2]) for size in shape), torch.tensor([-128], dtype=torch.int8)
+        )
     return torch.full(shape, {"zeros": 0, "least": -128, "largest": 127}[kind], dtype=torch.int8)
 
 
@@ -29,7 +31,9 @@ def halves(kind: str, *shape: int) -> Tensor:
     )
 
 
-def linear_operands(m: int, n: int, k: int, kind: str = "random", *, bias: bool = True, residual: bool = True) -> dict[str, Any]:
+def linear_operands(
+    m: int, n: int, k: int, kind: str = "random", *, bias: bool = True, residual: bool = True
+) -> dict[str, Any]:
     """Operands of `linear`: codes of this kind by random weights, so that results are about 1."""
     return {
         "x": codes(kind, m, k),

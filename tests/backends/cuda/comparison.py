@@ -14,18 +14,30 @@ def not_equal(found: Tensor, wanted: Tensor) -> str | None:
     return f"{different} of {found.numel()} numbers differ" if different else None
 
 
-def not_near(found: Tensor, wanted: Tensor) -> str | None:
-    """Codes further apart than 1, or FP16 values further than two steps of rounding and 1e-5 of the row's largest."""
+def not_rounded(found: Tensor, value: Tensor, scale: float | None, tolerance: Tensor | float) -> str | None:
+    """Numbers that are not the rounding of any value within `tolerance` of `value`, FP32, to a code of `scale` or to FP16."""
+    wanted = reference.stored(value, scale)
     if found.dtype != wanted.dtype or found.shape != wanted.shape:
         return not_equal(found, wanted)
-    apart = (found.double() - wanted.double()).abs().nan_to_num(0.0)  # of equal infinities
-    if found.dtype == torch.int8:
-        allowed = torch.ones_like(apart)
+    steps, allowed = value.double(), torch.as_tensor(tolerance, dtype=torch.float64).expand(value.shape)
+    if scale is None:
+        allowed = allowed + steps.abs() * 2.0**-11 + 2.0**-25  # half a step of FP16
+        apart = (found.double() - steps).abs().where(~(found.isinf() & (found == wanted)), 0.0)
     else:
-        magnitude = wanted.double().abs()
-        allowed = magnitude * 2.0**-10 + magnitude.amax(-1, keepdim=True) * 1e-5 + 2.0**-23
-    far = int((apart > allowed).sum())
+        allowed = allowed / scale + 0.5
+        apart = (found.double() - (steps / scale).clamp(-128, 127)).abs()
+    far = int((~(apart <= allowed * (1 + 1e-6))).sum())
     return f"{far} of {found.numel()} numbers are too far" if far else None
+
+
+def gelu_tolerance(value: Tensor) -> Tensor:
+    """How far from GELU's FP64 value the kernels may be."""
+    return 5e-7 + value.double().abs() * 2.0**-22
+
+
+def norm_tolerance(value: Tensor, bias: Tensor) -> Tensor:
+    """How far from the FP64 value the normalization may be."""
+    return 4e-6 * (value.double().abs().amax(-1, keepdim=True) + bias.double().abs().max())
 
 
 def attention_fault(
@@ -43,7 +55,9 @@ def attention_fault(
     makes worst: they bound what was found.
     """
     q, k, v = qkv.unbind(2)
-    steps = reference.probability_steps(q, k, score_factor=score_factor, probability_scale=probability_scale).clamp(0, 127)
+    steps = reference.probability_steps(q, k, score_factor=score_factor, probability_scale=probability_scale).clamp(
+        0, 127
+    )
     least = (steps * (1 - 2.0**-16)).round()
     most = (steps * (1 + 2.0**-16)).clamp(0, 127).round()
     positive, negative = v.clamp(min=0), v.clamp(max=0)

@@ -3,7 +3,7 @@
 Tensors lie between guards, memory full of one number, so that a place just past a tensor is memory of this process.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -37,7 +37,7 @@ class Guarded:
 
 
 @contextmanager
-def outside(tensors: Mapping[str, Guarded]) -> Iterator[list[str]]:
+def outside(tensors: Mapping[str, Guarded]) -> Generator[list[str]]:
     """A list that says, afterwards, whether kernels read or wrote outside of these tensors."""
     memory: Any = import_module("triton._C.libtriton").interpreter  # what the interpreter reads and writes memory by
     load, store = memory.load, memory.store

@@ -6,7 +6,7 @@ What a kernel reads or writes beside its tensors is noticed (`guards`). Tensors 
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,7 +14,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -49,11 +49,11 @@ class Interpreter:
 
         `qkv` `[B, T, 3, H, D]` stands for views of it; `out` is made here, of `rows` by `columns`.
         """
-        sent = {key: value.numpy() if isinstance(value, Tensor) else value for key, value in arguments.items()}
+        sent = {key: _array(value) if isinstance(value, Tensor) else value for key, value in arguments.items()}
         found, faults = self._pool.submit(answer, name, mutation, sent).result()
         if faults:
             raise OutOfBounds(f"{name}: {', '.join(faults)}")
-        return tuple(torch.from_numpy(each) for each in found)  # pyright: ignore[reportUnknownMemberType]
+        return tuple(map(_tensor, found))
 
     def close(self) -> None:
         """End the process."""
@@ -69,28 +69,46 @@ def interpret() -> None:
 
 def answer(name: str, mutation: Mutation | None, sent: Mapping[str, Any]) -> tuple[list[Any], list[str]]:
     """In the process: the results of a kernel, and what it read or wrote that it may not."""
-    guarded = {key: Guarded(torch.from_numpy(value)) for key, value in sent.items() if hasattr(value, "dtype")}
-    tensors = {key: each.view for key, each in guarded.items()}
-    arguments = {key: value for key, value in sent.items() if key not in (*guarded, "rows", "columns") and value is not None} | tensors
-    if arguments.get("blocks"):
-        arguments["blocks"] = import_module("vitgraph.backends.cuda.kernels.linear").Blocks(*arguments["blocks"])
-    if "qkv" in arguments:
-        qkv: Tensor = arguments.pop("qkv")
-        arguments.update(zip("qkv", qkv.unbind(2), strict=True))
-    scale = arguments.get("out_scale", arguments.get("scale") if name != "linear" else None)
-    shape = (sent["rows"] + SPARE_ROWS, sent["columns"])
-    outputs = {"out": Guarded(torch.full(shape, FILL, dtype=torch.float16 if scale is None else torch.int8))}
-    if "residual" in tensors and name == "normalize":
-        outputs["total"] = Guarded(torch.full(shape, FILL, dtype=torch.float16))
-    with _function(name, mutation) as function, outside({**guarded, **outputs}) as faults:
-        found = function(**arguments, **{key: each.view for key, each in outputs.items()})
-    faults += [f"writes to {key}" for key, each in guarded.items() if each.is_damaged(0)]
+    given = {key: value for key, value in sent.items() if key not in ("rows", "columns") and value is not None}
+    operands = {key: Guarded(_tensor(value)) for key, value in given.items() if hasattr(value, "dtype")}
+    outputs = _outputs(name, given, sent["rows"], sent["columns"])
+    arguments = _arguments(given | {key: each.view for key, each in (operands | outputs).items()})
+    with _function(name, mutation) as function, outside(operands | outputs) as faults:
+        found: Tensor | tuple[Tensor, ...] = function(**arguments)
+    faults += [f"writes to {key}" for key, each in operands.items() if each.is_damaged(0)]
     faults += [f"writes past the rows of {key}" for key, each in outputs.items() if each.is_damaged(sent["rows"])]
-    return [each[: sent["rows"]].numpy() for each in (found if isinstance(found, tuple) else (found,))], faults
+    results = found if isinstance(found, tuple) else (found,)
+    return [_array(each[: sent["rows"]]) for each in results], faults
+
+
+def _outputs(name: str, given: Mapping[str, Any], rows: int, columns: int) -> dict[str, Guarded]:
+    """What a kernel is to write, with rows to spare."""
+    codes = given.keys() & ({"out_scale"} if name in ("linear", "attention") else {"scale"})
+    kinds = {"out": torch.int8 if codes else torch.float16}
+    if name == "normalize" and "residual" in given:
+        kinds["total"] = torch.float16
+    return {key: Guarded(torch.full((rows + SPARE_ROWS, columns), FILL, dtype=kind)) for key, kind in kinds.items()}
+
+
+def _arguments(given: dict[str, Any]) -> dict[str, Any]:
+    """A kernel's own arguments, of what travels: views of `qkv`, `Blocks`."""
+    if "blocks" in given:
+        given["blocks"] = import_module("vitgraph.backends.cuda.kernels.linear").Blocks(*given["blocks"])
+    if "qkv" in given:
+        given |= dict(zip("qkv", given.pop("qkv").unbind(2), strict=True))
+    return given
+
+
+def _tensor(array: Any) -> Tensor:
+    return torch.from_numpy(array)  # pyright: ignore[reportUnknownMemberType]
+
+
+def _array(tensor: Tensor) -> Any:
+    return cast(Any, tensor).numpy()
 
 
 @contextmanager
-def _function(name: str, mutation: Mutation | None) -> Iterator[Any]:
+def _function(name: str, mutation: Mutation | None) -> Generator[Any]:
     """The function that launches a kernel; of a changed copy of its module where there is a mutation."""
     module = import_module(f"vitgraph.backends.cuda.kernels.{MODULES[name]}")
     if mutation is None:
