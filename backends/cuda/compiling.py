@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 SHARED_MEMORY = {80: 163 * 1024, 86: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 """Bytes that a thread block may take, by compute capability (CUDA C++ Programming Guide, technical specifications)."""
-MOST_REGISTERS = 255
 
 
 @dataclass(frozen=True)

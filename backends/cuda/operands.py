@@ -10,6 +10,13 @@ from torch import Tensor
 FP32, FP16, INT8 = torch.float32, torch.float16, torch.int8
 
 
+def sizes(name: str, tensor: Tensor, dimensions: int) -> list[int]:
+    """The shape of a tensor that has to have so many dimensions."""
+    if tensor.dim() != dimensions:
+        raise ValueError(f"{name}: shape {list(tensor.shape)} has {tensor.dim()} dimensions, not {dimensions}")
+    return list(tensor.shape)
+
+
 def expect(name: str, tensor: Tensor | None, dtype: torch.dtype, shape: Sequence[int]) -> None:
     """That a tensor, where there is one, has this type and shape and is contiguous."""
     if tensor is None:

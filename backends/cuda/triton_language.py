@@ -33,15 +33,16 @@ _MOST = 2**31
 def launch(kernel: Any, programs: tuple[int, ...], *arguments: Any, **options: Any) -> None:
     """Start a kernel on the current device, `programs` of it.
 
-    `ValueError` for a tensor of 2³¹ elements or more, and for one of the CPU unless kernels are interpreted.
+    `ValueError` for a tensor that reaches over 2³¹ elements or more, and for one of the CPU unless kernels are interpreted.
     """
     interpreted = not isinstance(kernel, triton.JITFunction)
     for tensor in arguments:
         if not isinstance(tensor, Tensor):
             continue
-        if tensor.numel() >= _MOST:
+        reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if reach > _MOST:
             raise ValueError(
-                f"a tensor of {tensor.numel():,} elements is too large: kernels count to {_MOST:,}; split it"
+                f"a tensor of {reach:,} elements is too large: kernels count to {_MOST:,}; split the batch"
             )
         if not (interpreted or tensor.is_cuda):
             raise ValueError(

@@ -14,7 +14,7 @@ from math import log
 from torch import Tensor
 
 from vitgraph.backends.cuda.kernels.arithmetic import rounded, store_result
-from vitgraph.backends.cuda.operands import INT8, expect_scale, expect_view, output
+from vitgraph.backends.cuda.operands import INT8, expect_scale, expect_view, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl, triton
 
 MOST_DEPTH, MOST_KEYS = 128, 1024
@@ -65,8 +65,9 @@ def attention_kernel(
     DEPTH: constexpr,
 ) -> None:
     """QUERIES rows of one head. Strides are those of q, k and v in elements; arrays as in `attention`; `exponent` is its factor by log₂ e."""
-    batch, head = tl.program_id(1) // heads, tl.program_id(1) % heads
-    query = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES)
+    tiles = tl.cdiv(queries, QUERIES)
+    batch, head = tl.program_id(0) // tiles // heads, tl.program_id(0) // tiles % heads
+    query = tl.program_id(0) % tiles * QUERIES + tl.arange(0, QUERIES)
     key = tl.arange(0, KEYS)
     d = tl.arange(0, DEPTH)
     deep = (d < depth)[None, :]
@@ -123,8 +124,8 @@ def attention(
     `[B, T, 3, H, D]`); `score_factor` is s_q · s_k · the attention's scale. Gives FP16, or INT8 codes of `out_scale`,
     `[B · T, H · D]`. `out` is written where given; rows past B · T stay as they are. `ValueError` where a tensor does not fit.
     """
-    batch, queries, heads, depth = q.shape
-    keys = k.shape[1]
+    batch, queries, heads, depth = sizes("q", q, 4)
+    keys = sizes("k", k, 4)[1]
     if depth > MOST_DEPTH or not 0 < keys <= MOST_KEYS:
         raise ValueError(f"k: shape {list(k.shape)}; heads of at most {MOST_DEPTH} and 1 to {MOST_KEYS} keys are taken")
     expect_view("q", q, INT8, [batch, queries, heads, depth])
@@ -138,7 +139,7 @@ def attention(
     out = output(out, q, out_scale, [batch * queries, heads * depth])
     launch(
         attention_kernel,
-        (-(-queries // _QUERIES), batch * heads),
+        (-(-queries // _QUERIES) * batch * heads,),
         *(q, k, v, out, queries, keys, heads, depth),
         *(*q.stride()[:3], *k.stride()[:3], *v.stride()[:3]),
         *(score_factor / log(2), probability_scale, value_factor, out_scale),

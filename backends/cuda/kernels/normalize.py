@@ -1,7 +1,7 @@
 """Residual add, layer norm and quantization in one pass over memory.
 
-Statistics are FP32 sums, in another order than the reference's FP64 ones: codes are within 1, FP16 values within one step in
-the last place or 1e-5 of the row's largest. The sum of the residual is bit-equal.
+Statistics are FP32 sums where the reference's are FP64: a value is within 4e-6 of the row's largest (and of the largest bias),
+and its code or FP16 form differs by one step where it is as near as that to halfway. The sum with the residual is bit-equal.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vitgraph.backends.cuda.kernels.arithmetic import store_result
-from vitgraph.backends.cuda.operands import FP16, FP32, expect, expect_scale, output
+from vitgraph.backends.cuda.operands import FP16, FP32, expect, expect_scale, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl, triton
 
 MOST_WIDTH = 4096
@@ -76,7 +76,7 @@ def normalize(
     `x + residual` in FP16 (`x` itself without a residual). `out` and `total` are written where given, `total` may be `residual`
     or `x`; rows past M stay as they are. `ValueError` where a tensor does not fit.
     """
-    rows, width = x.shape
+    rows, width = sizes("x", x, 2)
     if width > MOST_WIDTH:
         raise ValueError(f"x: rows of {width} are too wide to be held by one program; at most {MOST_WIDTH}")
     expect("x", x, FP16, [rows, width])

@@ -53,7 +53,8 @@ def variants(shared_memory: int) -> Iterator[Variant]:
         if blocks.shared_memory <= shared_memory:
             yield _linear(f"linear-{name}-gelu-int8", blocks, gelu=True, codes=True)
             yield _linear(f"linear-{name}-residual-fp16", blocks, gelu=False, codes=False)
-    yield _linear("linear-odd-gelu-int8", ODD, gelu=True, codes=True, aligned=False)
+    yield _linear("linear-narrow-rest-gelu-int8", NARROW, gelu=True, codes=True, whole=False)
+    yield _linear("linear-odd-gelu-int8", ODD, gelu=True, codes=True, whole=False, aligned=False)
     for width in (256, 1024, 4096):
         yield _normalize(width, codes=True)
     yield _normalize(1024, codes=False)
@@ -64,12 +65,12 @@ def variants(shared_memory: int) -> Iterator[Variant]:
     yield _attention(64, 64, codes=False)
 
 
-def _linear(name: str, blocks: Blocks, *, gelu: bool, codes: bool, aligned: bool = True) -> Variant:
+def _linear(name: str, blocks: Blocks, *, gelu: bool, codes: bool, whole: bool = True, aligned: bool = True) -> Variant:
     types = {"x": "*i8", "w": "*i8", "scale": "*fp32", "bias": "*fp32", "rows": "i32", "columns": "i32", "inner": "i32"}
     types |= {"out": "*i8", "out_scale": "fp32"} if codes else {"out": "*fp16", "residual": "*fp16"}
     sizes = {"ROWS": blocks.rows, "COLUMNS": blocks.columns, "INNER": blocks.inner, "GROUP": blocks.group}
     options = {"num_warps": blocks.warps, "num_stages": blocks.stages}
-    return Variant(name, linear_kernel, types, {"GELU": gelu, "WHOLE": aligned, **sizes}, options, aligned)
+    return Variant(name, linear_kernel, types, {"GELU": gelu, "WHOLE": whole, **sizes}, options, aligned)
 
 
 def _normalize(width: int, *, codes: bool) -> Variant:

@@ -47,7 +47,8 @@ class Interpreter:
     def run(self, name: str, mutation: Mutation | None = None, **arguments: Any) -> tuple[Tensor, ...]:
         """The results of the kernel `name`; `OutOfBounds` where it read or wrote what it may not.
 
-        `qkv` `[B, T, 3, H, D]` stands for views of it; `out` is made here, of `rows` by `columns`.
+        `qkv` `[B, T, 3, H, D]` stands for views of it; `out` is made here, of `rows` by `columns`; `in_place` names the operand
+        whose place the sum takes.
         """
         sent = {key: _array(value) if isinstance(value, Tensor) else value for key, value in arguments.items()}
         found, faults = self._pool.submit(answer, name, mutation, sent).result()
@@ -73,6 +74,9 @@ def answer(name: str, mutation: Mutation | None, sent: Mapping[str, Any]) -> tup
     operands = {key: Guarded(_tensor(value)) for key, value in given.items() if hasattr(value, "dtype")}
     outputs = _outputs(name, given, sent["rows"], sent["columns"])
     arguments = _arguments(given | {key: each.view for key, each in (operands | outputs).items()})
+    if "in_place" in given:
+        outputs["total"] = operands.pop(arguments.pop("in_place"))
+        arguments["total"] = outputs["total"].view
     with _function(name, mutation) as function, outside(operands | outputs) as faults:
         found: Tensor | tuple[Tensor, ...] = function(**arguments)
     faults += [f"writes to {key}" for key, each in operands.items() if each.is_damaged(0)]

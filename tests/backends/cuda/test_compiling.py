@@ -41,6 +41,27 @@ def test_compiles_one_of_each_kernel(capability: int) -> None:
         assert bool(in_int8) is name.startswith(("linear", "attention"))
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+def test_machine_code_rounds_where_the_reference_does(capability: int) -> None:
+    """Products and sums stay apart but where the source says FMA, and the sum that rounds to integers is one."""
+    exact = machine_code(variant("linear-few-rows-residual-fp16"), capability)
+    assert "FMUL" in exact
+    assert "FADD" in exact
+    assert "FFMA" not in exact
+    assert "FFMA" in machine_code(variant("linear-few-rows-residual-fp16"), capability, enable_fp_fusion=True)
+    rounding = machine_code(variant("activation-gelu-int8"), capability)
+    assert len(re.findall(r"FADD.* 12582912;", rounding)) == 16 * 256 // 128  # values of one of 128 threads
+
+
+def machine_code(variant: Any, capability: int, **options: Any) -> str:
+    """The instructions of a kernel as text."""
+    compiler: Any = import_module("triton.compiler")
+    target: Any = import_module("triton.backends.compiler").GPUTarget("cuda", capability, 32)
+    source = compiler.ASTSource(variant.kernel, variant.signature(), variant.constexprs(), variant.attributes())
+    made = compiler.compile(source, target=target, options=variant.options | {"enable_fp_fusion": False} | options)
+    return str(made.asm["sass"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", SHARED_MEMORY)
 def test_compiles_every_kernel(capability: int) -> None:

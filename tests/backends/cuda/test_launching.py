@@ -65,9 +65,9 @@ def test_refuses_tensors_of_the_cpu(name: str, arguments: dict[str, Any]) -> Non
 
 
 def test_refuses_what_offsets_of_32_bits_do_not_reach() -> None:
-    x = torch.empty(1, dtype=torch.float16).expand(2**19, 4096)
-    with pytest.raises(ValueError, match="2,147,483,648 elements is too large"):
-        import_module("vitgraph.backends.cuda.triton_language").launch(None, (1,), x)
+    qkv = torch.empty(2**12, 2**8, 3, 8, 128, device="meta", dtype=torch.int8)
+    with pytest.raises(ValueError, match="3,221,223,424 elements is too large"):
+        import_module("vitgraph.backends.cuda.triton_language").launch(None, (1,), qkv[:, :, 0])
 
 
 @given(st.integers(1, 60_000), st.integers(1, 5000), st.integers(1, 5000), st.sampled_from((99, 163, 227)))

@@ -46,7 +46,7 @@ ATTENTION = {
     "depth is not masked": ("deep = (d < depth)[None, :]", "deep = (d < DEPTH)[None, :]"),
     "queries of the output are not masked": ("out_scale, (query < queries)[:, None] & deep)", "out_scale, deep)"),
     "strides of k are taken for v": ("v + batch * v_batch + head * v_head", "v + batch * v_batch + head * v_head + 1"),
-    "heads and batches change places": ("tl.program_id(1) // heads, tl.program_id(1) % heads", "tl.program_id(1) % heads, tl.program_id(1) // heads"),
+    "heads and batches change places": ("tl.program_id(0) // tiles // heads, tl.program_id(0) // tiles % heads", "tl.program_id(0) // tiles % heads, tl.program_id(0) // tiles // heads"),
     "the exponent is of base e": ("tl.exp2(tl.fma(below", "tl.exp(tl.fma(below"),
     "earlier sums are not rescaled": ("tl.exp2((largest - larger).to(tl.float32) * exponent)", "1.0"),
     "later blocks of keys take the first's values": ("v_places + start * v_token", "v_places"),

@@ -70,6 +70,14 @@ def test_small_deviations_far_from_zero(interpreter: Interpreter) -> None:
     assert fault(interpreter, **given, scale=0.125) is None
 
 
+@pytest.mark.parametrize("place", ["x", "residual"])
+def test_the_sum_may_take_the_place_of_an_operand(interpreter: Interpreter, place: str) -> None:
+    given = operands(37, 200)
+    apart = interpreter.run("normalize", rows=37, columns=200, **given)
+    found = interpreter.run("normalize", rows=37, columns=200, **given, in_place=place)
+    assert [not_equal(one, other) for one, other in zip(found, apart, strict=True)] == [None, None]
+
+
 @pytest.mark.parametrize("planted", ["weight", "bias", "residual", "scale", "eps"])
 def test_notices(interpreter: Interpreter, planted: str) -> None:
     """The comparison objects to an operand that is wrong."""

@@ -1,7 +1,7 @@
 """The kernels on a GPU, at sizes of models, held to the same references; skipped where there is none."""
 
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_linear(sizes: tuple[int, int, int]) -> None:
 def test_linear_in_blocks_of_every_size(blocks: str) -> None:
     operands = linear_operands(333, 544, 304)
     cut = getattr(import_module("vitgraph.backends.cuda.kernels.linear"), blocks)
-    device: Any = torch.cuda.get_device_properties(0)  # pyright: ignore[reportUnknownMemberType]
+    device = cast(Any, torch.cuda).get_device_properties(0)
     if cut.shared_memory > device.shared_memory_per_block_optin:
         pytest.skip("tiles larger than the shared memory of this device")
     found = run("linear", **operands, blocks=cut, out_scale=0.02)
