@@ -1,9 +1,9 @@
-"""What fine-tuning regains of models that LPViT has pruned: the small ViT of CIFAR-10 at half of its multiply-accumulates, as one table.
+"""What fine-tuning regains of the small ViT of CIFAR-10, pruned by LPViT to half of its multiply-accumulates, or by N:M levels that ELSA chose, as one table.
 
     python benchmarks/finetuned.py --out out/finetuned
     python benchmarks/finetuned.py --out out/finetuned --only "tiles, fisher"
 
-Each row prunes by a pipeline of `benchmarks/block_pruning.py`, then trains the program as it is (`vitgraph train --recipe finetune`) with the 50,000 training
+Each row prunes by a pipeline (of tiles or units: those of `block_pruning.py`; of levels: by magnitude), then trains the program as it is (`vitgraph train --recipe finetune`) with the 50,000 training
 images and the dense model as its teacher. Accuracy is of the 5,000 test images, which nothing is chosen by. One JSON object on standard output; what is
 finished in `--out` is not done again.
 """
@@ -22,9 +22,24 @@ from typing import Any
 from block_pruning import PREPARED, steps_of
 from gpusq import IMAGES, MODEL, SETTINGS, STEPS, TEST, Runs
 
-ROWS = {"tiles, fisher": "fisher, refitted, two rounds", "units": "units, refitted, two rounds"}
-"""The rows' methods in `block_pruning.py`."""
+LAYERS = [f"blocks.{block}.{layer}" for block in range(4) for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
+
+
+def levels(kept: str) -> str:
+    """Masks of `kept` of every 4 weights, a digit a layer."""
+    by_level = {n: [path for path, digit in zip(LAYERS, kept, strict=True) if digit == n] for n in ("1", "2")}
+    return ",".join(f"nm-mask{{n={n} m=4 only=[{','.join(paths)}]}}" for n, paths in by_level.items() if paths)
+
+
 BUDGET = 0.5
+ROWS = {
+    "tiles, fisher": steps_of("fisher, refitted, two rounds", BUDGET),
+    "units": steps_of("units, refitted, two rounds", BUDGET),
+    "ELSA": levels("2222221121111222"),
+    "ERK": levels("1222" * 4),
+    "uniform 1:4": levels("1" * 16),
+}
+"""What each row prunes by. ELSA is the choice of seed 0 in `benchmarks/README.md`; its FLOPs are ERK's, uniform 1:4 has 29 % fewer."""
 LENGTH = ("--epochs", "8", "--lr", "1e-3", "--feature-sites", "blocks.*", "--soft", "4", "--feature", "20")
 
 
@@ -38,7 +53,7 @@ def captured(file: Path, pipeline: str, *options: str) -> str:
 
 def row(runs: Runs, name: str) -> dict[str, Any]:
     """One start, pruned and trained."""
-    steps = steps_of(ROWS[name], BUDGET)
+    steps = ROWS[name]
     calibration = ("--calibration-data", IMAGES[1], "--calibration-images", "512")
     start = captured(runs.folder / f"{name}.safetensors", f"{PREPARED},{steps}", *calibration)
     teacher = captured(runs.folder / "teacher.safetensors", "canonicalize")
@@ -64,7 +79,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     rows = {name: row(runs, name) for name in given.only}
     machine = {"system": f"{platform.system()} {platform.machine()}", "cpus": os.cpu_count()}
-    print(json.dumps({"images": 5000, "left": BUDGET, "rows": rows, "machine": machine}, indent=2))
+    print(json.dumps({"images": 5000, "rows": rows, "machine": machine}, indent=2))
 
 
 if __name__ == "__main__":
