@@ -173,7 +173,7 @@ class Work:
         """The report of its compilation; None where TensorRT-RTX is not installed."""
         out = self.out / "engine"
         if not out.is_dir():
-            if find_spec("tensorrt_rtx") is None:
+            if find_spec("tensorrt_rtx_bindings") is None:
                 return None
             self.run("compile", str(self.out / "trained"), "--target", "a100", *self.judged(), "-o", str(out))
         found: dict[str, Any] = json.loads((out / "report.json").read_text())
