@@ -217,6 +217,14 @@ def test_tensorboard_has_losses_and_scores(tmp_path: Path) -> None:
     assert [each.step for each in found.Scalars("sparse/loss")][:3] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(("place", "said"), [("file", "name a folder"), ("out/events", "name one elsewhere"), ("out", "name one elsewhere")])  # fmt: skip
+def test_a_place_for_tensorboard_that_is_none_is_told_before_any_work(place: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=said):
+        trained(tmp_path / "out", "finetune", tensorboard=tmp_path / place)
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+
 class TwoOutputs(torch.nn.Module):
     """Logits, and what they were made of."""
 

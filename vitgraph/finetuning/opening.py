@@ -55,6 +55,7 @@ class OpenedTraining:
 def open_training(request: TrainingRequest) -> OpenedTraining:
     """Open everything that a request names; `InputError` where something asked for can't be had."""
     check_folder(request.output.out, request.output.force, request.output.inputs)
+    _check_log_folder(request)
     for stage in request.recipe.stages:
         check_optimizer(stage.settings.optimization.opt)
     first = request.sources[0].data
@@ -95,6 +96,17 @@ def open_training(request: TrainingRequest) -> OpenedTraining:
         evaluation=evaluation,
         classes=classes,
     )
+
+
+def _check_log_folder(request: TrainingRequest) -> None:
+    """Raise `InputError` for a place of TensorBoard's logs that is no folder, or is in the output, which has to appear whole."""
+    place = request.tensorboard
+    if place is None:
+        return
+    if any(each.exists() and not each.is_dir() for each in (place, *place.parents)):
+        raise InputError(f"tensorboard {place}: a file is there; name a folder")
+    if place.resolve().is_relative_to(request.output.out.resolve()):
+        raise InputError(f"tensorboard {place}: lies in the output {request.output.out}; name one elsewhere")
 
 
 def _open(source: DataSource, model: ModelFacts, seed: int, limit: int | None = None) -> ImageSet:
