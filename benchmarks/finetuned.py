@@ -1,10 +1,10 @@
-"""What fine-tuning regains of the small ViT of CIFAR-10, pruned by LPViT to half of its multiply-accumulates, or by N:M levels that ELSA chose, as one table.
+"""Accuracy that fine-tuning recovers: the small ViT of CIFAR-10 at half of its multiply-accumulates by LPViT, or under N:M levels that ELSA chose.
 
     python benchmarks/finetuned.py --out out/finetuned
     python benchmarks/finetuned.py --out out/finetuned --only "tiles, fisher"
 
-Each row prunes by a pipeline (of tiles or units: those of `block_pruning.py`; of levels: by magnitude), then trains the program as it is (`vitgraph train --recipe finetune`) with the 50,000 training
-images and the dense model as its teacher. Accuracy is of the 5,000 test images, which nothing is chosen by. One JSON object on standard output; what is
+Each row prunes by a pipeline (tiles and units as in `block_pruning.py`; levels by magnitude), then trains the program as it is (`vitgraph train
+--recipe finetune`) with the 50,000 training images and the dense model as its teacher. Accuracy is of the 5,000 test images, which nothing is chosen by. One JSON object on standard output; what is
 finished in `--out` is not done again.
 """
 
@@ -14,13 +14,11 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 from block_pruning import PREPARED, steps_of
-from gpusq import IMAGES, MODEL, SETTINGS, STEPS, TEST, Runs
+from gpusq import IMAGES, STEPS, TEST, Runs
 
 LAYERS = [f"blocks.{block}.{layer}" for block in range(4) for layer in ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")]
 
@@ -43,20 +41,12 @@ ROWS = {
 LENGTH = ("--epochs", "8", "--lr", "1e-3", "--feature-sites", "blocks.*", "--soft", "4", "--feature", "20")
 
 
-def captured(file: Path, pipeline: str, *options: str) -> str:
-    """The model as a program, after passes."""
-    if not file.is_file():
-        words = ("opt", MODEL, *SETTINGS, "--batch", "1:8:64", "--pipeline", pipeline, *options, "-o", str(file))
-        subprocess.run([sys.executable, "-m", "vitgraph", *words], check=True, stdout=sys.stderr)
-    return str(file)
-
-
 def row(runs: Runs, name: str) -> dict[str, Any]:
     """One start, pruned and trained."""
     steps = ROWS[name]
     calibration = ("--calibration-data", IMAGES[1], "--calibration-images", "512")
-    start = captured(runs.folder / f"{name}.safetensors", f"{PREPARED},{steps}", *calibration)
-    teacher = captured(runs.folder / "teacher.safetensors", "canonicalize")
+    start = runs.captured(name, f"{PREPARED},{steps}", *calibration)
+    teacher = runs.captured("teacher", "canonicalize")
     words = ("--teacher", teacher, "--recipe", "finetune", *IMAGES, *TEST, *STEPS, *LENGTH)
     report = runs.do(name, "train", start, *words)
     (stage,) = report["stages"]

@@ -62,6 +62,14 @@ class Runs:
         found: dict[str, Any] = json.loads(report.read_text())
         return found
 
+    def captured(self, name: str, pipeline: str, *options: str) -> str:
+        """The model as a program, after passes: its file."""
+        file = self.folder / f"{name}.safetensors"
+        if not file.is_file():
+            words = ("opt", MODEL, *SETTINGS, "--batch", "1:8:64", "--pipeline", pipeline, *options, "-o", str(file))
+            subprocess.run([sys.executable, "-m", "vitgraph", *words], check=True, stdout=sys.stderr)
+        return str(file)
+
     def whole(self) -> dict[str, Any]:
         """The recipe itself: other rows start from its first stage."""
         return self.do("whole", "train", MODEL, *SETTINGS, *IMAGES, *TEST, *STEPS, *LENGTH)
@@ -89,13 +97,8 @@ def stage_one(runs: Runs) -> float:
 def equal_weights(runs: Runs) -> float:
     """Both stages, all features alike in the second."""
     runs.whole()
-    start, teacher = (
-        str(runs.folder / "whole" / "stages" / "sparse.safetensors"),
-        str(runs.folder / "teacher.safetensors"),
-    )
-    if not Path(teacher).is_file():
-        words = ["opt", MODEL, *SETTINGS, "--batch", "1:8:64", "--pipeline", "canonicalize", "-o", teacher]
-        subprocess.run([sys.executable, "-m", "vitgraph", *words], check=True, stdout=sys.stderr)
+    start = str(runs.folder / "whole" / "stages" / "sparse.safetensors")
+    teacher = runs.captured("teacher", "canonicalize")
     length = ("--epochs", "3", "--lr", "3e-4", "--feature-weights", "equal")
     report = runs.do("equal", "train", start, "--teacher", teacher, "--recipe", "qat", *IMAGES, *TEST, *STEPS, *length)
     return float(report["stages"][0]["top1"])
