@@ -1,7 +1,7 @@
 """ViT-Tiny with real weights as sparse INT8, distilled without labels: the commands, and what they come to.
 
-    python benchmarks/vit_tiny_sparse.py --out out/imagenet                          # two cores: about an hour
-    python benchmarks/vit_tiny_sparse.py --out out/imagenet --gpu                    # one GPU: under 10 minutes
+    python benchmarks/vit_tiny_sparse.py --out out/imagenet                          # two cores
+    python benchmarks/vit_tiny_sparse.py --out out/imagenet --gpu                    # steps for a GPU; not run on one yet
     python benchmarks/vit_tiny_sparse.py --case tiny-imagenet --out out/tiny --gpu   # the model of 200 classes
     python benchmarks/vit_tiny_sparse.py --case imagenet-mlp --out out/mlp           # 2:4 on the MLPs alone
     python benchmarks/vit_tiny_sparse.py --out out/try --images 160                  # 20 steps a stage, to see that all of it runs
