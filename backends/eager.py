@@ -1,4 +1,7 @@
-"""The reference: the graph as it is, in eager torch, where its tensors are: on the CPU unless they were moved. Every other backend is held to its numbers."""
+"""The reference: the graph as it is, in eager torch, on the device that its tensors are on (the CPU unless they were moved).
+
+Every other backend is held to its numbers.
+"""
 
 from __future__ import annotations
 

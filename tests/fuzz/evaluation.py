@@ -22,6 +22,7 @@ ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-6, torch.float16: 1e-3, torch
 SUMS = {"aten::add", "aten::add_", "aten::sub", "aten::sub_", "aten::rsub"}
 """Operators whose result may be whole because a small part of it was lost: 1 + 1e-5 in half is 1."""
 SORTS = {"aten::sort", "aten::argsort", "aten::topk"}
+"""Operators that put numbers in order, and NaN in any."""
 GROWTH = 20
 """How many times the noise of one operator a value may carry."""
 

@@ -100,8 +100,9 @@ class Loader:
     ) -> None:
         """Take the number of `classes` where labels are learned from; None makes no targets.
 
-        `start` is how workers start (`fork`, `spawn`), None: as Python does; `pinned` batches are copied to a GPU meanwhile. Raises `InputError` for a step of more images than an
-        epoch has, labels that the model can't have, and augmentation that does not fit the images.
+        `start` is how workers start (`fork`, `spawn`), None: as Python does; `pinned`: batches are in page-locked memory, for copies to a GPU
+        that wait for nothing. Raises `InputError` for a step of more images than an epoch has, labels that the model can't have, and
+        augmentation that does not fit the images.
         """
         if division.step_images > mixture.epoch_images:
             raise InputError(

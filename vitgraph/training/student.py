@@ -4,14 +4,16 @@ Before:
     masked = vitgraph.mask.default(w, keep)
     wq = vitgraph.fake_quantize.default(masked, w_scale, 0)
     added = aten.add.Tensor(stream, branch)
+    out = vitgraph.attention.default(q, k, v, bias, scale)
 
 After:
     masked = masked_straight_through(w, keep, decay)                     # while masks are chosen anew; else as before
     learnt = aten.mul.Tensor(w_scale, aten.exp.default(w_scale_log))     # scales that learn; the logarithm starts at 0
     wq = vitgraph.fake_quantize.default(masked, learnt, 0)
     added = aten.add.Tensor(stream, stochastic_depth(branch, 0.1))       # with drop_path
+    out = attend(q, k, v, bias, scale)                                    # an attention whose probabilities are not rounded
 
-Batch norms train as such, and attentions whose probabilities are not rounded run in torch's fused kernels. Weights keep their names, and one that two places read stays one.
+Batch norms are in training mode. Weights keep their names, and one that two places read stays one.
 """
 
 from __future__ import annotations

@@ -129,7 +129,10 @@ def observe_scales(program: Program) -> None:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """What `vitgraph.attention` computes, by torch's fused kernels: they keep no probabilities for the gradient."""
+    """What `vitgraph.attention` computes without rounding, by torch's fused kernels (FlashAttention, arXiv 2205.14135, where one fits).
+
+    `q` `[…, tokens, D]`, `k` and `v` `[…, keys, D]`, `bias` broadcasts to `[…, tokens, keys]`; gives `[…, tokens, D]`.
+    """
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
