@@ -1,6 +1,6 @@
 """What several kernels compute: codes, GELU, and the store of either form of a result.
 
-Products leave little to do beside them: 60 instructions a number would take longer than the memory traffic of a fused pass, so
+By estimate, 60 instructions a number would take longer than the memory traffic of a fused pass, so
 these are few (about 6 for a code, 13 for GELU) and branch nowhere.
 """
 
