@@ -38,7 +38,7 @@ ROWS = {
     "uniform 1:4": levels("1" * 16),
 }
 """What each row prunes by. ELSA is the choice of seed 0 in `benchmarks/README.md`; its FLOPs are ERK's, uniform 1:4 has 29 % fewer."""
-LENGTH = ("--epochs", "8", "--lr", "1e-3", "--feature-sites", "blocks.*", "--soft", "4", "--feature", "20")
+LENGTH = ("--epochs", "2", "--lr", "2e-3", "--feature-sites", "blocks.*", "--soft", "4", "--feature", "20")
 
 
 def row(runs: Runs, name: str) -> dict[str, Any]:

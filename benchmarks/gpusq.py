@@ -31,17 +31,11 @@ SETTINGS = (
 )  # fmt: skip
 IMAGES = ("--train-data", str(DATA / "cifar10" / "train50000.zip"))
 TEST = ("--evaluate-data", str(DATA / "cifar10" / "test5000.zip"))
-STEPS = ("--amp", "bf16", "--batch-size", "128")
+STEPS = ("--amp", "bf16", "--batch-size", "32")
 LENGTH = (
-    "--set",
-    "sparse.epochs=6",
-    "--set",
-    "quantized.epochs=3",
-    "--set",
-    "sparse.lr=1e-3",
-    "--set",
-    "quantized.lr=3e-4",
-)
+    "--set", "sparse.epochs=2", "--set", "quantized.epochs=1",
+    "--set", "sparse.lr=2e-3", "--set", "quantized.lr=3e-4",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +93,7 @@ def equal_weights(runs: Runs) -> float:
     runs.whole()
     start = str(runs.folder / "whole" / "stages" / "sparse.safetensors")
     teacher = runs.captured("teacher", "canonicalize")
-    length = ("--epochs", "3", "--lr", "3e-4", "--feature-weights", "equal")
+    length = ("--epochs", "1", "--lr", "3e-4", "--feature-weights", "equal")
     report = runs.do("equal", "train", start, "--teacher", teacher, "--recipe", "qat", *IMAGES, *TEST, *STEPS, *length)
     return float(report["stages"][0]["top1"])
 
