@@ -1,6 +1,8 @@
 """One process, and several: a stand-in for accelerate's accelerator; `tests/tools/test_search.py` launches real ones."""
 
 import sys
+from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -62,3 +64,12 @@ def test_a_precision_that_it_has_not_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "accelerate", SimpleNamespace(Accelerator=refuse))
     with pytest.raises(InputError, match="amp fp16: accelerate can't train so here"):
         Processes.accelerated("fp16")
+
+
+def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Inductor's own word for it stands in the message; a cache of its own, for it asks for no compiler where it has the kernel."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    inductor: Any = import_module("torch._inductor.config")
+    told = pytest.raises(InputError, match=r"torchcompile: .*compiler.*; install what it asks for")
+    with inductor.patch({"cpp.cxx": ("/absent/compiler",), "force_disable_caches": True}), told:
+        Processes.accelerated(compiled=True)

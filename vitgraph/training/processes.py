@@ -34,7 +34,7 @@ class Processes:
         """As `accelerate launch` (or accelerate's own settings) say, in `no`, `bf16` or `fp16` mixed precision if that is given.
 
         `compiled`: models run through `torch.compile`; `tensorboard`: a folder for what is logged. Raises `InputError` for a precision
-        that can't be had here, and where the package tensorboard is absent.
+        that can't be had here, where the package tensorboard is absent, and where torch.compile lacks what it needs.
         """
         accelerate: Any = import_module("accelerate")
         plugin: Any = import_module("accelerate.utils").TorchDynamoPlugin
@@ -48,6 +48,8 @@ class Processes:
             accelerator = accelerate.Accelerator(mixed_precision=precision, dynamo_plugin=inductor, **logs)
         except ValueError as error:
             raise InputError(f"amp {precision}: accelerate can't train so here: {error}") from error
+        if compiled:
+            _check_compiler(accelerator.device)
         if logs:
             accelerator.init_trackers("")
         return cls(accelerator)
@@ -123,3 +125,14 @@ class Processes:
             gather: Any = import_module("accelerate.utils").gather_object
             mine = gather(mine)
         return [answer for _, answer in sorted(mine, key=lambda each: each[0])]
+
+
+def _check_compiler(device: torch.device) -> None:
+    """Raise `InputError` where `torch.compile` can't compile even a negation."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        reason = next((line for line in str(error).splitlines() if line), type(error).__name__)
+        raise InputError(
+            f"torchcompile: torch.compile does not work here: {reason}; install what it asks for, or train without it"
+        ) from error
