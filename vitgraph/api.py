@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from vitgraph.errors import InputError
-from vitgraph.ir.batch import Batch, BatchSizes, read_batch
+from vitgraph.ir.batch import ANY_BATCH, Batch, BatchSizes, read_batch
 from vitgraph.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from vitgraph.pass_manager.pipeline import Pipeline
     from vitgraph.targets.target import Target
 
-ANY_BATCH = Batch(1, 2, 65536)
-"""What a program is captured for unless told otherwise: loaders end with a smaller batch."""
 
 FOR_ENGINE = "assign-precision,materialize,legalize"
 """What compiles a program of `sparsify`: FP16, as in the recipes."""

@@ -16,7 +16,7 @@ from vitgraph.images.class_names import match_classes
 from vitgraph.images.data_sources import open_data
 from vitgraph.images.image_set import ImageSet, stride
 from vitgraph.images.variety import check_variety
-from vitgraph.ir.batch import Batch
+from vitgraph.ir.batch import ANY_BATCH
 from vitgraph.ir.dialect import dequantize
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from vitgraph.frontend.models import LoadedModel, ModelFacts
     from vitgraph.frontend.saved_programs import SavedModel
 
-ANY_BATCH = Batch(1, 2, 65536)
-"""What a model is captured for: batches differ, and the last of an evaluation is smaller."""
 SHARE_HELD_OUT = 10
 """One image of so many is held out at most."""
 

@@ -27,6 +27,9 @@ class Batch:
         return f"{self.least}:{self.best}:{self.most}" if self.dynamic else str(self.best)
 
 
+ANY_BATCH = Batch(1, 2, 65536)
+"""What a program is captured for unless told otherwise: loaders and evaluations end with a smaller batch."""
+
 BatchSizes = int | str | tuple[int, int, int] | Batch
 """How Python code says them: `8`, `"1:8:64"` or `(1, 8, 64)`."""
 
