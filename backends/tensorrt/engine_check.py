@@ -224,6 +224,14 @@ def _turned(linear: PlannedLinear) -> bytes:
     return b"" if linear.weight is None else linear.weight.packed(np.ascontiguousarray(linear.weight.values.T))
 
 
+def _padded(linear: PlannedLinear) -> bytes:
+    """The weight `[K, N]` as a product with an odd number of outputs stores it: with a column of zeros."""
+    if linear.weight is None or linear.weight.values.ndim != 2:
+        return b""
+    missing = linear.weight.values.shape[1] % 2
+    return linear.weight.packed(np.pad(linear.weight.values, ((0, 0), (0, missing))))
+
+
 def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[Violation]:
     plan, merged = engine.plan, _merged(engine, linears)
     violations: list[Violation] = []
@@ -242,8 +250,9 @@ def _judge_weights(engine: Engine, linears: tuple[PlannedLinear, ...]) -> list[V
         at = plan.rfind(stored, 0, last)
         at = plan.find(stored) if at < 0 else at
         at = plan.find(_turned(linear)) if at < 0 else at
+        at = plan.find(_padded(linear)) if at < 0 else at
         if at < 0:
-            why = "the builder changed the weight: padded or dequantized"
+            why = "the builder changed the weight: dequantized or stored in another form"
             planned = f"its {linear.weight.format.upper()} weight byte for byte in the plan"
             violations.append(Violation(linear.module, planned, "not there", why))
             continue

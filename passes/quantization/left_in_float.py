@@ -13,6 +13,13 @@ from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.pass_manager.findings import LeftInFloatFinding
 from vitgraph.pass_manager.pass_contract import Context, Refusal
 
+LEFT_ALONE = {
+    "head": "it ends in the output, where no later layer makes up for rounding",
+    "patch-embed": "it reads the image itself, and little of the work is there",
+    "head-mix": "it mixes the few heads of an attention's scores",
+    "positions": "it computes where an image is sampled",
+}
+"""Why linears of other roles than a block's stay in floating point unless they are named."""
 MOST = 0.5
 """A share of the multiply-accumulates from which on it is worth a word."""
 _SHOWN = 3
@@ -32,11 +39,11 @@ def left_in_float(sites: Sequence[LinearSite], refusals: Sequence[Refusal]) -> L
     return LeftInFloatFinding(round(1 - sum(left.values()) / total, 4), ", ".join(shares), _remedy(left, refusals))
 
 
-def refuse_unrecognized(sites: Sequence[LinearSite], chosen: Collection[LinearSite], context: Context) -> None:
-    """Say of each linear that is for nothing that is known why it is left alone; nobody named it, or said to skip it."""
+def refuse_by_role(sites: Sequence[LinearSite], chosen: Collection[LinearSite], context: Context) -> None:
+    """Say of each linear that nobody named why its role leaves it in floating point."""
     for site in sites:
-        if site.role == "other" and site not in chosen:
-            context.refuse(site.path, "it is no linear of a block that is recognized; only=[*] takes it too")
+        if site.role in LEFT_ALONE and not site.is_conv and site not in chosen:
+            context.refuse(site.path, f"{LEFT_ALONE[site.role]}; only=[*] takes it too")
 
 
 def _macs(site: LinearSite) -> int:

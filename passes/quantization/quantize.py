@@ -47,7 +47,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import move_shift_into_pair
-from vitgraph.passes.quantization.left_in_float import left_in_float, refuse_unrecognized
+from vitgraph.passes.quantization.left_in_float import left_in_float, refuse_by_role
 from vitgraph.passes.quantization.observed_values import ObservedValues
 from vitgraph.passes.quantization.qdq_pair import insert_pair
 from vitgraph.quantizing.calibration import Observer, mean_squares, observe
@@ -135,7 +135,7 @@ class Quantize(Pass):
         for site in linears:
             self._quantize_weight(program, site, importance.get(site.node))
         if not self.only:
-            refuse_unrecognized(sites.linears, chosen, context)
+            refuse_by_role(sites.linears, chosen, context)
             left = left_in_float(sites.linears, context.refusals)
             context.findings += [left] if left is not None else []
 

@@ -51,7 +51,7 @@ y: f16[N, 4, 8] = aten.add.Tensor(r, x)
 return_(y)
 """
     one = 4 * 8 * 2
-    assert kernels(text) == [("moves", 2 * one), ("other", 3 * one)]
+    assert kernels(text) == [("moves", 2 * one), ("head", 3 * one)]
 
 
 def test_parts_of_a_value_are_read_each_and_written_once() -> None:

@@ -100,6 +100,15 @@ def test_a_product_of_one_row_stores_its_weight_turned() -> None:
     assert check_contract(engine(INT8, plan=turned), EnginePlan((LINEAR,))).violations == ()
 
 
+@pytest.mark.parametrize(("outputs", "fill", "kept"), [(7, 0, True), (7, 1, False), (8, 0, False)])
+def test_an_odd_number_of_outputs_is_stored_with_one_more_of_zeros(outputs: int, fill: int, kept: bool) -> None:
+    values = np.ascontiguousarray(VALUES[:, :outputs])
+    stored = np.pad(values, ((0, 0), (0, 1)), constant_values=fill).tobytes()
+    linear = replace(LINEAR, weight=StoredWeight(values, 0, False), masked=None)
+    violations = check_contract(engine(INT8, plan=stored), EnginePlan((linear,))).violations
+    assert [violation.found for violation in violations] == ([] if kept else ["not there"])
+
+
 def test_a_convolutions_bytes_are_exempt() -> None:
     linear = replace(LINEAR, weight=replace(WEIGHT, convolution=True))
     assert check_contract(engine(INT8, plan=b""), EnginePlan((linear,))).violations == ()

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from tests.harness import run
+from vitgraph.analysis.roles import BLOCK_ROLES, ROLES
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.findings import LeftInFloatFinding
 from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.passes.quantization.left_in_float import LEFT_ALONE
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.targets.target import get_target
 
@@ -88,22 +90,42 @@ def test_what_is_quantized_already_is_not_left() -> None:
     assert context.findings == []
 
 
-UNKNOWN = """
+HEAD = """
 x: f32[N, 8, 8] = input()
-n: f32[N, 8, 8] = aten.cumsum.default(x, 1)
+p: f32[8, 8] = weight("embed.weight")
+e: f32[N, 8, 8] = aten.linear.default(x, p, None)  # embed
+n: f32[N, 8, 8] = aten.cumsum.default(e, 1)
 a: f32[8, 8] = weight("mix.weight")
-y: f32[N, 8, 8] = aten.linear.default(n, a, None)  # mix
-z: f32[N, 8, 8] = aten.cumsum.default(y, 1)
-return_(z)
+m: f32[N, 8, 8] = aten.linear.default(n, a, None)  # mix
+c: f32[N, 8, 8] = aten.cumsum.default(m, 1)
+b: f32[8, 8] = weight("first.weight")
+y: f32[N, 8, 8] = aten.linear.default(c, b, None)  # first
+d: f32[8, 8] = weight("second.weight")
+z: f32[N, 8, 8] = aten.linear.default(c, d, None)  # second
+s: f32[N, 8, 8] = aten.add.Tensor(y, z)
+return_(s)
 """
 
 
 @pytest.mark.parametrize(
     ("text", "options", "told"),
-    [(UNKNOWN, {}, ["mix"]), (UNKNOWN, {"only": ("*",)}, []), (LINEARS, {}, [])],
-    ids=["a linear that is for nothing known", "named", "known ones"],
+    [
+        (HEAD, {}, {"embed": "reads the image", "first": "ends in the output", "second": "ends in the output"}),
+        (HEAD, {"only": ("*",)}, {}),
+        (LINEARS, {}, {}),
+    ],
+    ids=["of other roles", "named", "of a block"],
 )
-def test_a_linear_that_is_not_recognized_says_why(text: str, options: dict[str, Any], told: list[str]) -> None:
+def test_a_linear_that_its_role_leaves_says_why(text: str, options: dict[str, Any], told: dict[str, str]) -> None:
     context = Context(calibration=_Noise(8, 8))
     run(Quantize(**options), parse(text), context)
-    assert [refusal.site for refusal in context.refusals if "recognized" in refusal.why] == told
+    assert [refusal.site for refusal in context.refusals] == [*told]
+    for refusal in context.refusals:
+        assert f"{told[refusal.site]}" in refusal.why
+        assert "only=[*]" in refusal.why
+
+
+def test_every_role_is_quantized_or_has_its_reason() -> None:
+    """Convolutions aside, of which `left in float` tells."""
+    convolutions = {"pointwise", "depthwise", "grouped", "conv"}
+    assert {*ROLES} == {*BLOCK_ROLES, *LEFT_ALONE, *convolutions}

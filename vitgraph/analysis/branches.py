@@ -1,0 +1,136 @@
+"""Who consumes a value and what produces it, past what leaves it the same channels: the steps that roles are told by.
+
+Layout, quantizers, norms, depthwise convolutions and what passes insert (`smooth-quant`'s constants) stand between two
+products without being a reason for either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from torch import fx
+
+from vitgraph.ir import dialect
+from vitgraph.ir.call_arguments import name_of
+from vitgraph.ir.calls import ConvCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.operator_classes import ACTIVATIONS, BETWEEN_PRODUCTS, LAYOUT, NORMS, SCALES, WEIGHTED
+
+GATED = "gated"
+"""Stands in for an argument's name: the value is multiplied with one that went through an activation."""
+
+
+def is_depthwise(node: fx.Node) -> bool:
+    """Whether a node is a convolution with one filter a channel, `[C, 1, …]`."""
+    conv = ConvCall.of(node)
+    shape = () if conv is None else conv.weight.meta["type"].static
+    return conv is not None and conv.groups == shape[0] and shape[1] == 1
+
+
+def downstream(node: fx.Node) -> Iterator[tuple[fx.Node, str]]:
+    """The first readers of a value that do more than move, scale or filter its channels, and the name of the argument that it is."""
+    for user in node.users:
+        name = (name_of(user, node) if user.op == "call_function" else None) or ""
+        moves = user.target in LAYOUT or (user.target in SCALES and name == "self")
+        product = user.target is aten.mul.Tensor and all(isinstance(arg, fx.Node) for arg in user.args)
+        if product and _is_gate(user, node):
+            yield user, GATED
+        if moves or user.target in NORMS or is_affine(user) or is_depthwise(user) or _rotates(user, node):
+            yield from downstream(user)
+        elif product:
+            yield from ((each, "") for each in user.users if each.target in ACTIVATIONS)
+        else:
+            yield user, name
+
+
+def is_affine(node: fx.Node) -> bool:
+    """A shift or a factor by a constant tensor, such as `smooth-quant` leaves."""
+    if node.target not in (aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor):
+        return False
+    return any(isinstance(arg, fx.Node) and arg.op == "get_attr" for arg in node.args)
+
+
+def _is_gate(product: fx.Node, value: fx.Node) -> bool:
+    """Is the other factor what an activation outputs?"""
+    return any(
+        source.target in ACTIVATIONS
+        for factor in product.all_input_nodes
+        if factor is not value
+        for source in upstream(factor)
+    )
+
+
+def _rotates(total: fx.Node, value: fx.Node) -> bool:
+    """Is this a sum of nothing but one value, moved and scaled by constants, as a rotary embedding is?"""
+    if total.target is not aten.add.Tensor or len(total.all_input_nodes) < 2:
+        return False
+    ends = [list(islice(origins(each), 2)) for each in (value, *total.all_input_nodes)]
+    return len(ends[0]) == 1 and all(each == ends[0] for each in ends)
+
+
+def upstream(value: Any) -> Iterator[fx.Node]:
+    """The producers of a value, upstream of what only moves, squares, gates, filters or normalizes it within a branch."""
+    if not isinstance(value, fx.Node):
+        return
+    if value.target in LAYOUT or is_affine(value) or _squares(value):
+        for arg in value.all_input_nodes:
+            yield from upstream(arg)
+        return
+    yield value
+    gated = value.target is aten.mul.Tensor and len(value.all_input_nodes) == 2
+    if gated or (value.target is aten.layer_norm.default and len(value.users) == 1):
+        for arg in value.all_input_nodes:
+            if arg.op == "call_function" and (gated or arg.target in ACTIVATIONS or arg.target in LAYOUT):
+                yield from upstream(arg)
+
+
+def _squares(node: fx.Node) -> bool:
+    """A power, or a value multiplied with itself: squared ReLU and StarReLU."""
+    alone = node.target is aten.mul.Tensor and len(node.args) == 2 and node.args[0] is node.args[1]
+    return alone or node.target is aten.pow.Tensor_Scalar
+
+
+def origins(value: fx.Node) -> Iterator[fx.Node]:
+    """The producers of a value upstream of sums, products of single elements, norms and depthwise convolutions, constants aside.
+
+    Further up than `upstream`: the terms of a residual stream are all among them.
+    """
+    queue, seen = [value], set[fx.Node]()
+    while queue:
+        node = queue.pop()
+        if node in seen or node.op == "get_attr":
+            continue
+        seen.add(node)
+        if node.target in BETWEEN_PRODUCTS or node.target in NORMS or is_depthwise(node):
+            queue += node.all_input_nodes
+        else:
+            yield node
+
+
+def ends_in_output(node: fx.Node) -> bool:
+    """Does everything that is computed from a value reach the output without another product?"""
+    queue, seen = [node], set[fx.Node]()
+    while queue:
+        for user in queue.pop().users:
+            if user.target in WEIGHTED or user.target in (dialect.attention, aten.matmul.default):
+                return False
+            if user not in seen:
+                seen.add(user)
+                queue.append(user)
+    return True
+
+
+def feeds_positions(node: fx.Node) -> bool:
+    """Is a value, moved and scaled, where an image is sampled?"""
+    queue, seen = [node], set[fx.Node]()
+    while queue:
+        value = queue.pop()
+        for user in value.users:
+            if user.target is aten.grid_sampler.default and name_of(user, value) == "grid":
+                return True
+            if user not in seen and user.target in BETWEEN_PRODUCTS | ACTIVATIONS:
+                seen.add(user)
+                queue.append(user)
+    return False
