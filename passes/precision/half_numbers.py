@@ -125,7 +125,7 @@ def _magnitudes(program: Program, node: fx.Node) -> Iterator[float]:
         if isinstance(value, int | float):
             yield float(value)
         elif constant is not None and constant.numel() == 1 and node.target in _EXACT:
-            yield float(constant)
+            yield constant.item()
 
 
 def _kinds(target: Any) -> dict[str, str]:

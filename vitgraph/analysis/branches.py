@@ -25,8 +25,10 @@ GATED = "gated"
 def is_depthwise(node: fx.Node) -> bool:
     """Whether a node is a convolution with one filter a channel, `[C, 1, …]`."""
     conv = ConvCall.of(node)
-    shape = () if conv is None else conv.weight.meta["type"].static
-    return conv is not None and conv.groups == shape[0] and shape[1] == 1
+    if conv is None:
+        return False
+    filters, channels, *_ = conv.weight.meta["type"].static
+    return bool(channels == 1 and filters == conv.groups)
 
 
 def downstream(node: fx.Node) -> Iterator[tuple[fx.Node, str]]:

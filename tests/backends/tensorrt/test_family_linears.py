@@ -1,0 +1,161 @@
+"""Linears of every kind that families bring run in INT8, by the report of the builder itself: one small model a kind."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vitgraph.analysis.roles import BLOCK_ROLES
+from vitgraph.analysis.sites import find_sites
+from vitgraph.backends import find_builder
+from vitgraph.backends.onnx.lowering import lower
+from vitgraph.backends.tensorrt.backend import unbuildable_why
+from vitgraph.compile.recipe import load_recipe
+from vitgraph.frontend.capture import capture
+from vitgraph.ir.batch import parse_batch
+from vitgraph.ir.program import Program
+from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.passes import find_pass
+from vitgraph.targets.target import get_target
+
+A100 = get_target("a100")
+SIZE = 64
+Make = Callable[[], nn.Module]
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(unbuildable_why(A100) is not None, reason=f"no engine here: {unbuildable_why(A100)}"),
+]
+
+
+class _Noise:
+    """Two images."""
+
+    def __init__(self) -> None:
+        self.values = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+
+    def __len__(self) -> int:
+        return 2
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, None]]:
+        yield from ((self.values[first : first + size], None) for first in range(0, 2, size))
+
+
+class Pixels(nn.Module):
+    """A model of transformers that takes an image and gives one tensor."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = self.model(pixel_values=x)
+        return found["logits"] if "logits" in found else found[0]  # type: ignore[no-any-return]
+
+
+def timm(name: str, **sizes: Any) -> nn.Module:
+    create: Callable[..., nn.Module] = import_module("timm").create_model
+    return create(name, num_classes=10, **sizes)
+
+
+def transformers(name: str, config: str, **sizes: Any) -> nn.Module:
+    package = import_module("transformers")
+    return Pixels(getattr(package, name)(getattr(package, config)(**sizes)))
+
+
+def gated() -> nn.Module:
+    """The two halves of the MLP are linears of their own."""
+    return timm("vit_tiny_patch16_224", depth=1, img_size=SIZE, mlp_layer=import_module("timm.layers").SwiGLU)
+
+
+def star_relu() -> nn.Module:
+    """CaFormer's second stage alone is of linears."""
+    package = import_module("timm.models.metaformer")
+    return package.MetaFormer(  # type: ignore[no-any-return]
+        depths=(1, 1),
+        dims=(32, 64),
+        token_mixers=[package.SepConv, package.Attention],
+        norm_layers=[package.LayerNorm2dNoBias, package.LayerNormNoBias],
+        num_classes=10,
+    )
+
+
+def multi_scale() -> nn.Module:
+    """MViTv2: q, k and v are pooled by depthwise convolutions, the shortcut has a linear."""
+    package = import_module("timm.models.mvitv2")
+    config = package.MultiScaleVitCfg(depths=(1, 1), embed_dim=32, num_heads=1)
+    return package.MultiScaleVit(config, img_size=(SIZE, SIZE), num_classes=10)  # type: ignore[no-any-return]
+
+
+MODELS: dict[str, tuple[Make, dict[str, int]]] = {
+    "a depthwise convolution ahead of the activation": (
+        partial(timm, "pvt_v2_b0", depths=(1, 1, 1, 1)),
+        {"fc1": 4, "fc2": 4},
+    ),
+    "a power after the activation": (star_relu, {"fc2": 1}),
+    "a gated half": (gated, {"fc1": 2, "fc2": 1}),
+    "pooled q, k and v; a shortcut": (multi_scale, {"qkv": 2, "proj": 2, "linear": 1}),
+    "rotary embeddings": (
+        partial(
+            transformers,
+            "DINOv3ViTModel",
+            "DINOv3ViTConfig",
+            num_hidden_layers=1,
+            hidden_size=64,
+            num_attention_heads=2,
+            intermediate_size=128,
+            image_size=SIZE,
+        ),
+        {"q": 1, "k": 1, "v": 1},
+    ),
+    "a modulation, with an odd number of outputs": (
+        partial(
+            transformers,
+            "FocalNetForImageClassification",
+            "FocalNetConfig",
+            depths=[1, 1],
+            embed_dim=32,
+            hidden_sizes=[32, 64],
+            focal_levels=[2, 2],
+            focal_windows=[3, 3],
+            image_size=SIZE,
+        ),
+        {"linear": 2, "fc1": 4},
+    ),
+    "additive attention": (partial(timm, "swiftformer_xs", layers=(1, 1, 1, 1)), {"linear": 20}),
+    "patch merges without a norm": (
+        partial(
+            timm,
+            "swinv2_tiny_window8_256",
+            depths=(1, 1),
+            num_heads=(2, 4),
+            embed_dim=32,
+            img_size=SIZE,
+            window_size=4,
+        ),
+        {"merge": 1},
+    ),
+}
+
+
+def compiled(make: Make, recipe: str) -> Program:
+    model = make().eval()
+    steps = load_recipe(recipe, find_pass).pipeline
+    return steps.run(capture(model, torch.zeros(1, 3, SIZE, SIZE)), Context(A100, calibration=_Noise()))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_every_linear_of_a_block_runs_in_int8(kind: str, tmp_path: Path) -> None:
+    make, expected = MODELS[kind]
+    program = compiled(make, "int8")
+    block = [site.role for site in find_sites(program).linears if site.role in BLOCK_ROLES]
+    assert {role: block.count(role) for role in expected} == expected
+    model = lower(program, tmp_path / "model.onnx")
+    artifact = find_builder("tensorrt").plan(program, model, A100, parse_batch("1")).run(lambda *_: None)
+    assert artifact.report["linears"] == {"planned_int8": len(block), "int8": len(block), "fallback": []}
+    assert [each for each in artifact.violations if "attention" not in each.planned] == []
