@@ -12,7 +12,6 @@ from vitgraph.domains import Natural, Points
 from vitgraph.errors import CheckFailed
 from vitgraph.pass_manager.findings import (
     BudgetFinding,
-    LeftInFloatFinding,
     PlacementFinding,
     RecipeFinding,
     findings_of,
@@ -172,7 +171,6 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("left alone", f"{refused[0]}" + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")))
     facts += [("recipe to take", f"{each.recipe}: {each.why}") for each in findings_of(report.passes, RecipeFinding)]
     facts += [("pruned", _pruned(each)) for each in findings_of(report.passes, BudgetFinding)]
-    facts += [("left in float", _left_in_float(each)) for each in findings_of(report.passes, LeftInFloatFinding)]
     facts += [("placement", _placement(each)) for each in findings_of(report.passes, PlacementFinding)]
     if report.mask_profit is not None:
         facts.append(("masks", _mask_profit(report.mask_profit)))
@@ -215,10 +213,6 @@ def _embedding(accuracy: AccuracyPart, found: EmbeddingPart) -> list[tuple[str, 
 def _pruned(found: BudgetFinding) -> str:
     what = {"flops": "multiply-accumulates", "latency": "the estimated time", "energy": "the estimated energy"}
     return f"{found.left:.1%} of {what[found.budget]} left, {found.asked:.1%} asked for; {found.runs}"
-
-
-def _left_in_float(found: LeftInFloatFinding) -> str:
-    return f"{1 - found.quantized_macs:.0%} of the multiply-accumulates ({found.left_in_float}); {found.remedy}"
 
 
 def _placement(found: PlacementFinding) -> str:

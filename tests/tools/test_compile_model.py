@@ -248,12 +248,11 @@ def test_what_was_not_measured_says_why(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert "not built: no builder" in told
 
 
-def test_what_stays_in_floating_point_is_said_on_the_screen(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    left = {"quantized_macs": 0.0625, "left_in_float": "pointwise 94%", "remedy": "name them"}
-    stub(monkeypatch, empty_report(passes=[{"name": "quantize", "found": [left]}]))
-    told = cli("compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o").out
-    assert "left in float" in told
-    assert "94% of the multiply-accumulates (pointwise 94%); name them" in " ".join(told.split())
+def test_warnings_are_said_on_the_screen(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for warnings in (["nothing is quantized: name them"], []):
+        stub(monkeypatch, empty_report(warnings=warnings))
+        told = cli("compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o").out
+        assert ("nothing is quantized: name them" in " ".join(told.split())) == bool(warnings)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.compile.accuracy_warning import warnings_of
+from vitgraph.compile.float_warning import float_warnings
 from vitgraph.compile.opening import OpenedRequest, open_request
 from vitgraph.compile.request import (
     CompileRequest,
@@ -77,7 +78,7 @@ def compile_model(
     one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
     `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` drops
     N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
-    More than `warn_drop` points of top-1 lost are told in `report.warnings`. `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
+    More than `warn_drop` points of top-1 lost, and most of a model left in floating point, are told in `report.warnings`. `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
     Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or
     the drop is over `max_drop`; then `out` is there and says so.
     """
@@ -131,7 +132,8 @@ def run_compile(request: CompileRequest, progress: Progress = silent) -> Report:
     job = open_request(request, progress)
     with whole_folder(output.out, output.force, TIMED) as folder:
         report = _compile(job, clock, folder)
-        report.warnings = warnings_of(report.accuracy, job.pipeline, job.recipe.name, request.warn_drop)
+        report.warnings = float_warnings(report.passes, job.recipe.name)
+        report.warnings += warnings_of(report.accuracy, job.pipeline, job.recipe.name, request.warn_drop)
         report.seconds = clock.read()
         _write_report(report, folder)
     if report.violations:
