@@ -1,6 +1,7 @@
 """Linears of every kind that families bring run in INT8, by the report of the builder itself: one small model a kind."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +20,12 @@ from vitgraph.compile.recipe import load_recipe
 from vitgraph.frontend.capture import capture
 from vitgraph.ir.batch import parse_batch
 from vitgraph.ir.program import Program
+from vitgraph.pass_manager.findings import LeftInFloatFinding, findings_of
 from vitgraph.pass_manager.pass_contract import Context
+from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes import find_pass
+from vitgraph.passes.quantization.quantize import Quantize
+from vitgraph.runtime.backend import Artifact
 from vitgraph.targets.target import get_target
 
 A100 = get_target("a100")
@@ -143,19 +148,45 @@ MODELS: dict[str, tuple[Make, dict[str, int]]] = {
 }
 
 
-def compiled(make: Make, recipe: str) -> Program:
-    model = make().eval()
-    steps = load_recipe(recipe, find_pass).pipeline
-    return steps.run(capture(model, torch.zeros(1, 3, SIZE, SIZE)), Context(A100, calibration=_Noise()))
+def pool_former() -> nn.Module:
+    """No attention and no softmax; its products are pointwise convolutions."""
+    package = import_module("timm.models.metaformer")
+    return package.MetaFormer(depths=(1, 1), dims=(16, 32), num_classes=10)  # type: ignore[no-any-return]
+
+
+def compiled(make: Make, steps: Pipeline) -> Program:
+    return steps.run(capture(make().eval(), torch.zeros(1, 3, SIZE, SIZE)), Context(A100, calibration=_Noise()))
+
+
+def built(program: Program, folder: Path) -> Artifact:
+    model = lower(program, folder / "model.onnx")
+    return find_builder("tensorrt").plan(program, model, A100, parse_batch("1")).run(lambda *_: None)
+
+
+def all_sites(steps: Pipeline) -> Pipeline:
+    """The same with `quantize{only=[*]}`."""
+    return Pipeline(tuple(replace(step, only=("*",)) if isinstance(step, Quantize) else step for step in steps.passes))
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_every_linear_of_a_block_runs_in_int8(kind: str, tmp_path: Path) -> None:
     make, expected = MODELS[kind]
-    program = compiled(make, "int8")
+    program = compiled(make, load_recipe("int8", find_pass).pipeline)
     block = [site.role for site in find_sites(program).linears if site.role in BLOCK_ROLES]
     assert {role: block.count(role) for role in expected} == expected
-    model = lower(program, tmp_path / "model.onnx")
-    artifact = find_builder("tensorrt").plan(program, model, A100, parse_batch("1")).run(lambda *_: None)
+    artifact = built(program, tmp_path)
     assert artifact.report["linears"] == {"planned_int8": len(block), "int8": len(block), "fallback": []}
     assert [each for each in artifact.violations if "attention" not in each.planned] == []
+
+
+@pytest.mark.parametrize("remedy", ["only", "trio"])
+def test_the_remedies_of_a_model_that_is_left_in_float_are_some(remedy: str, tmp_path: Path) -> None:
+    int8 = load_recipe("int8", find_pass).pipeline
+    left = compiled(pool_former, int8)
+    assert len(findings_of(left.ledger, LeftInFloatFinding)) == 1
+    program = compiled(pool_former, all_sites(int8) if remedy == "only" else load_recipe("trio", find_pass).pipeline)
+    assert findings_of(program.ledger, LeftInFloatFinding) == []
+    sites = len(find_sites(program).linears)
+    artifact = built(program, tmp_path)
+    assert artifact.report["linears"] == {"planned_int8": sites, "int8": sites, "fallback": []}
+    assert artifact.violations == ()
