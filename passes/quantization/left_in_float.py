@@ -14,7 +14,7 @@ from vitgraph.pass_manager.findings import LeftInFloatFinding
 from vitgraph.pass_manager.pass_contract import Context, Refusal
 
 LEFT_ALONE = {
-    "head": "it ends in the output, where no later layer makes up for rounding",
+    "head": "it ends in the output or in a choice, where no later layer makes up for rounding",
     "patch-embed": "it reads the image itself, and little of the work is there",
     "head-mix": "it mixes the few heads of an attention's scores",
     "positions": "it computes where an image is sampled",

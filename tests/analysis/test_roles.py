@@ -133,6 +133,39 @@ y: f32[1, 16, 8] = aten.reshape.default(s, [1, 16, 8])
     assert role(body) == expected
 
 
+OFFSETS = f"""{LINEAR}
+s: f32[1, 16, 8] = aten.sigmoid.default(x)
+a: f32[1, 16, 8] = aten.mul.Tensor(l, s)
+b: f32[1, 16, 8] = aten.add.Tensor(a, x)
+j: f32[1, 8, 8, 2] = aten.reshape.default({{}}, [1, 8, 8, 2])
+k: f32[1, 2, 8, 8] = aten.reshape.default(x, [1, 2, 8, 8])
+t: f32[1, 2, 8, 8] = aten.grid_sampler.default(k, j, 0, 0, False)
+v: f32[1, 16, 8] = aten.reshape.default(t, [1, 16, 8])
+y: f32[1, 16, 8] = aten.add.Tensor(v, b)
+"""
+
+
+@pytest.mark.parametrize(("sampled", "expected"), [("b", "positions"), ("x", "fc1")])
+def test_offsets_scaled_by_a_box_are_positions_and_no_gated_half(sampled: str, expected: str) -> None:
+    assert role(OFFSETS.format(sampled)) == expected
+
+
+CHOICE = f"""{LINEAR}
+a: f32[1, 16] = aten.amax.default(l, [2], False)
+t: (f32[1, 16], i64[1, 16]) = aten.topk.default(a, 16)
+n: i64[1, 16] = operator.getitem(t, 1)
+m: i64[1, 16, 1] = aten.reshape.default(n, [1, 16, 1])
+e: i64[1, 16, 8] = aten.expand.default(m, [1, 16, 8])
+y: f32[1, 16, 8] = aten.gather.default({{}}, 1, e)
+"""
+
+
+@pytest.mark.parametrize(("gathered", "expected"), [("x", "head"), ("l", "linear")])
+def test_scores_of_a_choice_are_a_head(gathered: str, expected: str) -> None:
+    """But not where they are what is gathered too."""
+    assert role(CHOICE.format(gathered)) == expected
+
+
 MERGE = """
 a: f32[1, 16, 4] = aten.slice.Tensor(x, 2, 0, 4, 1)
 b: f32[1, 16, 4] = aten.slice.Tensor(x, 2, 4, 8, 1)

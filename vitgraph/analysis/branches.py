@@ -18,6 +18,8 @@ from vitgraph.ir.calls import ConvCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import ACTIVATIONS, BETWEEN_PRODUCTS, LAYOUT, NORMS, SCALES, WEIGHTED
 
+_CHOICES = (aten.topk.default, aten.argmax.default)
+"""What makes indices of values: those that are gathered by them are other values."""
 GATED = "gated"
 """Stands in for an argument's name: the value is multiplied with one that went through an activation."""
 
@@ -112,13 +114,13 @@ def origins(value: fx.Node) -> Iterator[fx.Node]:
 
 
 def ends_in_output(node: fx.Node) -> bool:
-    """Does everything that is computed from a value reach the output without another product?"""
+    """Does everything that is computed from a value reach the output, or a choice of the largest, without another product?"""
     queue, seen = [node], set[fx.Node]()
     while queue:
         for user in queue.pop().users:
             if user.target in WEIGHTED or user.target in (dialect.attention, aten.matmul.default):
                 return False
-            if user not in seen:
+            if user not in seen and user.target not in _CHOICES:
                 seen.add(user)
                 queue.append(user)
     return True
@@ -126,6 +128,8 @@ def ends_in_output(node: fx.Node) -> bool:
 
 def feeds_positions(node: fx.Node) -> bool:
     """Is a value, moved and scaled, where an image is sampled?"""
+    if not node.graph.find_nodes(op="call_function", target=aten.grid_sampler.default):
+        return False
     queue, seen = [node], set[fx.Node]()
     while queue:
         value = queue.pop()

@@ -75,6 +75,8 @@ def _role(node: fx.Node) -> str:
         return projections.pop() if len(projections) == 1 else "qkv"
     if "head" in feeds:
         return "head"
+    if feeds_positions(node):
+        return "positions"
     if any(source.target in (dialect.attention, aten.matmul.default) for source in sources):
         return "proj"
     if any(source.target in ACTIVATIONS for source in sources):
@@ -115,8 +117,6 @@ def _role_in_body(node: fx.Node) -> str:
     sources = set(origins(node.args[0])) if isinstance(node.args[0], fx.Node) else set[fx.Node]()
     if ends_in_output(node):
         return "head"
-    if feeds_positions(node):
-        return "positions"
     if any(source.target in (dialect.attention, aten.matmul.default) for source in sources):
         return "proj"
     return "patch-embed" if sources and all(source.op == "placeholder" for source in sources) else "linear"
