@@ -25,6 +25,7 @@ from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes import find_pass
 from vitgraph.passes.quantization.quantize import Quantize
+from vitgraph.progress import silent
 from vitgraph.runtime.backend import Artifact
 from vitgraph.targets.target import get_target
 
@@ -160,7 +161,7 @@ def compiled(make: Make, steps: Pipeline) -> Program:
 
 def built(program: Program, folder: Path) -> Artifact:
     model = lower(program, folder / "model.onnx")
-    return find_builder("tensorrt").plan(program, model, A100, parse_batch("1")).run(lambda *_: None)
+    return find_builder("tensorrt").plan(program, model, A100, parse_batch("1")).run(silent)
 
 
 def all_sites(steps: Pipeline) -> Pipeline:
