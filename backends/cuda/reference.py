@@ -20,15 +20,30 @@ def linear(
     bias: Tensor | None = None,
     *,
     gelu: bool = False,
+    round_scale: float | None = None,
+    multiplier: Tensor | None = None,
+    offset: Tensor | None = None,
     residual: Tensor | None = None,
     out_scale: float | None = None,
 ) -> Tensor:
-    """g(FP32(Σₖ x[m, k] w[n, k]) · scale[n] + bias[n]) + residual[m, n], g GELU or nothing, each step rounded to FP32.
+    """a(g(FP32(Σₖ x[m, k] w[n, k]) · scale[n] + bias[n])) + residual[m, n], g GELU or nothing, each step rounded to FP32.
 
-    `x` INT8 `[M, K]`, `w` INT8 `[N, K]`, `scale` FP32 `[N]` (of x times of w), `bias` FP32 `[N]`, `residual` FP16 `[M, N]`; gives
-    FP16 `[M, N]`, or INT8 codes of `out_scale`.
+    a(y) is `adjusted_values`: Q/DQ, a factor and a summand for each column. `x` INT8 `[M, K]`, `w` INT8 `[N, K]`; `scale` (of x
+    times of w), `bias`, `multiplier` and `offset` FP32 `[N]`, `residual` FP16 `[M, N]`; gives FP16 `[M, N]`, or INT8 codes of
+    `out_scale`.
     """
-    return stored(linear_values(x, w, scale, bias, gelu=gelu, residual=residual), out_scale)
+    value = linear_values(
+        x,
+        w,
+        scale,
+        bias,
+        gelu=gelu,
+        round_scale=round_scale,
+        multiplier=multiplier,
+        offset=offset,
+        residual=residual,
+    )
+    return stored(value, out_scale)
 
 
 def linear_values(
@@ -38,25 +53,52 @@ def linear_values(
     bias: Tensor | None = None,
     *,
     gelu: bool = False,
+    round_scale: float | None = None,
+    multiplier: Tensor | None = None,
+    offset: Tensor | None = None,
     residual: Tensor | None = None,
 ) -> Tensor:
     """What `linear` stores, FP32."""
     value = activated_values((x.double() @ w.double().T).to(FP32) * scale, bias, gelu=gelu)
+    value = adjusted_values(value, round_scale, multiplier, offset)
     return value if residual is None else value + residual.to(FP32)
 
 
-def activate(x: Tensor, bias: Tensor | None = None, *, gelu: bool = True, scale: float | None = None) -> Tensor:
-    """g(x[m, n] + bias[n]), g GELU or nothing, each step rounded to FP32.
+def activate(
+    x: Tensor,
+    bias: Tensor | None = None,
+    *,
+    gelu: bool = True,
+    round_scale: float | None = None,
+    multiplier: Tensor | None = None,
+    offset: Tensor | None = None,
+    scale: float | None = None,
+) -> Tensor:
+    """a(g(x[m, n] + bias[n])), g GELU or nothing, each step rounded to FP32; a as in `linear`.
 
-    `x` FP16 `[M, N]`, `bias` FP32 `[N]`; gives FP16 `[M, N]`, or INT8 codes of `scale`.
+    `x` FP16 `[M, N]`, `bias`, `multiplier` and `offset` FP32 `[N]`; gives FP16 `[M, N]`, or INT8 codes of `scale`.
     """
-    return stored(activated_values(x.to(FP32), bias, gelu=gelu), scale)
+    value = activated_values(x.to(FP32), bias, gelu=gelu)
+    return stored(adjusted_values(value, round_scale, multiplier, offset), scale)
 
 
 def activated_values(value: Tensor, bias: Tensor | None = None, *, gelu: bool = True) -> Tensor:
     """What `activate` stores, FP32; GELU, x · Φ(x), is rounded to FP32 from FP64."""
     value = value if bias is None else value + bias
     return torch.nn.functional.gelu(value.double()).to(FP32) if gelu else value
+
+
+def adjusted_values(
+    value: Tensor,
+    round_scale: float | None = None,
+    multiplier: Tensor | None = None,
+    offset: Tensor | None = None,
+) -> Tensor:
+    """FP32 values as codes of `round_scale` and back, times `multiplier[n]`, plus `offset[n]`; each where it is given."""
+    if round_scale is not None:
+        value = stored(value, round_scale).to(FP32) * _fp32(round_scale)
+    value = value if multiplier is None else value * multiplier
+    return value if offset is None else value + offset
 
 
 def normalize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vitgraph.backends.cuda.kernels.arithmetic import gelu as gelu_of
-from vitgraph.backends.cuda.kernels.arithmetic import store_result
+from vitgraph.backends.cuda.kernels.arithmetic import adjusted, store_result
 from vitgraph.backends.cuda.operands import FP16, FP32, expect, expect_scale, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl
 
@@ -20,6 +20,9 @@ _ROWS, _COLUMNS = 16, 256
 def activation_kernel(
     x: Value,
     bias: Value,
+    round_scale: Value,
+    multiplier: Value,
+    offset: Value,
     out: Value,
     rows: Value,
     columns: Value,
@@ -39,6 +42,7 @@ def activation_kernel(
         value = value + tl.load(bias + n, mask=n < columns, other=0.0)[None, :]
     if GELU:
         value = gelu_of(value)
+    value = adjusted(value, round_scale, multiplier, offset, n, n < columns)
     store_result(out + places, value, scale, inside)
 
 
@@ -47,23 +51,28 @@ def activate(
     bias: Tensor | None = None,
     *,
     gelu: bool = True,
+    round_scale: float | None = None,
+    multiplier: Tensor | None = None,
+    offset: Tensor | None = None,
     scale: float | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
     """The activation that `reference.activate` defines.
 
-    `x` FP16 `[M, N]`, `bias` FP32 `[N]`; gives INT8 codes of `scale`, or FP16, `[M, N]`. `out` is written where given; rows
+    `x` FP16 `[M, N]`, `bias`, `multiplier` and `offset` FP32 `[N]`; gives INT8 codes of `scale`, or FP16, `[M, N]`. `out` is written where given; rows
     past M stay as they are. `ValueError` where a tensor does not fit.
     """
     rows, columns = sizes("x", x, 2)
     expect("x", x, FP16, [rows, columns])
-    expect("bias", bias, FP32, [columns])
+    for name, vector in (("bias", bias), ("multiplier", multiplier), ("offset", offset)):
+        expect(name, vector, FP32, [columns])
+    expect_scale("round_scale", round_scale)
     expect_scale("scale", scale)
     out = output(out, x, scale, [rows, columns])
     launch(
         activation_kernel,
         (-(-rows // _ROWS) * -(-columns // _COLUMNS),),
-        *(x, bias, out, rows, columns, scale),
+        *(x, bias, round_scale, multiplier, offset, out, rows, columns, scale),
         GELU=gelu,
         ROWS=_ROWS,
         COLUMNS=_COLUMNS,

@@ -52,6 +52,18 @@ def gelu(value: Value) -> Value:
 
 
 @jit
+def adjusted(value: Value, round_scale: Value, multiplier: Value, offset: Value, n: Value, there: Value) -> Value:
+    """FP32 values as codes of `round_scale` and back, by a factor and a summand for each column `n`; each where it is not None."""
+    if round_scale is not None:
+        value = nearest_code(value, round_scale).to(tl.float32) * round_scale
+    if multiplier is not None:
+        value = value * tl.load(multiplier + n, mask=there, other=0.0)[None, :]
+    if offset is not None:
+        value = value + tl.load(offset + n, mask=there, other=0.0)[None, :]
+    return value
+
+
+@jit
 def store_result(places: Value, value: Value, scale: Value, mask: Value) -> None:
     """Store FP32 values as codes of `scale`, or as FP16 where that is None."""
     if scale is None:

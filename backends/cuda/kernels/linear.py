@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from vitgraph.backends.cuda.kernels.arithmetic import gelu, store_result
+from vitgraph.backends.cuda.kernels.arithmetic import adjusted, gelu, store_result
 from vitgraph.backends.cuda.operands import FP16, FP32, INT8, expect, expect_scale, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl
 
@@ -77,6 +77,9 @@ def linear_kernel(
     w: Value,
     scale: Value,
     bias: Value,
+    round_scale: Value,
+    multiplier: Value,
+    offset: Value,
     residual: Value,
     out: Value,
     rows: Value,
@@ -112,6 +115,7 @@ def linear_kernel(
         value = value + tl.load(bias + n, mask=n < columns, other=0.0)[None, :]
     if GELU:
         value = gelu(value)
+    value = adjusted(value, round_scale, multiplier, offset, n, n < columns)
     places = m[:, None] * columns + n[None, :]
     inside = (m[:, None] < rows) & (n[None, :] < columns)
     if residual is not None:
@@ -126,6 +130,9 @@ def linear(
     bias: Tensor | None = None,
     *,
     gelu: bool = False,
+    round_scale: float | None = None,
+    multiplier: Tensor | None = None,
+    offset: Tensor | None = None,
     residual: Tensor | None = None,
     out_scale: float | None = None,
     out: Tensor | None = None,
@@ -133,22 +140,24 @@ def linear(
 ) -> Tensor:
     """The linear of codes that `reference.linear` defines, of any sizes.
 
-    `x` INT8 `[M, K]`, `w` INT8 `[N, K]`, `scale` and `bias` FP32 `[N]`, `residual` FP16 `[M, N]`; gives FP16 `[M, N]`, or INT8
+    `x` INT8 `[M, K]`, `w` INT8 `[N, K]`, `scale`, `bias`, `multiplier` and `offset` FP32 `[N]`, `residual` FP16 `[M, N]`; gives FP16 `[M, N]`, or INT8
     codes of `out_scale`. `out` is written where given; rows past M stay as they are. `ValueError` where a tensor does not fit.
     """
     (rows, inner), (columns, _) = sizes("x", x, 2), sizes("w", w, 2)
     expect("x", x, INT8, [rows, inner])
     expect("w", w, INT8, [columns, inner])
     expect("scale", scale, FP32, [columns])
-    expect("bias", bias, FP32, [columns])
+    for name, vector in (("bias", bias), ("multiplier", multiplier), ("offset", offset)):
+        expect(name, vector, FP32, [columns])
     expect("residual", residual, FP16, [rows, columns])
+    expect_scale("round_scale", round_scale)
     expect_scale("out_scale", out_scale)
     out = output(out, x, out_scale, [rows, columns])
     cut = blocks or blocks_for(rows, columns, inner)
     launch(
         linear_kernel,
         (-(-rows // cut.rows) * -(-columns // cut.columns),),
-        *(x, w, scale, bias, residual, out, rows, columns, inner, out_scale),
+        *(x, w, scale, bias, round_scale, multiplier, offset, residual, out, rows, columns, inner, out_scale),
         GELU=gelu,
         WHOLE=inner % cut.inner == 0,
         ROWS=cut.rows,

@@ -54,19 +54,31 @@ def variants(shared_memory: int) -> Iterator[Variant]:
             yield _linear(f"linear-{name}-gelu-int8", blocks, gelu=True, codes=True)
             yield _linear(f"linear-{name}-residual-fp16", blocks, gelu=False, codes=False)
     yield _linear("linear-narrow-rest-gelu-int8", NARROW, gelu=True, codes=True, whole=False)
+    yield _linear("linear-square-adjusted-gelu-int8", SQUARE, gelu=True, codes=True, adjusted=("multiplier", "offset"))
     yield _linear("linear-odd-gelu-int8", ODD, gelu=True, codes=True, whole=False, aligned=False)
     for width in (256, 1024, 4096):
         yield _normalize(width, codes=True)
     yield _normalize(1024, codes=False)
     yield _activation(codes=True)
     yield _activation(codes=False)
+    yield _activation(codes=True, adjusted=("multiplier", "offset"))
     for keys, depth in ((256, 64), (64, 32), (64, 64), (64, 128)):
         yield _attention(keys, depth, codes=True)
     yield _attention(64, 64, codes=False)
 
 
-def _linear(name: str, blocks: Blocks, *, gelu: bool, codes: bool, whole: bool = True, aligned: bool = True) -> Variant:
+def _linear(
+    name: str,
+    blocks: Blocks,
+    *,
+    gelu: bool,
+    codes: bool,
+    whole: bool = True,
+    aligned: bool = True,
+    adjusted: tuple[str, ...] = (),
+) -> Variant:
     types = {"x": "*i8", "w": "*i8", "scale": "*fp32", "bias": "*fp32", "rows": "i32", "columns": "i32", "inner": "i32"}
+    types |= dict.fromkeys(adjusted, "*fp32")
     types |= {"out": "*i8", "out_scale": "fp32"} if codes else {"out": "*fp16", "residual": "*fp16"}
     sizes = {"ROWS": blocks.rows, "COLUMNS": blocks.columns, "INNER": blocks.inner, "GROUP": blocks.group}
     options = {"num_warps": blocks.warps, "num_stages": blocks.stages}
@@ -80,13 +92,12 @@ def _normalize(width: int, *, codes: bool) -> Variant:
     return Variant(name, normalize_kernel, types, {"ROWS": 4096 // width, "WIDTH": width}, {"num_warps": 4})
 
 
-def _activation(*, codes: bool) -> Variant:
-    types = {"x": "*fp16", "rows": "i32", "columns": "i32"}
+def _activation(*, codes: bool, adjusted: tuple[str, ...] = ()) -> Variant:
+    types = {"x": "*fp16", "rows": "i32", "columns": "i32", **dict.fromkeys(adjusted, "*fp32")}
     types |= {"bias": "*fp32", "out": "*i8", "scale": "fp32"} if codes else {"out": "*fp16"}
     constants = {"GELU": codes, "ROWS": 16, "COLUMNS": 256}
-    return Variant(
-        f"activation-{'gelu-int8' if codes else 'fp16'}", activation_kernel, types, constants, {"num_warps": 4}
-    )
+    name = f"activation-{'adjusted-' if adjusted else ''}{'gelu-int8' if codes else 'fp16'}"
+    return Variant(name, activation_kernel, types, constants, {"num_warps": 4})
 
 
 def _attention(keys: int, depth: int, *, codes: bool) -> Variant:

@@ -48,6 +48,21 @@ def test_equals_reference(
     assert fault(interpreter, x=x, bias=torch.randn(columns) if bias else None, gelu=gelu, scale=scale) is None
 
 
+@pytest.mark.parametrize("scale", [None, 0.05])
+def test_adjustments(interpreter: Interpreter, scale: float | None) -> None:
+    """Bit-equal without GELU; with it a factor enlarges what GELU is off by."""
+    x, factor, summand = halves("random", 18, 257), torch.rand(257) + 0.5, torch.randn(257)
+    operands: dict[str, Any] = {"x": x, "bias": torch.randn(257), "multiplier": factor, "offset": summand}
+    (found,) = interpreter.run("activate", rows=18, columns=257, **operands, gelu=False, round_scale=0.1, scale=scale)
+    wanted = reference.activate(**operands, gelu=False, round_scale=0.1, scale=scale)
+    assert not_equal(found, wanted) is None
+    assert not_equal(found, reference.activate(**operands, gelu=False, scale=scale))
+    (found,) = interpreter.run("activate", rows=18, columns=257, **operands, gelu=True, scale=scale)
+    activated = reference.activated_values(x.float(), operands["bias"])
+    tolerance = gelu_tolerance(activated) * factor + summand.abs().double() * 2.0**-22
+    assert not_rounded(found, reference.adjusted_values(activated, None, factor, summand), scale, tolerance) is None
+
+
 def test_ties_go_to_even(interpreter: Interpreter) -> None:
     steps = torch.arange(-280, 280).half()[None, :] / 2
     (found,) = interpreter.run("activate", rows=1, columns=560, x=steps * 0.25, gelu=False, scale=0.25)

@@ -58,6 +58,17 @@ def test_equals_reference_with_the_blocks_of_the_table(interpreter: Interpreter,
     assert fault(interpreter, gelu=True, out_scale=0.02, **linear_operands(*sizes)) is None
 
 
+@pytest.mark.parametrize("given", [("round_scale",), ("multiplier", "offset"), ("round_scale", "multiplier", "offset")])
+@pytest.mark.parametrize("out_scale", [None, 0.02])
+def test_adjustments_are_bit_equal(interpreter: Interpreter, given: tuple[str, ...], out_scale: float | None) -> None:
+    more: dict[str, Any] = {"round_scale": 0.05, "multiplier": torch.rand(41) + 0.5, "offset": torch.randn(41)}
+    operands = linear_operands(19, 41, 33) | {name: more[name] for name in given}
+    assert fault(interpreter, out_scale=out_scale, **operands) is None
+    wrong = operands | {given[-1]: operands[given[-1]] * 1.5}
+    (found,) = interpreter.run("linear", rows=19, columns=41, **wrong, out_scale=out_scale)
+    assert not_equal(found, reference.linear(**operands, out_scale=out_scale))
+
+
 @pytest.mark.parametrize("extreme", ["least", "largest"])
 def test_sums_are_exact(interpreter: Interpreter, extreme: str) -> None:
     """Sums of 4096 products of the outermost codes, more than FP32 can count to."""

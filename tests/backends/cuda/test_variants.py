@@ -14,12 +14,14 @@ if find_spec("triton") is None:
 
 MODELS: dict[str, tuple[str, dict[str, tuple[int, ...]], dict[str, Any]]] = {
     "linear, batch 128": ("linear", {"x": (25216, 768), "w": (3072, 768), "bias": (3072,)}, {"gelu": True, "out_scale": 1.0}),
+    "linear, adjusted": ("linear", {"x": (25216, 768), "w": (3072, 768), "bias": (3072,), "multiplier": (3072,), "offset": (3072,)}, {"gelu": True, "out_scale": 1.0}),
     "linear, batch 1": ("linear", {"x": (197, 768), "w": (768, 768), "bias": (768,), "residual": (197, 768)}, {}),
     "linear, one row": ("linear", {"x": (1, 768), "w": (1000, 768), "bias": (1000,)}, {"gelu": True, "out_scale": 1.0}),
     "linear, 192 wide": ("linear", {"x": (197, 192), "w": (768, 192), "bias": (768,)}, {"gelu": True, "out_scale": 1.0}),
     "normalize, 192 wide": ("normalize", {"x": (197, 192), "residual": (197, 192)}, {"eps": 1e-6, "scale": 1.0}),
     "normalize, 1024 wide": ("normalize", {"x": (197, 1024), "residual": (197, 1024)}, {"eps": 1e-6, "scale": 1.0}),
     "activation": ("activate", {"x": (197, 3072), "bias": (3072,)}, {"scale": 1.0}),
+    "activation, adjusted": ("activate", {"x": (197, 3072), "bias": (3072,), "multiplier": (3072,), "offset": (3072,)}, {"scale": 1.0}),
     "attention, 197 keys": ("attention", {"q": (1, 197, 3, 64)}, {"out_scale": 1.0}),
     "attention, 577 keys": ("attention", {"q": (1, 577, 3, 64)}, {"out_scale": 1.0}),
     "attention, 577 keys, FP16": ("attention", {"q": (1, 577, 3, 64)}, {}),
@@ -38,7 +40,12 @@ def test_what_models_launch_is_compiled_ahead(model: str, monkeypatch: pytest.Mo
         launches.append((kernel, absent, constants))
 
     monkeypatch.setattr(module, "launch", launch)
-    kinds = {"bias": torch.float32, "residual": torch.float16} | dict.fromkeys("qkvw", torch.int8)
+    kinds = {
+        "bias": torch.float32,
+        "multiplier": torch.float32,
+        "offset": torch.float32,
+        "residual": torch.float16,
+    } | dict.fromkeys("qkvw", torch.int8)
     kinds["x"] = torch.int8 if name == "linear" else torch.float16
     tensors = {key: torch.empty(shape, dtype=kinds[key], device="meta") for key, shape in shapes.items()}
     if name == "attention":
