@@ -1,0 +1,116 @@
+"""A plan on a GPU: kernels of Triton, sparse products of cuSPARSELt, and one CUDA graph for each batch size.
+
+Memory of kernels' results is allocated once for a batch size; the graph replays the steps on it without the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitgraph.backends.cuda.executing import Executor, KernelFunction
+from vitgraph.backends.cuda.plan import Plan
+from vitgraph.errors import InputError
+
+_MODULES = {"linear": "linear", "normalize": "normalize", "activate": "activation", "attention": "attention"}
+"""The module of each kernel that is written in Triton."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The steps for one batch size: where the input goes, what runs them, and where the first output is then."""
+
+    batch: Tensor
+    replay: Callable[[], None]
+    output: Tensor
+
+
+class Device(Executor):
+    """The plan by the kernels, on a CUDA device."""
+
+    writes_out = True
+
+    def __init__(self, plan: Plan, tensors: Mapping[str, Tensor], device: str = "cuda") -> None:
+        """`InputError` as for any executor, and where there is no such device or no Triton."""
+        check_device(device)
+        self.kernels = {**triton_kernels(), "sparse linear": SparseProduct()}
+        self._recorded = dict[int, Recorded]()
+        super().__init__(plan, tensors, device)
+
+    def packed(self, weight: Tensor) -> Tensor:
+        """The values that are kept and where they stood, as cuSPARSELt stores them for this device."""
+        library: Any = torch
+        packed: Tensor = library._cslt_compress(weight.to(self.device))
+        return packed
+
+    def compute(self, batch: Tensor) -> Tensor:
+        """The first output, on the CPU."""
+        size = len(batch)
+        if size not in self._recorded:
+            with torch.no_grad():
+                self._recorded[size] = self.recorded(size, batch)
+        found = self._recorded[size]
+        found.batch.copy_(batch)
+        found.replay()
+        return found.output.to("cpu", copy=True)
+
+    def close(self) -> None:
+        """Let go of graphs and their memory."""
+        self._recorded.clear()
+        self._stored.clear()
+
+    def recorded(self, size: int, example: Tensor) -> Recorded:
+        """Run the steps once, which compiles kernels and chooses algorithms, then record them."""
+        batch = example.to(self.device, copy=True)
+        self.run_steps(batch)
+        graph, output = self.capture(lambda: self.run_steps(batch)[self.plan.outputs[0]])
+        return Recorded(batch, graph, output)
+
+    def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
+        """A CUDA graph of what `run` does, as what replays it, and its result."""
+        cuda: Any = torch.cuda
+        cuda.synchronize()
+        graph = cuda.CUDAGraph()
+        with cuda.graph(graph):
+            output = run()
+        return graph.replay, output
+
+
+class SparseProduct:
+    """cuSPARSELt's product, by the algorithm that it found the fastest for a shape."""
+
+    def __init__(self) -> None:
+        self._algorithms = dict[tuple[int, int], int]()
+
+    def __call__(self, x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
+        """`x` INT8 `[M, K]`, `w` packed, `scale` FP32 `[N]`; gives FP16 `[M, N]` in memory of its own. M, N, K multiples of 32."""
+        library: Any = torch
+        options = {"alpha": scale, "out_dtype": torch.float16, "transpose_result": True}
+        shape = (w.data_ptr(), x.shape[0])
+        if shape not in self._algorithms:
+            self._algorithms[shape] = int(library._cslt_sparse_mm_search(w, x.t(), **options))
+        found: Tensor = library._cslt_sparse_mm(w, x.t(), **options, alg_id=self._algorithms[shape])
+        return found
+
+
+def triton_kernels() -> dict[str, KernelFunction]:
+    """The functions that launch each kernel."""
+    places = {name: import_module(f"vitgraph.backends.cuda.kernels.{module}") for name, module in _MODULES.items()}
+    return {name: getattr(module, name) for name, module in places.items()}
+
+
+def check_device(device: str) -> None:
+    """`InputError` where there is no GPU that runs these kernels: sm_80 or later."""
+    cuda: Any = torch.cuda
+    if not cuda.is_available():
+        raise InputError(
+            "no CUDA device is here (or torch was built without CUDA); run the plan's twin, or another backend"
+        )
+    capability = cuda.get_device_capability(device)
+    if capability < (8, 0):
+        raise InputError(f"the GPU is sm_{capability[0]}{capability[1]}; the kernels need sm_80 (Ampere) or later")

@@ -1,0 +1,166 @@
+"""A plan that runs: on the CPU by the references (`twin`), or on a GPU by the kernels (`device`).
+
+Both go through the same steps: what differs is the table of kernels, where tensors lie, and how a sparse weight is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitgraph.backends.cuda.plan import Argument, Buffer, Plan, Step, Value, Weight
+from vitgraph.errors import InputError
+from vitgraph.ir.file_operators import find_operator
+from vitgraph.ir.packing import Packing
+from vitgraph.ir.tensor_type import Dim, type_of
+from vitgraph.runtime.backend import Runner
+
+KernelFunction = Callable[..., Any]
+"""Takes the arguments of a step by name, matrices `[M, N]` (attention: `[B, T, H, D]`); gives its results."""
+
+
+class Executor(Runner):
+    """Runs the steps of a plan, one after the other."""
+
+    kernels: Mapping[str, KernelFunction]
+    writes_out = False
+    """Whether kernels write to the memory they are given, as `out` and `total` (the sparse product to memory of its own); else
+    what they give is copied there."""
+
+    def __init__(self, plan: Plan, tensors: Mapping[str, Tensor], device: str = "cpu") -> None:
+        """`InputError` where tensors are not those of the plan, or a weight of a sparse product is not 2:4."""
+        check_tensors(plan, tensors)
+        kind = plan.buffers[plan.inputs[0]].type
+        super().__init__(plan.name, tuple(size if isinstance(size, int) else None for size in kind.shape), kind.dtype)
+        self.plan, self.device = plan, device
+        sparse = sparse_weights(plan)
+        self.weights = {
+            name: self.packed(tensor) if name in sparse else tensor.to(device) for name, tensor in tensors.items()
+        }
+        self._stored = dict[int, dict[str, Tensor]]()
+
+    def packed(self, weight: Tensor) -> Tensor:
+        """A 2:4 weight as the sparse product takes it."""
+        return weight.to(self.device)
+
+    def compute(self, batch: Tensor) -> Tensor:
+        """The first output, on the CPU."""
+        with torch.no_grad():
+            return self.run_steps(batch.to(self.device))[self.plan.outputs[0]].cpu()
+
+    def run_steps(self, batch: Tensor) -> dict[str, Tensor]:
+        """Every buffer by name, for one batch; those of kernels are written over by the next."""
+        return self.steps_from({self.plan.inputs[0]: batch}, len(batch))
+
+    def steps_from(self, values: dict[str, Tensor], size: int) -> dict[str, Tensor]:
+        """Run all steps on these inputs, for a batch of `size`."""
+        for step in self.plan.steps:
+            self.run_step(step, values, size)
+        return values
+
+    def run_step(self, step: Step, values: dict[str, Tensor], size: int) -> None:
+        """Run one step: its outputs are added to `values`."""
+        if step.kernel == "torch":
+            self._call_torch(step, values, size)
+        else:
+            self._call_kernel(step, values, size)
+
+    def stored(self, size: int) -> dict[str, Tensor]:
+        """The memory that kernels write to: rows by columns, padded where the plan says so; allocated once a batch size."""
+        if size not in self._stored:
+            self._stored[size] = {each.name: self.allocated(each, size) for each in self._written}
+        return self._stored[size]
+
+    def allocated(self, buffer: Buffer, size: int) -> Tensor:
+        """Memory of one buffer."""
+        _, columns = buffer.matrix(size)
+        return torch.zeros(buffer.stored_rows(size), columns, dtype=buffer.type.dtype, device=self.device)
+
+    @cached_property
+    def _written(self) -> list[Buffer]:
+        """Buffers that kernels write to, and torch's that need padded rows."""
+        own = {"sparse linear"} if self.writes_out else set[str]()
+        given = {name: step.kernel for step in self.plan.steps for name in step.outputs}
+        wanted = {name for name, kernel in given.items() if kernel not in ("torch", *own)}
+        padded = {name for name, kernel in given.items() if kernel == "torch" and self.plan.buffers[name].padded}
+        return [each for name, each in self.plan.buffers.items() if name in wanted | padded]
+
+    def _call_torch(self, step: Step, values: dict[str, Tensor], size: int) -> None:
+        given = {name: self._value(each, values, size) for name, each in step.arguments.items()}
+        for name, result in zip(step.outputs, _results(find_operator(step.operator)(**given)), strict=True):
+            values[name] = self._kept(name, result, size) if self.plan.buffers[name].padded else result
+
+    def _call_kernel(self, step: Step, values: dict[str, Tensor], size: int) -> None:
+        given = {name: self._operand(step, each, values, size) for name, each in step.arguments.items()}
+        if self.writes_out and step.kernel != "sparse linear":
+            given |= dict(zip(("out", "total"), (self.stored(size)[name] for name in step.outputs), strict=False))
+        for name, result in zip(step.outputs, _results(self.kernels[step.kernel](**given)), strict=False):
+            values[name] = self._viewed(name, result, size) if self.writes_out else self._kept(name, result, size)
+
+    def _kept(self, name: str, result: Tensor, size: int) -> Tensor:
+        """A result copied to the memory of its buffer."""
+        memory = self.stored(size)[name]
+        written = result.reshape(-1, memory.shape[1])
+        if result.dtype != memory.dtype or len(written) > len(memory):
+            raise ValueError(
+                f"{name}: {result.dtype} {list(result.shape)} does not fit {memory.dtype} {list(memory.shape)}"
+            )
+        memory[: len(written)].copy_(written)
+        return self._viewed(name, memory, size)
+
+    def _viewed(self, name: str, memory: Tensor, size: int) -> Tensor:
+        """The rows of a matrix that count, in the buffer's shape."""
+        buffer = self.plan.buffers[name]
+        return memory[: buffer.matrix(size)[0]].view(buffer.type.at(size))
+
+    def _operand(self, step: Step, argument: Argument, values: dict[str, Tensor], size: int) -> Any:
+        """An argument of a kernel: buffers as matrices, with their padding for the sparse product."""
+        if not isinstance(argument, Value):
+            return self._value(argument, values, size)
+        value = values[argument.name]
+        if step.kernel == "attention":
+            heads_inside = value.transpose(1, 2)
+            return heads_inside if heads_inside.stride(-1) == 1 else heads_inside.contiguous()
+        if step.kernel == "sparse linear":
+            return self.stored(size)[argument.name]
+        return value.reshape(-1, value.shape[-1]).contiguous()
+
+    def _value(self, argument: Argument, values: dict[str, Tensor], size: int) -> Any:
+        """An argument of an operator of torch."""
+        if isinstance(argument, Value):
+            return values[argument.name]
+        if isinstance(argument, Weight):
+            return self.weights[argument.name]
+        if isinstance(argument, tuple):
+            return [self._value(each, values, size) for each in argument]
+        return argument.at(size) if isinstance(argument, Dim) else argument
+
+
+def _results(found: Any) -> tuple[Tensor, ...]:
+    """One result or several, as several."""
+    return (found,) if isinstance(found, Tensor) else tuple(found)
+
+
+def sparse_weights(plan: Plan) -> set[str]:
+    """The names of the weights of sparse products."""
+    found = [step.arguments["w"] for step in plan.steps if step.kernel == "sparse linear"]
+    return {each.name for each in found if isinstance(each, Weight)}
+
+
+def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
+    """That these are the plan's weights; `InputError` where they are not, or a sparse product's weight is not 2:4."""
+    if violations := plan.violations():
+        raise InputError(f"{plan.name}: the steps of the plan do not fit together: {violations[0]}")
+    for name, kind in plan.weights.items():
+        found = type_of(tensors[name]) if name in tensors else "missing"
+        if found != kind:
+            raise InputError(f"{plan.name}: weight {name} is {found}, and the plan has {kind}; compile the model again")
+    for name in sorted(sparse_weights(plan)):
+        if not Packing(2, 4).holds(tensors[name] != 0):
+            raise InputError(
+                f"{plan.name}: weight {name} is not 2:4, and its product is sparse; compile the model again"
+            )
