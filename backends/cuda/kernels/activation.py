@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from vitgraph.backends.cuda.kernels.arithmetic import gelu as gelu_of
 from vitgraph.backends.cuda.kernels.arithmetic import adjusted, store_result
+from vitgraph.backends.cuda.kernels.arithmetic import gelu as gelu_of
 from vitgraph.backends.cuda.operands import FP16, FP32, expect, expect_scale, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl
 
