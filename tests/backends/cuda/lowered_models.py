@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 from functools import cache
-from typing import cast
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,8 @@ from vitgraph.backends.cuda.executing import Executor
 from vitgraph.backends.cuda.lowering import Lowered, lower_program
 from vitgraph.backends.cuda.plan import Plan, Step
 from vitgraph.backends.cuda.twin import Twin
+from vitgraph.frontend.model_request import ModelRequest
+from vitgraph.frontend.saved_programs import describe_saved
 from vitgraph.images.image_set import open_images
 from vitgraph.images.preprocess import Preprocessing
 from vitgraph.ir.program import Program
@@ -45,18 +49,29 @@ def digits_images(count: int) -> Tensor:
     return torch.cat([batch for batch, _ in open_images("digits:test", DIGITS, limit=count).batches(50)])
 
 
+def images_of(program: Program, source: Path, count: int) -> Tensor:
+    """Images `[count, ...]`, preprocessed as the program's model wants them."""
+    preprocessing = describe_saved(program, ModelRequest(program)).preprocessing
+    assert preprocessing is not None
+    return torch.cat([batch for batch, _ in open_images(str(source), preprocessing, limit=count).batches(count)])
+
+
 def vit_program(recipe: str = "int8", **sizes: int) -> Program:
     """A ViT of timm with random weights, quantized on random images."""
-    from timm import create_model
-
+    timm: Any = import_module("timm")
     torch.default_generator.manual_seed(0)
-    model: nn.Module = cast(nn.Module, create_model("vit_tiny_patch16_224", pretrained=False, num_classes=10, **sizes))
+    model: nn.Module = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=10, **sizes)
     return for_engine(vitgraph.quantize(model.eval(), torch.randn(4, 3, sizes["img_size"], sizes["img_size"]), recipe))
 
 
 def run(twin: Executor, images: Tensor, size: int = 10) -> Tensor:
     """Logits, by batches."""
-    return torch.cat([twin.run(batch) for batch in images.split(size)])
+    return torch.cat([twin.run(batch) for batch in parts(images, size)])
+
+
+def parts(images: Tensor, size: int) -> list[Tensor]:
+    """Images, so many at a time."""
+    return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def twin_of(lowered: Lowered) -> Twin:

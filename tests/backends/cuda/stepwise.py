@@ -1,7 +1,13 @@
 """Each step of a plan by itself, held to what the program computes: an error shows where it arises, and nothing adds up.
 
-Two ways of adding up differ in the last bits, and where a value is rounded to INT8 a last bit decides a whole step: over many
-layers this hides a step that is a little wrong. So each step is given the program's own values.
+The distance of two runtimes at the end of a network of INT8 values proves nothing. For the sparse INT8 ViT-Tiny of ImageNet,
+noise of 1e-7 of the input, the last bit of FP32, moves the logits by 5.1 % (relative L2) and 6 % of the answers: where a value is
+rounded to a code, a last bit decides a whole step, and the next layers round again. Two right runtimes differ by more than a
+lowering that is a little wrong. So each step is given the program's own values, and then its result may differ by one code.
+
+Measured worst, digits-vit and ViT-Tiny, dense and sparse: one code apart everywhere but in attention, whose probabilities are codes
+too and are summed: there 1 of 9,000 codes is two apart. Relative L2 is 2.4e-5 of FP16 values that no code was made of, and 7.8e-3 of
+codes and of values made of codes, where a few in a thousand fall to the other side.
 """
 
 from collections.abc import Iterator
@@ -18,16 +24,30 @@ from vitgraph.ir.program import Program
 
 
 class StepError(NamedTuple):
-    """How far a step's result is off: relative L2, and the codes that differ by more than one."""
+    """How far a step's result is off."""
 
     name: str
+    kernel: str
+    rounded: bool
+    """Whether it is codes, or has been."""
     relative: float
-    far: int
+    """Relative L2."""
+    most: int
+    """Codes that the furthest is apart; 0 of a result that is no codes."""
+    far: float
+    """The share of codes that are further apart than one."""
 
     @property
     def wrong(self) -> bool:
-        """Whether it is more than rounding: FP16 in other places moves few codes by one, hardly any by two."""
-        return self.far > 5 or self.relative > 1e-2
+        """Whether it is more than rounding."""
+        attends = self.kernel == "attention"
+        near = self.relative <= (1e-2 if self.rounded else 1e-4)
+        return not (near and self.most <= 1 + attends and self.far <= 1e-3 * attends)
+
+
+def relative_l2(found: Tensor, wanted: Tensor) -> float:
+    """‖found - wanted‖ / ‖wanted‖."""
+    return float(((found.double() - wanted.double()).square().sum() / wanted.double().square().sum()).sqrt())
 
 
 def step_errors(program: Program, twin: Twin, batch: Tensor) -> Iterator[StepError]:
@@ -39,13 +59,20 @@ def step_errors(program: Program, twin: Twin, batch: Tensor) -> Iterator[StepErr
             expected = _expected(step, name, wanted, values[name])
             if expected is None:
                 continue
-            off = values[name].double() - expected.double()
-            far = int((off.abs() > 1).sum()) if expected.dtype == torch.int8 else 0
-            yield StepError(name, float(off.norm() / expected.double().norm()), far)
+            yield _error(step, name, values[name], expected)
             if step.kernel != "torch":
                 values[name].copy_(expected)  # in the memory that the next step reads
             else:
                 values[name] = expected
+
+
+def _error(step: Step, name: str, found: Tensor, wanted: Tensor) -> StepError:
+    """The two compared; a step that rounds and goes on has `round_scale`."""
+    codes = wanted.dtype == torch.int8
+    apart = (found.int() - wanted.int()).abs() if codes else torch.zeros(1)
+    rounded = codes or isinstance(step.arguments.get("round_scale"), float)
+    far = float((apart > 1).double().mean())
+    return StepError(name, step.kernel, rounded, relative_l2(found, wanted), int(apart.max()), far)
 
 
 def _expected(step: Step, name: str, wanted: dict[str, Tensor], found: Tensor) -> Tensor | None:

@@ -1,7 +1,7 @@
 """The control flow of the device's runner, on the CPU: kernels that write where they are told, and a graph that replays a function."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,13 +20,22 @@ def into(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def write(*, out: Tensor, total: Tensor | None = None, **given: Any) -> Any:
         found = function(**given)
-        results = found if isinstance(found, tuple) else (found,)
-        for memory, result in zip((out, total), results, strict=False):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        results = cast("tuple[Tensor, ...]", found if isinstance(found, tuple) else (found,))
+        for memory, result in zip((out, total), results, strict=False):
             if memory is not None:
                 memory[: len(result)].copy_(result)
         return out if total is None else (out, total)
 
     return write
+
+
+def nothing(device: str) -> None:
+    """No check."""
+
+
+def turing(device: str) -> tuple[int, int]:
+    """A card that is too old."""
+    return 7, 5
 
 
 class Pretended(Device):
@@ -54,7 +63,7 @@ class Pretended(Device):
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     """The plan of the sparse digits on it."""
     names = ("linear", "normalize", "activate", "attention")
-    monkeypatch.setattr(device, "check_device", lambda _: None)
+    monkeypatch.setattr(device, "check_device", nothing)
     monkeypatch.setattr(device, "triton_kernels", lambda: {name: into(getattr(reference, name)) for name in names})
     monkeypatch.setattr(device, "SparseProduct", lambda: sparse_linear)
     lowered = lowered_digits("sparse-int8")
@@ -113,6 +122,6 @@ def test_without_a_gpu_it_says_so() -> None:
 
 def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", turing)
     with pytest.raises(InputError, match=r"sm_75; the kernels need sm_80"):
         device.check_device("cuda")

@@ -61,19 +61,19 @@ def test_round_trip(arguments: dict[str, Argument]) -> None:
     assert show_plan(read) == show_plan(plan)
 
 
-@pytest.mark.parametrize(
-    ("part", "wrong"),
-    [
-        ("version", 0),
-        ("steps", [{"kernel": "torch"}]),
-        ("steps", 3),
-        ("buffers", [{"name": "x", "type": "int[3]"}]),
-        ("weights", {"w": "f99[2]"}),
-        ("outputs", ["z"]),
-        ("inputs", []),
-        ("sites", [{}]),
-    ],
-)
+WRONG_PARTS: list[tuple[str, Any]] = [
+    ("version", 0),
+    ("steps", [{"kernel": "torch"}]),
+    ("steps", 3),
+    ("buffers", [{"name": "x", "type": "int[3]"}]),
+    ("weights", {"w": "f99[2]"}),
+    ("outputs", ["z"]),
+    ("inputs", []),
+    ("sites", [{}]),
+]
+
+
+@pytest.mark.parametrize(("part", "wrong"), WRONG_PARTS)
 def test_what_is_no_plan_is_refused(part: str, wrong: object) -> None:
     given = plan_to_json(plan_of({"self": Value("x"), "other": Weight("w")}))
     assert plan_from_json(given)
