@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from vitgraph.backends.cuda.plan import Argument, Buffer, Plan, Step, Value, Weight
+from vitgraph.backends.cuda.weights_check import check_tensors, sparse_weights
 from vitgraph.errors import InputError
 from vitgraph.ir.file_operators import find_operator
-from vitgraph.ir.packing import Packing
-from vitgraph.ir.tensor_type import Dim, type_of
+from vitgraph.ir.tensor_type import Dim
 from vitgraph.runtime.backend import Runner
 
 KernelFunction = Callable[..., Any]
@@ -32,8 +32,10 @@ class Executor(Runner):
     what they give is copied there."""
 
     def __init__(self, plan: Plan, tensors: Mapping[str, Tensor], device: str = "cpu") -> None:
-        """`InputError` where tensors are not those of the plan, or a weight of a sparse product is not 2:4."""
+        """`InputError` where tensors are not those of the plan, a sparse product's weight is not 2:4, or there are several inputs."""
         check_tensors(plan, tensors)
+        if len(plan.inputs) != 1:
+            raise InputError(f"{plan.name}: has {len(plan.inputs)} inputs; a runner takes models of one")
         kind = plan.buffers[plan.inputs[0]].type
         super().__init__(plan.name, tuple(size if isinstance(size, int) else None for size in kind.shape), kind.dtype)
         self.plan, self.device = plan, device
@@ -143,24 +145,3 @@ class Executor(Runner):
 def _results(found: Any) -> tuple[Tensor, ...]:
     """One result or several, as several."""
     return (found,) if isinstance(found, Tensor) else tuple(found)
-
-
-def sparse_weights(plan: Plan) -> set[str]:
-    """The names of the weights of sparse products."""
-    found = [step.arguments["w"] for step in plan.steps if step.kernel == "sparse linear"]
-    return {each.name for each in found if isinstance(each, Weight)}
-
-
-def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
-    """That these are the plan's weights; `InputError` where they are not, or a sparse product's weight is not 2:4."""
-    if violations := plan.violations():
-        raise InputError(f"{plan.name}: the steps of the plan do not fit together: {violations[0]}")
-    for name, kind in plan.weights.items():
-        found = type_of(tensors[name]) if name in tensors else "missing"
-        if found != kind:
-            raise InputError(f"{plan.name}: weight {name} is {found}, and the plan has {kind}; compile the model again")
-    for name in sorted(sparse_weights(plan)):
-        if not Packing(2, 4).holds(tensors[name] != 0):
-            raise InputError(
-                f"{plan.name}: weight {name} is not 2:4, and its product is sparse; compile the model again"
-            )

@@ -7,14 +7,14 @@ Nodes are visited in order. A rule gives a node its steps, or leaves it to torch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, fx
+from torch import fx
 
 from vitgraph.backends.cuda.attentions import lower_attention
 from vitgraph.backends.cuda.building import Building, Held
 from vitgraph.backends.cuda.linears import lower_product
+from vitgraph.backends.cuda.lowered import Lowered
 from vitgraph.backends.cuda.passes_over_memory import (
     lower_cast,
     lower_gelu,
@@ -23,7 +23,7 @@ from vitgraph.backends.cuda.passes_over_memory import (
     lower_quantizer,
     lower_sum,
 )
-from vitgraph.backends.cuda.plan import Plan, Weight
+from vitgraph.backends.cuda.plan import Weight
 from vitgraph.errors import InputError
 from vitgraph.ir.dialect import aten, attention, dequantize, fake_quantize
 from vitgraph.ir.operator_classes import LINEARS, MOVES
@@ -42,14 +42,6 @@ RULES: dict[Any, Rule] = {
     attention: lower_attention,
 }
 """What gives the calls of an operator their steps; False leaves a call to torch."""
-
-
-@dataclass(frozen=True)
-class Lowered:
-    """A plan and the tensors of its weights, on the CPU."""
-
-    plan: Plan
-    tensors: dict[str, Tensor]
 
 
 def lower_program(program: Program) -> Lowered:

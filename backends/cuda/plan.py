@@ -102,18 +102,24 @@ class Plan:
     weights: Mapping[str, TensorType]
     steps: tuple[Step, ...]
     sites: tuple[SiteChoice, ...] = field(default=())
+    target: str = ""
+    """The device that it was compiled for; empty where nobody said."""
+    capability: str = ""
+    """Its compute capability, such as `9.0`. The plan runs on others too: see `plan_folder`."""
 
     def counts(self) -> dict[str, int]:
         """How many steps each kernel has."""
         return dict(Counter(step.kernel for step in self.steps))
 
     def violations(self) -> list[str]:
-        """What is wrong with it, line by line: names read before they are written, kernels and buffers that there are not."""
+        """What is wrong with it, line by line: names read before they are written or written twice, kernels and buffers that there are not."""
         found, written = list[str](), set(self.inputs)
+        found += [f"{name}: is an input and is no buffer" for name in self.inputs if name not in self.buffers]
         for step in self.steps:
             found += [f"{step.kernel}: is no kernel"] if step.kernel not in KERNELS else []
             found += [f"{each.name}: is read before it is written" for each in step.reads if self._lacks(each, written)]
             found += [f"{name}: is written and is no buffer" for name in step.outputs if name not in self.buffers]
+            found += [f"{name}: is written twice" for name in step.outputs if name in written]
             written |= set(step.outputs)
         return found + [f"{name}: is returned and never written" for name in self.outputs if name not in written]
 

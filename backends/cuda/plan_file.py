@@ -28,6 +28,8 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
     return {
         "version": VERSION,
         "name": plan.name,
+        "target": plan.target,
+        "capability": plan.capability,
         "inputs": list(plan.inputs),
         "outputs": list(plan.outputs),
         "buffers": [
@@ -64,8 +66,15 @@ def _read(given: Mapping[str, Any]) -> Plan:
         buffers={each.name: each for each in buffers},
         weights={str(name): _type(kind) for name, kind in given["weights"].items()},
         steps=tuple(map(_step_from_json, given["steps"])),
-        sites=tuple(SiteChoice(**each | {"epilogue": tuple(each["epilogue"])}) for each in given["sites"]),
+        sites=tuple(map(_site_from_json, given["sites"])),
+        target=str(given["target"]),
+        capability=str(given["capability"]),
     )
+
+
+def _site_from_json(given: Mapping[str, Any]) -> SiteChoice:
+    words = {name: str(given[name]) for name in ("path", "format", "kernel", "why")}
+    return SiteChoice(**words, epilogue=tuple(map(str, given["epilogue"])))
 
 
 def _type(text: str) -> TensorType:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import vitgraph
 from vitgraph.backends.cuda.executing import Executor
-from vitgraph.backends.cuda.lowering import Lowered, lower_program
+from vitgraph.backends.cuda.lowered import Lowered
+from vitgraph.backends.cuda.lowering import lower_program
 from vitgraph.backends.cuda.plan import Plan, Step
 from vitgraph.backends.cuda.twin import Twin
 from vitgraph.frontend.model_request import ModelRequest

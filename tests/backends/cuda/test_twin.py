@@ -19,7 +19,8 @@ from tests.backends.cuda.lowered_models import (  # fmt: skip
     with_steps,
 )
 from tests.backends.cuda.stepwise import relative_l2, step_errors
-from vitgraph.backends.cuda.lowering import Lowered, lower_program
+from vitgraph.backends.cuda.lowered import Lowered
+from vitgraph.backends.cuda.lowering import lower_program
 from vitgraph.backends.cuda.plan import Step, Weight
 from vitgraph.backends.ort.backend import Ort
 from vitgraph.errors import InputError
