@@ -21,6 +21,7 @@ OWN: Mapping[str, str] = {
     "ort": "vitgraph.backends.ort.backend:Ort",
     "openvino": "vitgraph.backends.openvino.backend:OpenVino",
     "tensorrt": "vitgraph.backends.tensorrt.backend:TensorRT",
+    "cuda": "vitgraph.backends.cuda.backend:Cuda",
 }
 DEFAULT_RUNNER, DEFAULT_BUILDER = "ort", "tensorrt"
 """What measures a compilation and what builds its engine, where nobody asks for another."""
@@ -71,13 +72,15 @@ def find_builder(name: str) -> Builder:
 def choose(name: str | None) -> tuple[Backend, Builder | None]:
     """What measures a compilation and what builds its engine: the defaults, or `name` for what it can do.
 
-    No builder where `name` only runs: who asks for such a backend wants its numbers, not another's engine.
+    No builder where `name` only runs: who asks for such a backend wants its numbers, not another's engine. One that does both
+    and can't run on this machine builds, and the default measures.
     """
     if name is None:
         return find_backend(DEFAULT_RUNNER), find_builder(DEFAULT_BUILDER)
     chosen = load_backend(name)
-    runner = chosen if isinstance(chosen, Backend) else find_backend(DEFAULT_RUNNER)
-    return runner, chosen if isinstance(chosen, Builder) else None
+    builder = chosen if isinstance(chosen, Builder) else None
+    runs = isinstance(chosen, Backend) and (builder is None or chosen.refusal(None) is None)
+    return chosen if isinstance(chosen, Backend) and runs else find_backend(DEFAULT_RUNNER), builder
 
 
 def _able(runs: bool) -> str:

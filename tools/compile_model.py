@@ -19,6 +19,7 @@ from vitgraph.pass_manager.findings import (
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.completion import recipe_names, target_names
 from vitgraph.tools.drawing import group, table
+from vitgraph.tools.drawn_plan import is_cuda, plan_facts
 from vitgraph.tools.model_options import ModelSettings
 from vitgraph.tools.pass_options import PIPELINE_HELP, CalibrationSettings
 from vitgraph.tools.progress import show_progress
@@ -230,6 +231,8 @@ def _mask_profit(found: dict[str, Any]) -> str:
 
 
 def _engine_facts(engine: dict[str, Any], all_linears: int | None) -> list[tuple[str, str]]:
+    if is_cuda(engine):
+        return plan_facts(engine)
     if not {"linears", "attention", "gemm"} <= engine.keys():  # another package's builder
         return [("engine", ", ".join(f"{key} {value}" for key, value in engine.items()))]
     linears, attention = engine["linears"], engine["attention"]

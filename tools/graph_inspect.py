@@ -12,6 +12,7 @@ import typer
 
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command
+from vitgraph.tools.drawing import group
 from vitgraph.tools.graph_cost import CostOptions, inspect_cost
 from vitgraph.tools.graph_drawn import to_dot, to_text
 from vitgraph.tools.graph_view import read_onnx, view_program
@@ -107,8 +108,10 @@ def _report(folder: Path, form: Format) -> Answer:
     if form is Format.JSON:
         return Answer(data, report.to_json())
     from vitgraph.tools.compile_model import summary
+    from vitgraph.tools.drawn_plan import draw_sites, is_cuda
 
-    return Answer(data, summary(report, folder))
+    sites = [draw_sites(report.engine)] if report.engine is not None and is_cuda(report.engine) else []
+    return Answer(data, group(summary(report, folder), *sites))
 
 
 def _engine(file: Path, pattern: str | None, form: Format) -> Answer:

@@ -8,20 +8,21 @@ it (`typed`), and then a cast or a dequantization is put in, once.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from vitgraph.backends.cuda.plan import Argument, Buffer, Kernel, Plan, SiteChoice, Step, Value, Weight
+from vitgraph.backends.cuda.plan import Argument, Kernel, Kind, Plan, SiteChoice, Value, Weight
+from vitgraph.backends.cuda.plan_writer import PlanWriter
 from vitgraph.ir.call_arguments import arguments
-from vitgraph.ir.calls import ItemCall
+from vitgraph.ir.calls import ItemCall, WeightedCall
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_schema import opname, overload_name, schema_of
 from vitgraph.ir.printer import node_lines
 from vitgraph.ir.program import Program
-from vitgraph.ir.tensor_type import IntType, TensorType, TupleType, type_of
+from vitgraph.ir.tensor_type import IntType, TensorType, TupleType
 
 FP32, FP16, INT8 = torch.float32, torch.float16, torch.int8
 
@@ -35,49 +36,25 @@ class Held:
     scale: float | None = None
 
 
-class Building:
+class Building(PlanWriter):
     """A plan on the way."""
 
     def __init__(self, program: Program) -> None:
+        super().__init__()
         self.program = program
         self.names = {node: line.partition(":")[0] for node, line in node_lines(program)}
         """Of every node but the output, as the program's text has them."""
         self.held = dict[fx.Node, Held]()
         self.absorbed = set[fx.Node]()
         """Nodes whose values exist nowhere: a kernel goes from what comes before to what comes after."""
-        self.steps = list[Step]()
-        self.buffers = dict[str, Buffer]()
-        self.weights = dict[str, Tensor]()
-        self.sites = list[SiteChoice]()
-        self.why = dict[fx.Node, str]()
-        """Why a node has no kernel of its own."""
         self._results = dict[fx.Node, list[str]]()
         self._forms = dict[tuple[str, torch.dtype], str]()
-
-    def buffer(self, name: str, kind: TensorType) -> str:
-        """A new buffer; its name, made unique."""
-        unique, count = name, 1
-        while unique in self.buffers:
-            unique, count = f"{name}_{count}", count + 1
-        self.buffers[unique] = Buffer(unique, kind)
-        return unique
-
-    def pad(self, name: str) -> None:
-        """Let a buffer have memory for whole multiples of 32 rows."""
-        self.buffers[name] = replace(self.buffers[name], padded=True)
-
-    def weight(self, name: str, tensor: Tensor) -> Weight:
-        """A constant under this name; `ValueError` where another tensor has it."""
-        kept = self.weights.setdefault(name, tensor.detach().contiguous())
-        if kept.dtype != tensor.dtype or kept.shape != tensor.shape or not torch.equal(_bytes(kept), _bytes(tensor)):
-            raise ValueError(f"{name}: names two constants")
-        return Weight(name)
 
     def step(
         self, kernel: Kernel, node: fx.Node, given: Mapping[str, Argument], *outputs: str, operator: str = ""
     ) -> None:
         """Add a step that belongs to the module of `node`."""
-        self.steps.append(Step(kernel, outputs, given, str(node.meta.get("path") or ""), operator))
+        self.add_step(kernel, str(node.meta.get("path") or ""), given, *outputs, operator=operator)
 
     def torch_step(self, node: fx.Node) -> None:
         """A call as it is, in torch, on values of the program's own types."""
@@ -151,29 +128,13 @@ class Building:
 
     def choose(self, node: fx.Node, format: str, kernel: str, epilogue: Sequence[str] = (), why: str = "") -> None:
         """Record what became of a site."""
-        self.sites.append(SiteChoice(path_of(node), format, kernel, tuple(epilogue), why))
+        kind: Kind = "linear" if WeightedCall.views(node) else "attention"
+        self.sites.append(SiteChoice(path_of(node), kind, format, kernel, tuple(epilogue), why))
 
     def plan(self, outputs: Sequence[str]) -> Plan:
-        """What was built, without steps and weights that nothing needs."""
-        needed, kept = set(outputs), list[Step]()
-        for step in reversed(self.steps):
-            if needed & set(step.outputs):
-                kept.append(step)
-                needed |= {each.name for each in step.reads}
-        inputs = tuple(self.held[node].name for node in self.program.inputs)
-        written = {*inputs, *(name for step in kept for name in step.outputs)}
-        buffers = {name: each for name, each in self.buffers.items() if name in written}
-        read = {each.name for step in kept for each in step.reads if isinstance(each, Weight)}
-        self.weights = {name: tensor for name, tensor in self.weights.items() if name in read}
-        weights = {name: type_of(tensor) for name, tensor in self.weights.items()}
-        return Plan(
-            self.program.name, inputs, tuple(outputs), buffers, weights, tuple(reversed(kept)), tuple(self.sites)
-        )
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    """A tensor's memory: not every type can be compared."""
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+        """What was built, for the results in these buffers."""
+        inputs = [self.held[node].name for node in self.program.inputs]
+        return self.finished(self.program.name, inputs, outputs)
 
 
 def tensors_in(kind: Any) -> list[TensorType]:

@@ -5,7 +5,8 @@ Memory of kernels' results is allocated once for a batch size; the graph replays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -37,10 +38,11 @@ class Device(Executor):
 
     def __init__(self, plan: Plan, tensors: Mapping[str, Tensor], device: str = "cuda") -> None:
         """`InputError` as for any executor, and where there is no such device or no Triton."""
-        check_device(device)
+        check_device(device, plan)
         self.kernels = {**triton_kernels(), "sparse linear": SparseProduct()}
         self._recorded = dict[int, Recorded]()
-        super().__init__(plan, tensors, device)
+        with enough_memory(plan.name, "its weights"):
+            super().__init__(plan, tensors, device)
 
     def packed(self, weight: Tensor) -> Tensor:
         """The values that are kept and where they stood, as cuSPARSELt stores them for this device."""
@@ -52,7 +54,7 @@ class Device(Executor):
         """The first output, on the CPU."""
         size = len(batch)
         if size not in self._recorded:
-            with torch.no_grad():
+            with torch.no_grad(), enough_memory(self.name, f"a batch of {size}"):
                 self._recorded[size] = self.recorded(size, batch)
         found = self._recorded[size]
         found.batch.copy_(batch)
@@ -62,7 +64,7 @@ class Device(Executor):
     def close(self) -> None:
         """Let go of graphs and their memory."""
         self._recorded.clear()
-        self._stored.clear()
+        self.memory.release()
 
     def recorded(self, size: int, example: Tensor) -> Recorded:
         """Run the steps once, which compiles kernels and chooses algorithms, then record them."""
@@ -79,6 +81,17 @@ class Device(Executor):
         with cuda.graph(graph):
             output = run()
         return graph.replay, output
+
+
+@contextmanager
+def enough_memory(name: str, what: str) -> Generator[None]:
+    """`InputError` in place of torch's exception where the GPU's memory does not hold `what`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"{name}: the GPU's memory does not hold {what}; run smaller batches, or free memory"
+        ) from error
 
 
 class SparseProduct:
@@ -104,13 +117,22 @@ def triton_kernels() -> dict[str, KernelFunction]:
     return {name: getattr(module, name) for name, module in places.items()}
 
 
-def check_device(device: str) -> None:
-    """`InputError` where there is no GPU that runs these kernels: sm_80 or later."""
+def unusable_why(device: str) -> str | None:
+    """Why no kernel can run here: there is no GPU of sm_80 or later, or its driver is too old for torch; else None."""
     cuda: Any = torch.cuda
     if not cuda.is_available():
-        raise InputError(
-            "no CUDA device is here (or torch was built without CUDA); run the plan's twin, or another backend"
-        )
+        return "no CUDA device is here, its driver is too old for torch, or torch has no CUDA; plans are built all the same"
     capability = cuda.get_device_capability(device)
     if capability < (8, 0):
-        raise InputError(f"the GPU is sm_{capability[0]}{capability[1]}; the kernels need sm_80 (Ampere) or later")
+        return f"the GPU is sm_{capability[0]}{capability[1]}; the kernels need sm_80 (Ampere) or later"
+    return None
+
+
+def check_device(device: str, plan: Plan) -> None:
+    """`InputError` where the plan can't run here."""
+    library: Any = torch
+    why = unusable_why(device)
+    if why is None and plan.counts().get("sparse linear") and not library.backends.cusparselt.is_available():
+        why = "its sparse products need cuSPARSELt, which this torch was built without"
+    if why is not None:
+        raise InputError(f"{plan.name}: {why}")

@@ -35,7 +35,7 @@ class Epilogue:
     scale: float | None = None
     """Of the codes that are stored; None for FP16."""
     stage: int = 0
-    """How many of `STAGES` are behind."""
+    """How many of `STAGES` have passed."""
     absorbed: list[fx.Node] = field(default_factory=list[fx.Node])
     why: str = ""
     """Why the next pointwise operator is not taken in; empty where there is none."""

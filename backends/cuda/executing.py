@@ -6,13 +6,13 @@ Both go through the same steps: what differs is the table of kernels, where tens
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitgraph.backends.cuda.plan import Argument, Buffer, Plan, Step, Value, Weight
+from vitgraph.backends.cuda.plan import Argument, Plan, Step, Value, Weight
+from vitgraph.backends.cuda.plan_memory import Memory
 from vitgraph.backends.cuda.weights_check import check_tensors, sparse_weights
 from vitgraph.errors import InputError
 from vitgraph.ir.file_operators import find_operator
@@ -30,6 +30,8 @@ class Executor(Runner):
     writes_out = False
     """Whether kernels write to the memory they are given, as `out` and `total` (the sparse product to memory of its own); else
     what they give is copied there."""
+    poisoned = False
+    """Whether memory is full of what no result is, so that who reads padded rows is found out."""
 
     def __init__(self, plan: Plan, tensors: Mapping[str, Tensor], device: str = "cpu") -> None:
         """`InputError` where tensors are not those of the plan, a sparse product's weight is not 2:4, or there are several inputs."""
@@ -43,7 +45,8 @@ class Executor(Runner):
         self.weights = {
             name: self.packed(tensor) if name in sparse else tensor.to(device) for name, tensor in tensors.items()
         }
-        self._stored = dict[int, dict[str, Tensor]]()
+        own = ("sparse linear",) if self.writes_out else ()
+        self.memory = Memory(plan, device, own, poisoned=self.poisoned)
 
     def packed(self, weight: Tensor) -> Tensor:
         """A 2:4 weight as the sparse product takes it."""
@@ -71,53 +74,19 @@ class Executor(Runner):
         else:
             self._call_kernel(step, values, size)
 
-    def stored(self, size: int) -> dict[str, Tensor]:
-        """The memory that kernels write to: rows by columns, padded where the plan says so; allocated once a batch size."""
-        if size not in self._stored:
-            self._stored[size] = {each.name: self.allocated(each, size) for each in self._written}
-        return self._stored[size]
-
-    def allocated(self, buffer: Buffer, size: int) -> Tensor:
-        """Memory of one buffer."""
-        _, columns = buffer.matrix(size)
-        return torch.zeros(buffer.stored_rows(size), columns, dtype=buffer.type.dtype, device=self.device)
-
-    @cached_property
-    def _written(self) -> list[Buffer]:
-        """Buffers that kernels write to, and torch's that need padded rows."""
-        own = {"sparse linear"} if self.writes_out else set[str]()
-        given = {name: step.kernel for step in self.plan.steps for name in step.outputs}
-        wanted = {name for name, kernel in given.items() if kernel not in ("torch", *own)}
-        padded = {name for name, kernel in given.items() if kernel == "torch" and self.plan.buffers[name].padded}
-        return [each for name, each in self.plan.buffers.items() if name in wanted | padded]
-
     def _call_torch(self, step: Step, values: dict[str, Tensor], size: int) -> None:
         given = {name: self._value(each, values, size) for name, each in step.arguments.items()}
         for name, result in zip(step.outputs, _results(find_operator(step.operator)(**given)), strict=True):
-            values[name] = self._kept(name, result, size) if self.plan.buffers[name].padded else result
+            values[name] = self.memory.keep(name, result, size) if self.plan.buffers[name].padded else result
 
     def _call_kernel(self, step: Step, values: dict[str, Tensor], size: int) -> None:
         given = {name: self._operand(step, each, values, size) for name, each in step.arguments.items()}
         if self.writes_out and step.kernel != "sparse linear":
-            given |= dict(zip(("out", "total"), (self.stored(size)[name] for name in step.outputs), strict=False))
+            given |= dict(zip(("out", "total"), (self.memory.of(size)[name] for name in step.outputs), strict=False))
         for name, result in zip(step.outputs, _results(self.kernels[step.kernel](**given)), strict=False):
-            values[name] = self._viewed(name, result, size) if self.writes_out else self._kept(name, result, size)
-
-    def _kept(self, name: str, result: Tensor, size: int) -> Tensor:
-        """A result copied to the memory of its buffer."""
-        memory = self.stored(size)[name]
-        written = result.reshape(-1, memory.shape[1])
-        if result.dtype != memory.dtype or len(written) > len(memory):
-            raise ValueError(
-                f"{name}: {result.dtype} {list(result.shape)} does not fit {memory.dtype} {list(memory.shape)}"
+            values[name] = (
+                self.memory.viewed(name, result, size) if self.writes_out else self.memory.keep(name, result, size)
             )
-        memory[: len(written)].copy_(written)
-        return self._viewed(name, memory, size)
-
-    def _viewed(self, name: str, memory: Tensor, size: int) -> Tensor:
-        """The rows of a matrix that count, in the buffer's shape."""
-        buffer = self.plan.buffers[name]
-        return memory[: buffer.matrix(size)[0]].view(buffer.type.at(size))
 
     def _operand(self, step: Step, argument: Argument, values: dict[str, Tensor], size: int) -> Any:
         """An argument of a kernel: buffers as matrices, with their padding for the sparse product."""
@@ -128,7 +97,7 @@ class Executor(Runner):
             heads_inside = value.transpose(1, 2)
             return heads_inside if heads_inside.stride(-1) == 1 else heads_inside.contiguous()
         if step.kernel == "sparse linear":
-            return self.stored(size)[argument.name]
+            return self.memory.of(size)[argument.name]
         return value.reshape(-1, value.shape[-1]).contiguous()
 
     def _value(self, argument: Argument, values: dict[str, Tensor], size: int) -> Any:

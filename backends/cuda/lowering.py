@@ -58,7 +58,8 @@ def lower_program(program: Program) -> Lowered:
         if node not in b.held and node not in b.absorbed and not _is_constant(node):
             _lower(b, node)
     given: Any = program.output.args[0]
-    plan = b.plan([_result(b, each) for each in (given if isinstance(given, list | tuple) else [given])])
+    results: list[Any] = list(given) if isinstance(given, list | tuple) else [given]  # pyright: ignore[reportUnknownArgumentType]
+    plan = b.plan([_result(b, each) for each in results])
     return Lowered(plan, b.weights)
 
 

@@ -16,6 +16,7 @@ import torch
 from vitgraph.ir.tensor_type import Dim, TensorType
 
 Kernel = Literal["linear", "sparse linear", "normalize", "activate", "attention", "torch"]
+Kind = Literal["linear", "attention"]
 KERNELS: tuple[str, ...] = get_args(Kernel)
 PADDING = 32
 """cuSPARSELt takes rows in multiples of this."""
@@ -82,6 +83,7 @@ class SiteChoice:
     """What became of a linear, a convolution or an attention."""
 
     path: str
+    kind: Kind
     format: str
     """Number format and sparsity of its products: `int8 2:4`, `int8`, `fp16`."""
     kernel: str

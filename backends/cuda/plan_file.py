@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 
-from vitgraph.backends.cuda.plan import Argument, Buffer, Plan, SiteChoice, Step, Value, Weight
+from vitgraph.backends.cuda.plan import Argument, Buffer, Kind, Plan, SiteChoice, Step, Value, Weight
 from vitgraph.errors import InputError
 from vitgraph.ir.tensor_type import DTYPE_NAMES, DTYPES, Dim, TensorType, parse_size, parse_type
 
@@ -74,7 +74,9 @@ def _read(given: Mapping[str, Any]) -> Plan:
 
 def _site_from_json(given: Mapping[str, Any]) -> SiteChoice:
     words = {name: str(given[name]) for name in ("path", "format", "kernel", "why")}
-    return SiteChoice(**words, epilogue=tuple(map(str, given["epilogue"])))
+    if given["kind"] not in get_args(Kind):
+        raise ValueError(f"{given['kind']!r} is no kind of site")
+    return SiteChoice(**words, kind=given["kind"], epilogue=tuple(map(str, given["epilogue"])))
 
 
 def _type(text: str) -> TensorType:

@@ -182,7 +182,7 @@ def test_attention_of_any_shape(name: str, batch: int, heads: int, tokens: int, 
 def test_is_found_by_its_own_name_and_says_what_it_runs(backend: Backend) -> None:
     with installed():
         assert type(find_backend(backend.name)) is type(backend)
-    assert backend.source in ("model.onnx", "program")
+    assert backend.source in ("model.onnx", "program", "cuda")
 
 
 def test_says_what_it_takes(backend: Backend) -> None:
@@ -260,9 +260,9 @@ def test_unknown_backend_lists_near_misses() -> None:
 
 
 def test_a_backend_of_the_other_kind_is_an_input_error() -> None:
-    with pytest.raises(InputError, match=r"tensorrt builds engines and runs no model; .*: eager, ort, openvino$"):
+    with pytest.raises(InputError, match=r"tensorrt builds engines and runs no model; .*: eager, ort, openvino, cuda$"):
         find_backend("tensorrt")
-    with pytest.raises(InputError, match=r"ort runs models and builds no engine; .*: tensorrt$"):
+    with pytest.raises(InputError, match=r"ort runs models and builds no engine; .*: tensorrt, cuda$"):
         find_builder("ort")
 
 

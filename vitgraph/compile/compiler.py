@@ -154,6 +154,7 @@ def _compile(job: OpenedRequest, clock: Stopwatch, folder: Path) -> Report:
     if job.unbuilt_why is None:
         report.engine = dict(artifact.report)
     for name, content in artifact.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     report.violations += [asdict(violation) for violation in artifact.violations]
     report.violations += judge_drop(job.pipeline, report) + judge_logits(report)

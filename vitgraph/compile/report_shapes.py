@@ -118,6 +118,33 @@ class EngineShape(_Shape):
     sparse: SparseShape | None = None
 
 
+class PlanSiteShape(_Shape):
+    """A site of a plan for CUDA; times in microseconds."""
+
+    path: str
+    kind: str
+    format: str
+    kernel: str
+    epilogue: list[str]
+    why: str | None
+    estimated_us: float | None
+    estimated_why: str | None
+    measured_us: float | None
+    measured_why: str | None
+
+
+class PlanShape(_Shape):
+    """A plan of the backend `cuda`."""
+
+    target: str
+    compute_capability: str
+    batch: str
+    bytes: int
+    steps: int
+    kernels: dict[str, int]
+    sites: list[PlanSiteShape]
+
+
 class MaskProfitShape(_Shape):
     """Which masks were kept."""
 
@@ -145,8 +172,10 @@ def like(shape: Any) -> Callable[[Any], Any]:
 
 
 def like_engine(value: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The same for an engine, where TensorRT built it."""
-    if value is not None and value.keys() >= TENSORRT_KEYS:
+    """The same for an engine, where TensorRT built it, and for a plan of the backend `cuda`."""
+    if value is not None and value.get("flavour") == "cuda":
+        _hold(_PLAN, value)
+    elif value is not None and value.keys() >= TENSORRT_KEYS:
         _hold(_ENGINE, value)
     return value
 
@@ -171,7 +200,7 @@ def like_batch(value: str) -> str:
     return value
 
 
-_ENGINE, _LEDGER = TypeAdapter[Any](EngineShape), TypeAdapter[Any](list[PassShape])
+_ENGINE, _PLAN, _LEDGER = (TypeAdapter[Any](shape) for shape in (EngineShape, PlanShape, list[PassShape]))
 
 
 def _hold(adapter: TypeAdapter[Any], value: Any) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; who only lists backends need
     from vitgraph.runtime.onnx_model import OnnxModel
     from vitgraph.targets.target import Target
 
-Source = Literal["model.onnx", "program"]
+Source = Literal["model.onnx", "program", "cuda"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     source: ClassVar[Source]
-    """What it runs of a compilation's folder: the ONNX file that is shipped, or the program."""
+    """What it runs of a compilation's folder: the ONNX file that is shipped, the program, or the folder `cuda` of a plan."""
 
     def refusal(self, target: Target | None) -> str | None:
         """Why it can't work here (its package is not installed), or None where it can."""
@@ -130,7 +130,7 @@ class Violation:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What was built: files by name, the report's `engine` part (plain JSON), and where the plan was not kept."""
+    """What was built: files by name (`cuda/plan.json` goes to a folder), the report's `engine` part (plain JSON), and where the plan was not kept."""
 
     files: Mapping[str, bytes]
     report: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -156,7 +156,10 @@ class Builder(Protocol):
     name: ClassVar[str]
 
     def refusal(self, target: Target | None) -> str | None:
-        """Why nothing can be built for `target` on this machine, or None where it can."""
+        """Why nothing can be built for `target` on this machine, or None where it can.
+
+        Without a target, of a backend that runs models too: why it can't run them here.
+        """
         ...
 
     def plan(self, program: Program, model: OnnxModel, target: Target, batch: Batch) -> Build:

@@ -29,7 +29,7 @@ def into(function: Callable[..., Any]) -> Callable[..., Any]:
     return write
 
 
-def nothing(device: str) -> None:
+def nothing(device: str, plan: Plan) -> None:
     """No check."""
 
 
@@ -124,4 +124,4 @@ def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", turing)
     with pytest.raises(InputError, match=r"sm_75; the kernels need sm_80"):
-        device.check_device("cuda")
+        device.check_device("cuda", lowered_digits("int8").plan)

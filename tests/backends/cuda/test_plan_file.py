@@ -33,7 +33,7 @@ def plan_of(arguments: dict[str, Argument]) -> Plan:
     """One step on one input."""
     buffers = {name: Buffer(name, HALF, padded) for name, padded in (("x", False), ("y", True))}
     steps = (Step("torch", ("y",), arguments, "blocks.0", "aten.relu.default"),)
-    sites = (SiteChoice("blocks.0", "int8", "linear", ("bias", "gelu"), "why"),)
+    sites = (SiteChoice("blocks.0", "linear", "int8", "linear", ("bias", "gelu"), "why"),)
     return Plan("p", ("x",), ("y",), buffers, {"w": TensorType(torch.int8, (4, 8))}, steps, sites)
 
 
