@@ -93,6 +93,14 @@ def lost_residual(lowered: Lowered) -> Lowered:
     return changed(lowered, "normalize", lambda step: {**step.arguments, "residual": step.arguments["x"]}, at=2)
 
 
+def swapped_mask(lowered: Lowered) -> Lowered:
+    """The codes of one product two columns on: as sparse as before, and zero elsewhere."""
+    name = next(cast(Weight, step.arguments["w"]).name for step in lowered.plan.steps if step.kernel == "sparse linear")
+    return replace(
+        lowered, tensors={**lowered.tensors, name: lowered.tensors[name].unflatten(1, (-1, 4)).roll(2, 2).flatten(1)}
+    )
+
+
 def changed(lowered: Lowered, kernel: str, change: Callable[[Step], object], at: int = 0) -> Lowered:
     """One step of this kernel with other arguments."""
     steps = list(lowered.plan.steps)
@@ -101,7 +109,7 @@ def changed(lowered: Lowered, kernel: str, change: Callable[[Step], object], at:
     return replace(lowered, plan=with_steps(lowered.plan, steps))
 
 
-@pytest.mark.parametrize("fault", [wrong_scale, swapped_operands, lost_bias, lost_residual])
+@pytest.mark.parametrize("fault", [wrong_scale, swapped_operands, swapped_mask, lost_bias, lost_residual])
 def test_notices(fault: Callable[[Lowered], Lowered]) -> None:
     images, lowered = digits_images(7), lowered_digits("sparse-int8")
     wanted = run(twin_of(lowered), images)
