@@ -13,11 +13,12 @@ from torch import Tensor
 
 from vitgraph.backends.cuda.plan import Argument, Plan, Step, Value, Weight
 from vitgraph.backends.cuda.plan_memory import Memory
+from vitgraph.backends.cuda.planned_execution import planned_execution
 from vitgraph.backends.cuda.weights_check import check_tensors, sparse_weights
 from vitgraph.errors import InputError
 from vitgraph.ir.file_operators import find_operator
 from vitgraph.ir.tensor_type import Dim
-from vitgraph.runtime.backend import Runner
+from vitgraph.runtime.backend import Execution, Runner
 
 KernelFunction = Callable[..., Any]
 """Takes the arguments of a step by name, matrices `[M, N]` (attention: `[B, T, H, D]`); gives its results."""
@@ -56,6 +57,10 @@ class Executor(Runner):
         """The first output, on the CPU."""
         with torch.no_grad():
             return self.run_steps(batch.to(self.device))[self.plan.outputs[0]].cpu()
+
+    def execution(self, batch: int) -> Execution:
+        """The formats that the plan has, for it leaves no choice to what runs it."""
+        return planned_execution(self.plan)
 
     def run_steps(self, batch: Tensor) -> dict[str, Tensor]:
         """Every buffer by name, for one batch; those of kernels are written over by the next."""
