@@ -119,5 +119,7 @@ def _from_json(given: Any) -> Argument:
         return tuple(_from_json(each) for each in given)  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(given, dict):
         return cast("Argument", given)
-    ((kind, text),) = cast("dict[str, str]", given).items()
+    ((kind, text),) = cast("dict[str, object]", given).items()
+    if not isinstance(text, str):
+        raise ValueError(f"{kind} is no text")
     return _READERS[kind](text)

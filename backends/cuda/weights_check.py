@@ -14,7 +14,7 @@ from vitgraph.ir.tensor_type import type_of
 
 def sparse_weights(plan: Plan) -> set[str]:
     """The names of the weights of sparse products."""
-    found = [step.arguments["w"] for step in plan.steps if step.kernel == "sparse linear"]
+    found = [step.arguments.get("w") for step in plan.steps if step.kernel == "sparse linear"]
     return {each.name for each in found if isinstance(each, Weight)}
 
 
@@ -27,7 +27,7 @@ def check_tensors(plan: Plan, tensors: Mapping[str, Tensor]) -> None:
         if found != kind:
             raise InputError(f"{plan.name}: weight {name} is {found}, and the plan has {kind}; compile the model again")
     for name in sorted(sparse_weights(plan)):
-        if not Packing(2, 4).holds(tensors[name] != 0):
+        if tensors[name].dim() != 2 or not Packing(2, 4).holds(tensors[name] != 0):
             raise InputError(
                 f"{plan.name}: weight {name} is not 2:4, and its product is sparse; compile the model again"
             )
