@@ -119,6 +119,16 @@ def test_notices(fault: Callable[[Lowered], Lowered]) -> None:
     assert any(each.wrong for each in errors)
 
 
+def test_a_scale_that_is_two_percent_off_is_noticed() -> None:
+    """Codes are judged by the scale that their step has: the consumer is blamed, which reads them by another, and no other step."""
+    lowered = lowered_digits("sparse-int8")
+    fault = changed(
+        lowered, "normalize", lambda step: {**step.arguments, "scale": 1.02 * cast(float, step.arguments["scale"])}
+    )
+    errors = step_errors(digits_program("sparse-int8"), twin_of(fault), digits_images(7))
+    assert [each.name for each in errors if each.wrong] == ["linear"]
+
+
 def test_a_dropped_mask_is_refused() -> None:
     """The sparse product keeps two of four, whatever the rest was."""
     lowered = lowered_digits("sparse-int8")
