@@ -82,7 +82,7 @@ def _take(b: Building, found: Epilogue, user: fx.Node) -> bool:
 def _take_vector(b: Building, found: Epilogue, user: fx.Node) -> bool:
     """A factor or a summand for each column."""
     call = BinaryCall.of(user)
-    if call is None or call.left is not found.last or user.kwargs or len(user.args) > 2:
+    if call is None or call.left is not found.last or call.factor != 1:
         return False
     columns = user.meta["type"].shape[-1]
     vector = _vector(b, call.right, columns)

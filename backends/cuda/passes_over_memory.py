@@ -21,7 +21,7 @@ def lower_sum(b: Building, node: fx.Node) -> bool:
     """A sum that a layer norm follows: both in one kernel."""
     call = BinaryCall(node)
     norm = next((user for user in node.users if LayerNormCall.views(user) and _fits(b, user)), None)
-    if norm is None or node.kwargs or len(node.args) > 2 or not isinstance(call.right, fx.Node):
+    if norm is None or call.factor != 1 or not isinstance(call.right, fx.Node):
         return False
     kinds = [each.meta["type"] for each in (call.left, call.right, node)]
     if call.right.op == "get_attr" or any(kind.shape != kinds[0].shape or kind.dtype != FP16 for kind in kinds):

@@ -14,7 +14,7 @@ from torch import fx
 
 from vitgraph.ir import dialect
 from vitgraph.ir.call_arguments import name_of
-from vitgraph.ir.calls import ConvCall
+from vitgraph.ir.calls import BinaryCall, ConvCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import ACTIVATIONS, BETWEEN_PRODUCTS, LAYOUT, NORMS, SCALES, WEIGHTED
 
@@ -92,7 +92,8 @@ def upstream(value: Any) -> Iterator[fx.Node]:
 
 def _squares(node: fx.Node) -> bool:
     """A power, or a value multiplied with itself: squared ReLU and StarReLU."""
-    alone = node.target is aten.mul.Tensor and len(node.args) == 2 and node.args[0] is node.args[1]
+    product = BinaryCall.of(node)
+    alone = product is not None and node.target is aten.mul.Tensor and product.left is product.right
     return alone or node.target is aten.pow.Tensor_Scalar
 
 

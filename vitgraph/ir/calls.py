@@ -292,6 +292,12 @@ class BinaryCall(CallView):
         """Whether this is a quotient."""
         return self.node.target is aten.div.Tensor
 
+    @property
+    def factor(self) -> int | float:
+        """What the right operand of a sum or difference is multiplied by (`alpha`)."""
+        found: int | float = arguments(self.node).get("alpha", 1)
+        return found
+
 
 class CastCall(CallView):
     """`aten.to`."""
