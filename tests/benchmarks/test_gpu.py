@@ -47,8 +47,13 @@ def test_a_wrong_kernel_is_told() -> None:
     spec.loader.exec_module(benchmark)
     lowered, images = lowered_digits("int8"), digits_images(2)
     right, wrong = twin_of(lowered), twin_of(lowered)
-    kernel = wrong.kernels["attention"]
-    wrong.kernels = {**wrong.kernels, "attention": lambda **given: (kernel(**given).int() + 2).clamp(max=127).to(torch.int8)}  # fmt: skip
+    attention = wrong.kernels["attention"]
+
+    def two_more(**given: Any) -> torch.Tensor:
+        codes: torch.Tensor = attention(**given)
+        return (codes.int() + 2).clamp(max=127).to(torch.int8)
+
+    wrong.kernels = {**wrong.kernels, "attention": two_more}
     found = benchmark.compared(right, lowered, images), benchmark.compared(wrong, lowered, images)
     assert found[0]["attention"] == {"codes_differ": 0, "codes_apart": 0}
     assert found[1]["attention"]["codes_apart"] == 2
