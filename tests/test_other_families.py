@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tests.pixels_model import Pixels
 from vitgraph.analysis.attention import find_softmaxes
 from vitgraph.analysis.sites import find_sites
 from vitgraph.frontend.capture import capture
@@ -59,17 +60,6 @@ MAXVIT: dict[str, Any] = {
     "stochastic_depth_prob": 0.0,
     "partition_size": 4,
 }
-
-
-class Pixels(nn.Module):
-    """A model of transformers that takes an image and gives its first tensor."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(pixel_values=x)[0]  # type: ignore[no-any-return]
 
 
 def hold(model: nn.Module, roles: dict[str, int], attentions: int) -> None:

@@ -1,12 +1,12 @@
 """Roles are what they were after every pass: what one pass inserts hides no site from the next."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from tests.passes.quantization.test_quantize import Noise
 from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.sites import find_sites
 from vitgraph.compile.recipe import load_recipe
@@ -20,19 +20,6 @@ from vitgraph.passes import find_pass
 from vitgraph.targets.target import get_target
 
 SIZE = 64
-
-
-class _Noise:
-    """Two images."""
-
-    def __init__(self) -> None:
-        self.values = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-
-    def __len__(self) -> int:
-        return 2
-
-    def batches(self, size: int) -> Iterator[tuple[Tensor, None]]:
-        yield from ((self.values[first : first + size], None) for first in range(0, 2, size))
 
 
 def captured(name: str, **sizes: Any) -> Program:
@@ -65,7 +52,9 @@ def roles(program: Program) -> list[tuple[str, str]]:
 def test_roles_stay_through_a_recipe_and_all_are_quantized(make: Callable[[], Program], recipe: str) -> None:
     program, known = make(), list[tuple[str, str]]()
     for step in load_recipe(recipe, find_pass).pipeline.passes:
-        program = Pipeline((step,)).run(program, Context(get_target("a100"), calibration=_Noise()))
+        program = Pipeline((step,)).run(
+            program, Context(get_target("a100"), calibration=Noise((3, SIZE, SIZE), count=2))
+        )
         if step.name == "softmax-check":
             known = roles(program)
             assert {"fc1", "fc2", "head"} < {role for _, role in known}

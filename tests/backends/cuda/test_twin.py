@@ -1,6 +1,6 @@
 """A plan's twin against the program and against its ONNX file, end to end and step by step; faults planted in plans are noticed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import cast
 
@@ -21,7 +21,7 @@ from tests.backends.cuda.lowered_models import (  # fmt: skip
 from tests.backends.cuda.stepwise import relative_l2, step_errors
 from vitgraph.backends.cuda.lowered import Lowered
 from vitgraph.backends.cuda.lowering import lower_program
-from vitgraph.backends.cuda.plan import Step, Weight
+from vitgraph.backends.cuda.plan import Argument, Step, Weight
 from vitgraph.backends.ort.backend import Ort
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
@@ -72,6 +72,9 @@ def test_batch_sizes_take_turns(size: int) -> None:
     assert torch.equal(torch.cat([twin.run(batch) for batch in parts(images, size)]), whole)
 
 
+Arguments = Mapping[str, Argument]
+
+
 def wrong_scale(lowered: Lowered) -> Lowered:
     return changed(
         lowered, "normalize", lambda step: {**step.arguments, "scale": 1.2 * cast(float, step.arguments["scale"])}
@@ -79,7 +82,7 @@ def wrong_scale(lowered: Lowered) -> Lowered:
 
 
 def swapped_operands(lowered: Lowered) -> Lowered:
-    def swap(step: Step) -> dict[str, object]:
+    def swap(step: Step) -> Arguments:
         return {**step.arguments, "v": step.arguments["k"], "k": step.arguments["v"]}
 
     return changed(lowered, "attention", swap)
@@ -101,11 +104,11 @@ def swapped_mask(lowered: Lowered) -> Lowered:
     return replace(lowered, tensors={**lowered.tensors, name: moved})
 
 
-def changed(lowered: Lowered, kernel: str, change: Callable[[Step], object], at: int = 0) -> Lowered:
+def changed(lowered: Lowered, kernel: str, change: Callable[[Step], Arguments], at: int = 0) -> Lowered:
     """One step of this kernel with other arguments."""
     steps = list(lowered.plan.steps)
     position = [place for place, step in enumerate(steps) if step.kernel == kernel][at]
-    steps[position] = replace(steps[position], arguments=change(steps[position]))  # type: ignore[arg-type]
+    steps[position] = replace(steps[position], arguments=change(steps[position]))
     return replace(lowered, plan=with_steps(lowered.plan, steps))
 
 
