@@ -24,7 +24,9 @@ def show_plan(plan: Plan) -> str:
 
 def _step(plan: Plan, step: Step) -> str:
     written = [f"{name}: {plan.buffers[name].type}{'+' * plan.buffers[name].padded}" for name in step.outputs]
-    given = [f"{name}={show_argument(each)}" for name, each in step.arguments.items() if each not in (None, False)]
+    given = [
+        f"{name}={show_argument(each)}" for name, each in step.arguments.items() if not (each is None or each is False)
+    ]
     name = step.operator or step.kernel.replace(" ", "_")
     path = f"  # {step.path}" if step.path else ""
     return f"{', '.join(written)} = {name}({', '.join(given)}){path}"

@@ -19,8 +19,8 @@ from vitgraph.errors import InputError
 from vitgraph.pass_manager.numerics import flatten_outputs
 
 HERE = Path(__file__).parent
-NUMBER = re.compile(r"=\d[\d.]*(e-?\d+)?(?=[,)])")
-"""Scales: their last digits are the processor's that calibrated."""
+NUMBER = re.compile(r"=\d+(\.\d+(e-?\d+)?|e-?\d+)(?=[,)])")
+"""Scales, which are no whole numbers: their last digits are the processor's that calibrated."""
 KERNELS = {
     "int8": {"linear": 16, "attention": 4, "normalize": 9, "torch": 30},
     "sparse-int8": {"sparse linear": 16, "activate": 16, "attention": 4, "normalize": 9, "torch": 30},
