@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import fx
 
-from vitgraph.backends.cuda.building import FP16, INT8, Building, Held
+from vitgraph.backends.cuda.building import Building, Held
+from vitgraph.backends.cuda.operands import FP16, INT8, MOST_DEPTH, MOST_KEYS
 from vitgraph.backends.cuda.plan import Argument, Value
 from vitgraph.backends.cuda.quantizers import common_scale
 from vitgraph.ir.calls import AttentionCall, PermuteCall, ReshapeCall
 from vitgraph.ir.tensor_type import Dim, TensorType
 
-MOST_DEPTH, MOST_KEYS = 128, 1024
 _HEADS_INSIDE = [0, 2, 1, 3]
 """`[B, H, T, D]` to `[B, T, H, D]`, in which the kernel writes, and back."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from vitgraph.backends.cuda.refusals import refusal_for, refusal_here
 from vitgraph.errors import InputError
 from vitgraph.ir.batch import Batch
 from vitgraph.progress import Progress
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from vitgraph.backends.cuda.device import Device
     from vitgraph.backends.cuda.lowered import Lowered
     from vitgraph.ir.program import Program
-
-LEAST = (8, 0)
-"""Ampere: the first whose tensor cores multiply 2:4 weights, and that has the matrix instructions of the kernels."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class Cuda:
 
     def refusal(self, target: Target | None) -> str | None:
         """Why no plan can be made for `target`, on any machine; without one, why no plan can run on this."""
-        return _not_here() if target is None else _not_for(target)
+        return refusal_here() if target is None else refusal_for(target)
 
     def load(self, model: Program | Path, target: Target | None = None, *, threads: int = 0) -> Device:
         """A program, or the folder of a plan, on the GPU; `InputError` where there is none that runs it."""
@@ -75,7 +72,7 @@ class Cuda:
         from vitgraph.backends.cuda.lowering import lower_program
         from vitgraph.backends.cuda.plan_folder import load_plan
 
-        if why := _not_here():
+        if why := refusal_here():
             raise InputError(f"--backend cuda: {why}")
         if isinstance(model, Path) and model.suffix == ".onnx":
             raise InputError(f"{model}: the cuda backend runs programs and plans; give a saved program or a folder")
@@ -90,20 +87,3 @@ class Cuda:
         lowered = lower_program(program)
         plan = replace(lowered.plan, target=target.name, capability=target.compute_capability or "")
         return PlanBuild(replace(lowered, plan=plan), describe_sites(program, plan, target, batch.best), batch)
-
-
-def _not_for(target: Target) -> str | None:
-    if target.compute_capability is None:
-        return f"{target.name} is no NVIDIA GPU; take a target that is one (`vitgraph targets`)"
-    major, minor = map(int, target.compute_capability.split("."))
-    if (major, minor) < LEAST:
-        return f"{target.name} is sm_{major}{minor}, and the kernels need sm_80 (Ampere) or later; take another target"
-    return None
-
-
-def _not_here() -> str | None:
-    from vitgraph.backends.cuda.device import unusable_why
-
-    if find_spec("triton") is None:
-        return "Triton is not installed; it comes with torch for CUDA on Linux"
-    return unusable_why("cuda")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from vitgraph.backends.cuda.operands import FP16, FP32
 from vitgraph.backends.cuda.plan import Argument, Kernel, Kind, Plan, SiteChoice, Value, Weight
 from vitgraph.backends.cuda.plan_writer import PlanWriter
 from vitgraph.ir.call_arguments import arguments
@@ -23,8 +24,6 @@ from vitgraph.ir.operator_schema import opname, overload_name, schema_of
 from vitgraph.ir.printer import node_lines
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import IntType, TensorType, TupleType
-
-FP32, FP16, INT8 = torch.float32, torch.float16, torch.int8
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vitgraph.backends.cuda.executing import Executor, KernelFunction
 from vitgraph.backends.cuda.plan import Plan
+from vitgraph.backends.cuda.refusals import refusal_here
 from vitgraph.errors import InputError
 
 _MODULES = {"linear": "linear", "normalize": "normalize", "activate": "activation", "attention": "attention"}
@@ -117,21 +118,10 @@ def triton_kernels() -> dict[str, KernelFunction]:
     return {name: getattr(module, name) for name, module in places.items()}
 
 
-def unusable_why(device: str) -> str | None:
-    """Why no kernel can run here: there is no GPU of sm_80 or later, or its driver is too old for torch; else None."""
-    cuda: Any = torch.cuda
-    if not cuda.is_available():
-        return "no CUDA device is here, its driver is too old for torch, or torch has no CUDA; plans are built all the same"
-    capability = cuda.get_device_capability(device)
-    if capability < (8, 0):
-        return f"the GPU is sm_{capability[0]}{capability[1]}; the kernels need sm_80 (Ampere) or later"
-    return None
-
-
 def check_device(device: str, plan: Plan) -> None:
     """`InputError` where the plan can't run here."""
     library: Any = torch
-    why = unusable_why(device)
+    why = refusal_here(device)
     if why is None and plan.counts().get("sparse linear") and not library.backends.cusparselt.is_available():
         why = "its sparse products need cuSPARSELt, which this torch was built without"
     if why is not None:

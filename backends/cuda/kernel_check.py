@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from vitgraph.backends.cuda.operands import FP16, FP32, INT8
+from vitgraph.backends.cuda.operands import FP16, FP32, INT8, MOST_DEPTH, MOST_KEYS, MOST_WIDTH
 from vitgraph.backends.cuda.plan import PADDING, Buffer, Plan, Step
 from vitgraph.backends.cuda.step_arguments import StepArguments
 from vitgraph.ir.tensor_type import Dim, Size
-
-MOST_WIDTH, MOST_DEPTH, MOST_KEYS = 4096, 128, 1024
-"""Of a row that is normalized, and of an attention's heads and keys."""
 
 
 def check_kernel(plan: Plan, step: Step) -> None:

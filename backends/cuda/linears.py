@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, fx
 
-from vitgraph.backends.cuda.building import FP16, INT8, Building, Held
+from vitgraph.backends.cuda.building import Building, Held
 from vitgraph.backends.cuda.epilogue import Epilogue, follow
+from vitgraph.backends.cuda.operands import FP16, INT8
 from vitgraph.backends.cuda.plan import PADDING, Argument, Value
 from vitgraph.ir.calls import DequantizeCall, LinearCall, WeightedCall
 from vitgraph.ir.navigate import path_of

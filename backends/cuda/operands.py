@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 FP32, FP16, INT8 = torch.float32, torch.float16, torch.int8
+MOST_WIDTH = 4096
+"""Of a row that is normalized: one program holds it."""
+MOST_DEPTH, MOST_KEYS = 128, 1024
+"""Of an attention's heads, and of what a query attends to."""
 
 
 def sizes(name: str, tensor: Tensor, dimensions: int) -> list[int]:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from vitgraph.backends.cuda.building import FP16, INT8, Building, Held, spell
+from vitgraph.backends.cuda.building import Building, Held, spell
 from vitgraph.backends.cuda.epilogue import follow
+from vitgraph.backends.cuda.operands import FP16, INT8, MOST_WIDTH
 from vitgraph.backends.cuda.plan import Argument, Value
 from vitgraph.backends.cuda.quantizers import common_scale, reads_codes, tensor_scale
 from vitgraph.ir.call_arguments import arguments
 from vitgraph.ir.calls import BinaryCall, LayerNormCall, QuantizeCall
 from vitgraph.ir.tensor_type import TensorType
-
-MOST_WIDTH = 4096
-"""Of a row that one program of the normalization holds."""
 
 
 def lower_sum(b: Building, node: fx.Node) -> bool:

@@ -1,6 +1,6 @@
 """What a GPU is to do for a program, as plain data: buffers, weights by name, and one step after the other.
 
-A plan holds no tensors and no code. `Plan.text` shows it, `plan_file` reads and writes it, `executing` runs it.
+A plan holds no tensors and no code. `plan_text` shows it, `plan_file` reads and writes it, `executing` runs it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Plan:
     target: str = ""
     """The device that it was compiled for; empty where nobody said."""
     capability: str = ""
-    """Its compute capability, such as `9.0`. The plan runs on others too: see `plan_folder`."""
+    """Its compute capability, such as `9.0`. Others are not refused: see `plan_folder`."""
 
     def counts(self) -> dict[str, int]:
         """How many steps each kernel has."""

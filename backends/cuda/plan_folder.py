@@ -3,8 +3,9 @@
     cuda/plan.json              buffers, steps, sites, the target that it was made for (`plan_file`)
     cuda/weights.safetensors    the tensors that the plan names
 
-Nothing in it is bound to a GPU: Triton compiles the kernels, and cuSPARSELt packs the sparse weights and chooses its algorithm,
-where the plan is loaded. So a plan that was made for sm_80 runs on sm_90; what its target decided is which sites are sparse.
+Nothing in it is bound to a GPU: Triton compiles the kernels, and cuSPARSELt packs the sparse weights and chooses its
+algorithm, where the plan is loaded. So a plan that was made for sm_80 is not refused on sm_90 (neither has been seen to
+run); what its target decided is which sites are sparse.
 """
 
 from __future__ import annotations

@@ -14,10 +14,9 @@ from math import log
 from torch import Tensor
 
 from vitgraph.backends.cuda.kernels.arithmetic import rounded, store_result
-from vitgraph.backends.cuda.operands import INT8, expect_scale, expect_view, output, sizes
+from vitgraph.backends.cuda.operands import INT8, MOST_DEPTH, MOST_KEYS, expect_scale, expect_view, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl, triton
 
-MOST_DEPTH, MOST_KEYS = 128, 1024
 _QUERIES, _KEYS = 64, 64
 _ONE_BLOCK = 256
 """Up to this many keys are one block."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from vitgraph.backends.cuda.kernels.arithmetic import store_result
-from vitgraph.backends.cuda.operands import FP16, FP32, expect, expect_scale, output, sizes
+from vitgraph.backends.cuda.operands import FP16, FP32, MOST_WIDTH, expect, expect_scale, output, sizes
 from vitgraph.backends.cuda.triton_language import Value, constexpr, jit, launch, tl, triton
 
-MOST_WIDTH = 4096
 _ELEMENTS = 4096
 """How many numbers a program holds, in 4 warps: narrow rows come several to a program."""
 

@@ -43,7 +43,7 @@ def test_without_a_gpu_it_builds_and_another_measures() -> None:
 
 
 def test_with_a_gpu_it_measures_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitgraph.backends.cuda.backend._not_here", lambda: None)
+    monkeypatch.setattr("vitgraph.backends.cuda.backend.refusal_here", lambda: None)
     assert [type(each) for each in choose("cuda")] == [Cuda, Cuda]
 
 
@@ -109,6 +109,6 @@ def test_a_target_without_rates_has_no_estimate_and_says_why() -> None:
 
 
 def test_an_onnx_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("vitgraph.backends.cuda.backend._not_here", lambda: None)
+    monkeypatch.setattr("vitgraph.backends.cuda.backend.refusal_here", lambda: None)
     with pytest.raises(InputError, match="runs programs and plans"):
         Cuda().load(tmp_path / "model.onnx")

@@ -33,6 +33,10 @@ def nothing(device: str, plan: Plan) -> None:
     """No check."""
 
 
+def missing(name: str) -> None:
+    """No package is there."""
+
+
 def turing(device: str) -> tuple[int, int]:
     """A card that is too old."""
     return 7, 5
@@ -123,5 +127,11 @@ def test_without_a_gpu_it_says_so() -> None:
 def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", turing)
-    with pytest.raises(InputError, match=r"sm_75; the kernels need sm_80"):
+    with pytest.raises(InputError, match=r"the GPU is sm_75, and the kernels need sm_80"):
+        device.check_device("cuda", lowered_digits("int8").plan)
+
+
+def test_without_triton_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitgraph.backends.cuda.refusals.find_spec", missing)
+    with pytest.raises(InputError, match="Triton is not installed"):
         device.check_device("cuda", lowered_digits("int8").plan)
