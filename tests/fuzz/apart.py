@@ -9,6 +9,8 @@ from collections.abc import Callable
 from tests.fuzz.stages import Found, stage
 from tests.fuzz.verdict import Kind, Verdict
 
+DEADLY = (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGABRT)
+
 
 def apart(name: str, work: Callable[[], None]) -> None:
     """Do the work in a fork of this process; what it finds is raised here, and so is how it died.
@@ -36,9 +38,15 @@ def apart(name: str, work: Callable[[], None]) -> None:
 
 
 def _work(work: Callable[[], None], name: str, send: int) -> None:
-    """In the fork; it ends here, with nothing of what Python does at an exit."""
+    """In the fork; it ends here, with nothing of what Python does at an exit.
+
+    A signal that kills has to: of two libraries that each restored the other's handler (pytest's and Triton's LLVM did), one
+    raises it again for the other, for ever.
+    """
     verdict = Verdict(Kind.CRASH, name, "stopped")
     try:
+        for deadly in DEADLY:
+            signal.signal(deadly, signal.SIG_DFL)
         with stage(name):
             work()
         verdict = Verdict(Kind.OK)

@@ -21,6 +21,12 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def die_where_signals_are_caught() -> None:
+    """As under a library that caught them before the fork."""
+    signal.signal(signal.SIGSEGV, signal.SIG_IGN)
+    apart("peer", die)
+
+
 def fail() -> None:
     raise ZeroDivisionError("by 0")
 
@@ -30,6 +36,7 @@ def fail() -> None:
     [
         (find, Verdict(Kind.WRONG, "here", "2 is not 3")),
         (die, Verdict(Kind.RUNTIME, "peer", "SIGSEGV")),
+        (die_where_signals_are_caught, Verdict(Kind.RUNTIME, "peer", "SIGSEGV")),
         (fail, Verdict(Kind.CRASH, "peer", "ZeroDivisionError: by 0")),
     ],
 )
