@@ -6,7 +6,8 @@ positions by height and width) is brought to the scores' own shape.
 
 from __future__ import annotations
 
-import operator
+from functools import partial, reduce
+from itertools import groupby
 from typing import Any
 
 from torch import fx
@@ -16,21 +17,11 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
+from vitgraph.passes.attention_operands import absorb_factors, sized, swap_last
 
 
 class Mismatch(Exception):
     """This softmax is not an attention's; the message says why."""
-
-
-def absorb_factors(q: Any, k: Any, v: Any, bias: Any, scale: float) -> tuple[Any, ...]:
-    """Take plain factors of q and k into the scale."""
-    operands = [q, k]
-    for position, operand in enumerate(operands):
-        call = BinaryCall(operand) if operand.target in SCALES and len(operand.users) < 2 else None
-        if call is not None and isinstance(call.right, int | float):
-            scale = scale / call.right if call.divides else scale * call.right
-            operands[position] = call.left
-    return (*operands, v, bias, float(scale))
 
 
 class Scores:
@@ -47,8 +38,7 @@ class Scores:
         shape = self.softmax.meta["type"].shape
         if SoftmaxCall(self.softmax).dim not in (-1, len(shape) - 1):
             raise Mismatch("the softmax is not over the last dimension")
-        reader = _only_user(self.softmax)
-        self.out = reader
+        reader, self.swapped = _only_user(self.softmax)
         node: Any = self.softmax.args[0]
         while isinstance(node, fx.Node) and node.op == "call_function" and node.target is not aten.matmul.default:
             node = self._step(node)
@@ -66,10 +56,7 @@ class Scores:
         if node.target is aten.to.dtype:
             return node.args[0]
         if node.target is aten.reshape.default:
-            source = ReshapeCall(node).data
-            if source.meta["type"].shape[-2:] != node.meta["type"].shape[-2:]:
-                raise Mismatch("a reshape of the scores mixes tokens")
-            return source
+            return ReshapeCall(node).data
         call = BinaryCall.of(node)
         if call is not None and node.target in SCALES:
             return self._factor(call)
@@ -95,46 +82,43 @@ class Scores:
         return a
 
     def build(self, out: fx.Node) -> tuple[Any, ...]:
-        """q, k, v, bias and scale, with the nodes they need inserted ahead of `out`."""
+        """q, k, v, bias and scale, and whether the product is vᵀ pᵀ; with the nodes they need inserted ahead of `out`."""
         program = self.program
         q, kt = operands_of(self.product)
         for factor, _ in self.factors:
             q = program.insert(out, aten.mul.Tensor, q, factor)
         bias: Any = None
-        for term, times, view in reversed(self.biases):
-            shaped = self._to_scores(term, view, out)
-            scaled = shaped if times == 1.0 else program.insert(out, aten.mul.Tensor, shaped, times)
-            bias = scaled if bias is None else program.insert(out, aten.add.Tensor, bias, scaled)
-        return absorb_factors(q, _swap_last(program, kt, out), MatmulCall(out).right, bias, self.scale)
+        for view, terms in groupby(reversed(self.biases), key=lambda bias: bias[2]):
+            added = [t if times == 1.0 else program.insert(out, aten.mul.Tensor, t, times) for t, times, _ in terms]
+            shaped = self._to_scores(reduce(partial(program.insert, out, aten.add.Tensor), added), view, out)
+            bias = shaped if bias is None else program.insert(out, aten.add.Tensor, bias, shaped)
+        product = MatmulCall(out)
+        v = swap_last(program, product.left, out) if self.swapped else product.right
+        return (*absorb_factors(q, swap_last(program, kt, out), v, bias, self.scale), self.swapped)
 
     def _to_scores(self, term: fx.Node, view: tuple[Size, ...], out: fx.Node) -> fx.Node:
         """A term added under another view of the scores, in the scores' own shape."""
         shape = self.product.meta["type"].shape
         if view == shape:
             return term
-        program = self.program
-        expanded = program.insert(out, aten.expand.default, term, [_size(program, s, out) for s in view])
+        program, expanded = self.program, term
+        if term.meta["type"].shape != view:
+            expanded = program.insert(out, aten.expand.default, term, [sized(program, s, out) for s in view])
         return program.insert(out, aten.reshape.default, expanded, [-1 if isinstance(s, Dim) else s for s in shape])
 
 
-def _size(program: Program, size: Size, before: fx.Node) -> Any:
-    """A size as an argument: a number, or a node that computes it from the batch."""
-    if not isinstance(size, Dim):
-        return size
-    batch = program.insert(before, aten.sym_size.int, program.inputs[0], 0)
-    return program.insert(before, operator.mul, batch, size.times) if size.times != 1 else batch
-
-
-def _only_user(softmax: fx.Node) -> fx.Node:
-    """The product with v, downstream of casts."""
-    node = softmax
+def _only_user(softmax: fx.Node) -> tuple[fx.Node, bool]:
+    """The product with v, downstream of casts, and whether it is vᵀ pᵀ: the same with rows and columns swapped."""
+    node, swapped = softmax, False
     while True:
         if len(node.users) != 1:
             raise Mismatch("the softmax's result is read more than once")
         user = next(iter(node.users))
-        if user.target is aten.matmul.default and user.args[0] is node:
-            return user
-        if user.target is not aten.to.dtype:
+        if user.target is aten.matmul.default and user.args[swapped] is node:
+            return user, swapped
+        if _swaps_last(user) and not swapped:
+            swapped = True
+        elif user.target is not aten.to.dtype:
             raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
         node = user
 
@@ -152,12 +136,9 @@ def _has_product(node: fx.Node) -> bool:
     return node.op == "call_function"
 
 
-def _swap_last(program: Program, kt: fx.Node, before: fx.Node) -> fx.Node:
-    """k out of kᵀ; two permutes in a row are one, and none where they undo each other."""
-    rank = kt.meta["type"].rank
-    order = [*range(rank - 2), rank - 1, rank - 2]
-    source = kt
-    call = PermuteCall.of(kt)
-    if call is not None:
-        source, order = call.data, [call.dims[position] for position in order]
-    return source if order == list(range(rank)) else program.insert(before, aten.permute.default, source, order)
+def _swaps_last(node: fx.Node) -> bool:
+    call = PermuteCall.of(node)
+    if call is None:
+        return False
+    rank = node.meta["type"].rank
+    return [dim % rank for dim in call.dims] == [*range(rank - 2), rank - 1, rank - 2]

@@ -10,8 +10,9 @@ Before:
 After:
     out = vitgraph.attention.default(q, k, v, bias, 0.125)
 
-The same comes of `aten.scaled_dot_product_attention`. A factor per head (cosine attention) moves into q; a mask added
-under another view of the scores (shifted windows) is brought to the scores' own shape.
+The same comes of `aten.scaled_dot_product_attention`, and of vᵀ probabilitiesᵀ, with a permute at its end. A factor per head
+(cosine attention) moves into q; what is added under another view of the scores (masks of shifted windows, positions by height
+and width) is brought to the scores' own shape.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes.attention_scores import Mismatch, Scores, absorb_factors
+from vitgraph.passes.attention_operands import absorb_factors, own_heads, stacked, swap_last, unstacked
+from vitgraph.passes.attention_scores import Mismatch, Scores
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,16 @@ class FuseAttention(Pass):
                 context.refuse(path_of(node), why)
             elif context.take(self.name, path_of(node)):
                 _replace(program, node, *_read_call(program, node))
-        mixed = {site.node for site in find_attentions(program) if site.mixes_heads}
+        refused = {site.node: site.operator_refusal for site in find_attentions(program)}
         for node in program.calls(aten.softmax.int):
             try:
                 out, parts = Scores(program, node).match()
             except Mismatch as why:
-                context.refuse(path_of(node), _TALKING_HEADS if node in mixed else str(why))
+                context.refuse(path_of(node), refused.get(node) or str(why))
                 continue
             if context.take(self.name, path_of(node)):
                 _replace(program, out, *parts.build(out))
         _refuse_others(program, context)
-
-
-_TALKING_HEADS = "a layer mixes its heads between the products (talking heads), so they are no single operator"
 
 
 def _refuse_others(program: Program, context: Context) -> None:
@@ -86,8 +85,16 @@ def _why_no_operator(call: SdpaCall) -> str | None:
     return None
 
 
-def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float) -> None:
+def _replace(
+    program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float, swapped: bool = False
+) -> None:
+    k, v = own_heads(program, q, k, out), own_heads(program, q, v, out)
+    flat = q.meta["type"].rank == 3
+    if flat:
+        q, k, v = (stacked(program, each, out) for each in (q, k, v))
     new = program.insert(out, dialect.attention, q, k, v, bias, scale)
+    new = swap_last(program, new, out) if swapped else new
+    new = unstacked(program, new, out) if flat else new
     out.replace_all_uses_with(new)
     program.graph.erase_node(out)
 

@@ -14,7 +14,7 @@ from vitgraph.targets.target import Target
 def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePlan:
     """Every linear with the type it was planned in and its mask, every softmax attention with its kernel's type.
 
-    An attention is excused from being one kernel only where the target has none for its sizes.
+    An attention is excused from being one kernel only where it is no single operator, or the target has none for its sizes.
     """
     masks = program.masks
     weights = read_weights(model.path, floats=bool(masks))
@@ -34,13 +34,13 @@ def plan_engine(program: Program, model: OnnxModel, target: Target) -> EnginePla
 
 
 def _excuses(program: Program, model: OnnxModel, target: Target) -> dict[AttentionNode, str]:
-    """Why an attention can't be one kernel, where its sizes are the reason."""
+    """Why an attention can't be one kernel, where what it computes or its sizes are the reason."""
     sites = [site for site in find_attentions(program) if site.kind == "softmax"]
     found = dict[AttentionNode, str]()
     for attention, site in zip(model.attentions, sites, strict=True):
-        if not site.is_fused or target.attention(attention.planned) is None:
-            continue
-        why = site.kernel_refusal(target, attention.planned)
+        why = site.operator_refusal
+        if site.is_fused and target.attention(attention.planned) is not None:
+            why = site.kernel_refusal(target, attention.planned)
         if why is not None:
             found[attention] = why
     return found

@@ -273,7 +273,6 @@ def test_looks_through_casts_around_the_softmax() -> None:
         ("aten.mul.Tensor(s, 0.25)", "aten.mul.Tensor(s, s)", "other than a number"),
         ("aten.mul.Tensor(s, 0.25)", "aten.relu.default(s)", "aten.relu.default stands between"),
         ("aten.softmax.int(m, 3)", "aten.softmax.int(z, 3)", "no product of two values"),
-        ("aten.mul.Tensor(s, 0.25)", "aten.reshape.default(t, [-1, 2, 5, 5])", "mixes tokens"),
         ("aten.mul.Tensor(s, 0.25)", "aten.mul.Tensor(s, h)", "other than a number"),
     ],
 )
@@ -282,15 +281,128 @@ def test_refuses_and_says_why(old: str, new: str, why: str) -> None:
 z: f32[N, 2, 5, 5] = input()
 h: f32[5, 1] = weight("h")
 kt:"""
-    mixed = "t: f32[N, 2, 25] = aten.reshape.default(s, [-1, 2, 25])\nm: f32" if "(t," in new else "m: f32"
     passed = "r: f32[N, 2, 5, 5] = aten.relu.default(p)\ny: f32" if "(r," in new else "y: f32"
-    text = BY_HAND.replace(old, new).replace("\nkt:", extra).replace("m: f32", mixed).replace("y: f32", passed)
+    text = BY_HAND.replace(old, new).replace("\nkt:", extra).replace("y: f32", passed)
     program, context = parse(text), Context()
     result = run(FuseAttention(), program, context)
     assert result.calls(dialect.attention) == []
     assert len(result.calls(aten.softmax.int)) == 1
     (refusal,) = context.refusals
     assert why in refusal.why
+
+
+POSITIONS = """
+q: f32[N, 2, 6, 4] = input()
+kt: f32[N, 2, 4, 15] = input()
+v: f32[N, 2, 15, 4] = input()
+h: f32[N, 2, 2, 3, 3, 1] = input()
+w: f32[2, 3, 1, 5] = weight("w")
+"""
+
+
+def test_takes_positions_that_are_added_by_height_and_width() -> None:
+    text = f"""{POSITIONS}
+s: f32[N, 2, 6, 15] = aten.matmul.default(q, kt)
+r: f32[N, 2, 2, 3, 3, 5] = aten.reshape.default(s, [-1, 2, 2, 3, 3, 5])
+a: f32[N, 2, 2, 3, 3, 5] = aten.add.Tensor(r, h)
+b: f32[N, 2, 2, 3, 3, 5] = aten.add.Tensor(a, w)
+t: f32[N, 2, 6, 15] = aten.reshape.default(b, [-1, 2, 6, 15])
+p: f32[N, 2, 6, 15] = aten.softmax.int(t, 3)
+y: f32[N, 2, 6, 4] = aten.matmul.default(p, v)
+return_(y)
+"""
+    after = f"""{POSITIONS}
+add: f32[N, 2, 2, 3, 3, 5] = aten.add.Tensor(h, w)
+reshape: f32[N, 2, 6, 15] = aten.reshape.default(add, [-1, 2, 6, 15])
+permute: f32[N, 2, 15, 4] = aten.permute.default(kt, [0, 1, 3, 2])
+attention: f32[N, 2, 6, 4] = vitgraph.attention.default(q, permute, v, reshape, 1.0)
+return_(attention)
+"""
+    assert check(FuseAttention(), text, after) == []
+
+
+SWAPPED = BY_HAND.replace(
+    "y: f32[N, 2, 5, 4] = aten.matmul.default(p, v)",
+    """vt: f32[N, 2, 4, 5] = aten.permute.default(v, [0, 1, 3, 2])
+pt: f32[N, 2, 5, 5] = aten.permute.default(p, [0, 1, 3, 2])
+y: f32[N, 2, 4, 5] = aten.matmul.default(vt, pt)""",
+)
+
+
+def test_takes_a_product_with_rows_and_columns_swapped() -> None:
+    after = f"""{QKV}
+attention: f32[N, 2, 5, 4] = vitgraph.attention.default(q, k, v, None, 0.25)
+permute: f32[N, 2, 4, 5] = aten.permute.default(attention, [0, 1, 3, 2])
+return_(permute)
+"""
+    assert check(FuseAttention(), SWAPPED, after) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("default(vt, pt)", "default(pt, vt)"), ("default(p, [0, 1, 3, 2])", "default(p, [0, 2, 1, 3])")],
+)
+def test_refuses_other_swapped_products(old: str, new: str) -> None:
+    text = SWAPPED.replace(old, new).replace("4]", "5]").replace("4, 5]", "5, 5]").replace("N, 2, 5", "N, 5, 5")
+    text = text.replace("[N, 2,", "[N, 5,")
+    (refusal,) = check(FuseAttention(), text, text)
+    assert "product with v" in refusal.why
+
+
+def test_takes_a_factor_ahead_of_a_permute() -> None:
+    text = f"""{QKV.replace("q: f32[N, 2, 5, 4]", "q: f32[N, 5, 2, 4]")}
+f: f32[N, 5, 2, 4] = aten.mul.Tensor(q, 0.25)
+qt: f32[N, 2, 5, 4] = aten.permute.default(f, [0, 2, 1, 3])
+kt: f32[N, 2, 4, 5] = aten.permute.default(k, [0, 1, 3, 2])
+s: f32[N, 2, 5, 5] = aten.matmul.default(qt, kt)
+p: f32[N, 2, 5, 5] = aten.softmax.int(s, 3)
+y: f32[N, 2, 5, 4] = aten.matmul.default(p, v)
+return_(y)
+"""
+    after = f"""{QKV.replace("q: f32[N, 2, 5, 4]", "q: f32[N, 5, 2, 4]")}
+permute: f32[N, 2, 5, 4] = aten.permute.default(q, [0, 2, 1, 3])
+attention: f32[N, 2, 5, 4] = vitgraph.attention.default(permute, k, v, None, 0.25)
+return_(attention)
+"""
+    assert check(FuseAttention(), text, after) == []
+
+
+def test_leaves_a_factor_that_another_reads() -> None:
+    text = BY_HAND.replace("aten.matmul.default(q, kt)", "aten.matmul.default(qt, kt)").replace(
+        "kt: f32",
+        "f: f32[N, 2, 5, 4] = aten.mul.Tensor(q, 3.0)\nr: f32[N, 2, 4, 5] = aten.reshape.default(f, [-1, 2, 4, 5])\n"
+        "qt: f32[N, 2, 5, 4] = aten.permute.default(r, [0, 1, 3, 2])\nkt: f32",
+    )
+    after = run(FuseAttention(), parse(text.replace("return_(y)", "return_([y, f])")), Context())
+    assert [node.args[4] for node in after.calls(dialect.attention)] == [0.25]
+
+
+def test_gives_heads_that_share_keys_their_own() -> None:
+    shared = QKV.replace("k: f32[N, 2", "k: f32[N, 1").replace("v: f32[N, 2", "v: f32[N, 1")
+    text = BY_HAND.replace(QKV, shared).replace("kt: f32[N, 2", "kt: f32[N, 1")
+    after = f"""{shared}
+n: int[N] = aten.sym_size.int(q, 0)
+expand: f32[N, 2, 5, 4] = aten.expand.default(k, [n, 2, 5, 4])
+m: int[N] = aten.sym_size.int(q, 0)
+expand_1: f32[N, 2, 5, 4] = aten.expand.default(v, [m, 2, 5, 4])
+attention: f32[N, 2, 5, 4] = vitgraph.attention.default(q, expand, expand_1, None, 0.25)
+return_(attention)
+"""
+    assert check(FuseAttention(), text, after) == []
+
+
+def test_stacks_matrices_without_heads() -> None:
+    text, flat = (each.replace("[N, 2, ", "[N, ") for each in (BY_HAND, QKV))
+    text = text.replace("[0, 1, 3, 2]", "[0, 2, 1]").replace("int(m, 3)", "int(m, 2)")
+    after = f"""{flat}
+a: f32[1, N, 5, 4] = aten.reshape.default(q, [1, -1, 5, 4])
+b: f32[1, N, 5, 4] = aten.reshape.default(k, [1, -1, 5, 4])
+c: f32[1, N, 5, 4] = aten.reshape.default(v, [1, -1, 5, 4])
+attention: f32[1, N, 5, 4] = vitgraph.attention.default(a, b, c, None, 0.25)
+y: f32[N, 5, 4] = aten.reshape.default(attention, [-1, 5, 4])
+return_(y)
+"""
+    assert check(FuseAttention(), text, after) == []
 
 
 def test_refuses_scores_under_another_shape() -> None:

@@ -60,6 +60,13 @@ class AttentionSite:
         return self.node.target is dialect.attention
 
     @property
+    def operator_refusal(self) -> str | None:
+        """Why it cannot be one operator, for any target; None where it can."""
+        if self.mixes_heads:
+            return "a layer mixes its heads between the products (talking heads), so they are no single operator"
+        return None
+
+    @property
     def role(self) -> str:
         """What selectors call it."""
         return "attention"
