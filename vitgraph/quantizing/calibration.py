@@ -64,6 +64,8 @@ class ChannelStatistics:
     mean: Tensor
     typical: Tensor
     """The mean, over the images, of the largest magnitude in each: images not seen exceed it as those seen do."""
+    rows: int
+    """How many numbers of each channel were seen: tokens of all images."""
 
     @property
     def largest(self) -> Tensor:
@@ -85,6 +87,7 @@ def observe_channels(
     seen = [_ChannelSums() for _ in nodes]
     for values in runs(program, [Observer(node) for node in nodes], images, progress, "calibration: channels"):
         for sums, value in zip(seen, values, strict=True):
+            sums.rows += value.numel() // value.shape[axis]
             for image in _channel_rows(value.detach().float(), axis):
                 sums.add(*image)
     return [sums.channels() for sums in seen]
@@ -99,6 +102,7 @@ class _ChannelSums:
     mean: Tensor | float = 0.0
     typical: Tensor | float = 0.0
     images: int = 0
+    rows: int = 0
 
     def add(self, least: Tensor, most: Tensor, mean: Tensor) -> None:
         """Take in one image, `[channels]` each."""
@@ -111,7 +115,7 @@ class _ChannelSums:
         """Over all images."""
         sums = (torch.as_tensor(each) for each in (self.mean, self.typical))
         mean, typical = ((each / self.images).float() for each in sums)
-        return ChannelStatistics(torch.as_tensor(self.least), torch.as_tensor(self.most), mean, typical)
+        return ChannelStatistics(torch.as_tensor(self.least), torch.as_tensor(self.most), mean, typical, self.rows)
 
 
 def _channel_rows(value: Tensor, axis: int) -> Tensor:

@@ -44,7 +44,8 @@ class Spelled(nn.Module):
         if self.spelling == "windows of a map":  # SHViT, EfficientViT: [B * H, D, T], vᵀ pᵀ
             q, k, v = (each.flatten(0, 1) for each in (q, k, v))
             scores = (q * DIM**-0.5).transpose(1, 2) @ k
-            return (v @ scores.softmax(-1).transpose(1, 2)).reshape(len(x), HEADS * DIM, -1).mean(-1)
+            mixed: Tensor = v @ scores.softmax(-1).transpose(1, 2)
+            return mixed.reshape(len(x), HEADS * DIM, -1).mean(-1)
         q, v = q.transpose(2, 3), v.transpose(2, 3)
         scores = q @ k * DIM**-0.5
         if self.spelling == "positions by height and width":  # MViTv2, ViTDet
@@ -54,7 +55,8 @@ class Spelled(nn.Module):
             scores = grid.reshape(scores.shape)
         if self.spelling == "talking heads":  # CaiT, EfficientFormerV2
             scores = self.mix(scores)
-        return (scores.softmax(-1) @ v).mean((1, 2))
+        tokens: Tensor = scores.softmax(-1) @ v
+        return tokens.mean((1, 2))
 
 
 def built(spelling: str, folder: Path) -> Artifact:

@@ -56,7 +56,7 @@ def test_what_lies_to_one_side_is_shifted_and_what_lies_around_zero_is_not() -> 
     normal = torch.randn(512, 32, generator=generator)
     weight = torch.randn(16, 32, generator=generator)
     for x, middle in ((torch.nn.functional.gelu(normal * 3), True), (torch.cat([normal, -normal]), False)):
-        channels = ChannelStatistics(x.amin(0), x.amax(0), x.mean(0), x.abs().amax(0))
+        channels = ChannelStatistics(x.amin(0), x.amax(0), x.mean(0), x.abs().amax(0), len(x))
         reaches = [ChannelRange.of(channels, centred) for centred in (False, True)]
         rows = Rows(x, torch.ones(len(x), 16))
         chosen, _ = best_migration(reaches, ALPHAS, [weight], [rows], kept=True)
@@ -65,7 +65,7 @@ def test_what_lies_to_one_side_is_shifted_and_what_lies_around_zero_is_not() -> 
 
 def test_a_tail_gets_room_for_what_was_not_seen_and_a_quiet_channel_that_of_others() -> None:
     least, most = torch.tensor([-0.17, -0.17, -0.1, -0.17]), torch.tensor([6.0, 4.0, 0.0, 8.0])
-    channels = ChannelStatistics(least, most, torch.zeros(4), torch.tensor([5.0, 4.0, 0.1, 7.0]))
+    channels = ChannelStatistics(least, most, torch.zeros(4), torch.tensor([5.0, 4.0, 0.1, 7.0]), 64)
     around_zero, centred = (ChannelRange.of(channels, each, spare=True) for each in (False, True))
     torch.testing.assert_close(
         around_zero.largest, torch.tensor([6.3, 4.0, 4.0, 8.3])

@@ -116,6 +116,12 @@ def test_it_helps_where_a_channel_stands_out() -> None:
     assert (smooth - wanted).norm() < 0.2 * (plain - wanted).norm()
 
 
+def test_too_few_rows_are_refused() -> None:
+    text = AFTER_NORM.replace("N, 4,", "N, 2,")
+    (refusal,) = check(SmoothQuant(), text, text, Context(calibration=Noise(2, 8)))
+    assert "12 rows" in refusal.why
+
+
 def test_what_others_read_too_is_refused() -> None:
     text = AFTER_NORM.replace(
         "return_(gelu)", "add: f32[N, 4, 8] = aten.add.Tensor(layer_norm, x)\nreturn_([gelu, add])"
