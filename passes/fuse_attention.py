@@ -115,13 +115,17 @@ def _read_call(program: Program, node: fx.Node) -> tuple[Any, ...]:
 
 def _absorb(q: Any, k: Any, v: Any, bias: Any, scale: float) -> tuple[Any, ...]:
     """Take plain factors of q and k into the scale."""
-    operands = [q, k]
-    for position, operand in enumerate(operands):
-        call = BinaryCall(operand) if operand.target in SCALES and len(operand.users) < 2 else None
-        if call is not None and isinstance(call.right, int | float):
-            scale = scale / call.right if call.divides else scale * call.right
-            operands[position] = call.left
-    return (*operands, v, bias, float(scale))
+    q, scale = _without_factor(q, scale)
+    k, scale = _without_factor(k, scale)
+    return q, k, v, bias, float(scale)
+
+
+def _without_factor(operand: fx.Node, scale: float) -> tuple[Any, float]:
+    """What a number multiplies, and the scale with this number in it."""
+    call = BinaryCall(operand) if operand.target in SCALES and len(operand.users) < 2 else None
+    if call is None or not isinstance(call.right, int | float):
+        return operand, scale
+    return call.left, scale / call.right if call.divides else scale * call.right
 
 
 class _Scores:
@@ -188,6 +192,7 @@ class _Scores:
         """q, k, v, bias and scale, with the nodes they need inserted ahead of `out`."""
         program = self.program
         q, kt = operands_of(self.product)
+        kt, self.scale = _without_factor(kt, self.scale)  # exporters of ONNX scale kᵀ
         for factor, _ in self.factors:
             q = program.insert(out, aten.mul.Tensor, q, factor)
         bias: Any = None
