@@ -19,18 +19,23 @@ from vitgraph.ir.tensor_type import Dim, Size
 
 
 def absorb_factors(q: Any, k: Any, v: Any, bias: Any, scale: float) -> tuple[Any, ...]:
-    """Take plain factors of q and k into the scale, also those ahead of views and permutes that nothing else reads."""
-    operands = [q, k]
-    for position, operand in enumerate(operands):
-        factor = _moved(operand)
-        call = BinaryCall(factor) if factor.target in SCALES and len(factor.users) < 2 else None
-        if call is not None and isinstance(call.right, int | float):
-            scale = scale / call.right if call.divides else scale * call.right
-            if factor is operand:
-                operands[position] = call.left
-            else:
-                factor.replace_all_uses_with(call.left)
-    return (*operands, v, bias, float(scale))
+    """Take plain factors of q and k into the scale."""
+    q, scale = without_factor(q, scale)
+    k, scale = without_factor(k, scale)
+    return q, k, v, bias, float(scale)
+
+
+def without_factor(operand: fx.Node, scale: float) -> tuple[Any, float]:
+    """What a number multiplies, maybe ahead of views and permutes that nothing else reads, and the scale with it in."""
+    factor = _moved(operand)
+    call = BinaryCall(factor) if factor.target in SCALES and len(factor.users) < 2 else None
+    if call is None or not isinstance(call.right, int | float):
+        return operand, scale
+    scale = scale / call.right if call.divides else scale * call.right
+    if factor is operand:
+        return call.left, scale
+    factor.replace_all_uses_with(call.left)
+    return operand, scale
 
 
 def _moved(node: fx.Node) -> fx.Node:

@@ -17,7 +17,7 @@ from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
-from vitgraph.passes.attention_operands import absorb_factors, sized, swap_last
+from vitgraph.passes.attention_operands import absorb_factors, sized, swap_last, without_factor
 
 
 class Mismatch(Exception):
@@ -85,6 +85,7 @@ class Scores:
         """q, k, v, bias and scale, and whether the product is vᵀ pᵀ; with the nodes they need inserted ahead of `out`."""
         program = self.program
         q, kt = operands_of(self.product)
+        kt, self.scale = without_factor(kt, self.scale)  # exporters of ONNX scale kᵀ
         for factor, _ in self.factors:
             q = program.insert(out, aten.mul.Tensor, q, factor)
         bias: Any = None

@@ -13,6 +13,7 @@ from vitgraph.domains import ImageCount
 from vitgraph.errors import InputError
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.drawing import group, table
+from vitgraph.tools.model_options import ImageSettings
 from vitgraph.tools.progress import show_progress
 from vitgraph.tools.runnable import BACKEND_HELP, load_runner
 from vitgraph.tools.shared_options import EVALUATE_HELP
@@ -20,6 +21,7 @@ from vitgraph.tools.shared_options import EVALUATE_HELP
 if TYPE_CHECKING:
     from vitgraph.compile.accuracy import Predictions
     from vitgraph.compile.features import Features
+    from vitgraph.frontend.saved_programs import SavedModel
     from vitgraph.images.image_set import ImageSet
     from vitgraph.images.preprocess import Preprocessing
     from vitgraph.runtime.backend import Backend, Execution
@@ -32,9 +34,13 @@ def declare(app: typer.Typer) -> None:
 
 def evaluate(
     out: Annotated[
-        Path, typer.Argument(metavar="OUT|PROGRAM", help="A folder that `vitgraph compile` wrote, or a saved program.")
+        Path,
+        typer.Argument(
+            metavar="OUT|PROGRAM", help="A folder that `vitgraph compile` wrote, a saved program or an ONNX file."
+        ),
     ],
     data: Annotated[str, typer.Option(metavar="DIR|ZIP", help=EVALUATE_HELP)],
+    settings: ImageSettings,
     images: Annotated[
         ImageCount | None, typer.Option(help="How many of them; all unless given.", show_default=False)
     ] = None,
@@ -51,9 +57,9 @@ def evaluate(
     from vitgraph.compile.features import Features
 
     chosen = find_backend(backend)
-    model = _describe(out)
-    other = None if against is None else _comparable(against, model, out)
-    pictures = _open(model, data, images, labelled=other is None)
+    model = _describe(out, settings)
+    other = None if against is None else _comparable(against, model, out, settings)
+    pictures = _open(model, data, images, settings, labelled=other is None)
     found, executed = _run(out, model, chosen, pictures)
     expected = None if against is None or other is None else _run(against, other, chosen, pictures)[0]
     answer: dict[str, Any] = {
@@ -150,23 +156,20 @@ class _Model:
     """Whether it gives features in place of classes."""
 
 
-def _describe(out: Path) -> _Model:
+def _describe(out: Path, settings: ImageSettings) -> _Model:
     """The model's name, the recipe of a compilation, and how images become its input."""
     from vitgraph.compile.report import read_report
-    from vitgraph.frontend.model_request import ModelRequest
-    from vitgraph.frontend.saved_programs import describe_saved, read_program
     from vitgraph.images.preprocess import build
     from vitgraph.ir.model_output import gives_features
 
-    if out.suffix == ".safetensors" and out.is_file():
-        program = read_program(out)
-        saved = describe_saved(program, ModelRequest(out))
+    if out.suffix in (".safetensors", ".onnx") and out.is_file():
+        saved = _saved(out, settings)
         if saved.preprocessing is None:
             raise InputError(
-                f"{out}: the program does not say how images are pre-processed; save one of a named model"
-                " (`vitgraph opt MODEL -o FILE`), or compile it with --mean and --std and evaluate the folder"
+                f"{out}: it does not say how images are pre-processed; give --mean and --std, or save a program of a named "
+                "model (`vitgraph opt MODEL -o FILE`)"
             )
-        return _Model(out, saved.name, None, saved.preprocessing, gives_features(program))
+        return _Model(out, saved.name, None, saved.preprocessing, gives_features(saved.program))
     if not out.exists():
         raise InputError(
             f"{out}: there is no such folder or file; name what `vitgraph compile` wrote, or a saved program"
@@ -178,9 +181,18 @@ def _describe(out: Path) -> _Model:
     return _Model(out, report.model.name, report.recipe, plan, report.model.gives == "features")
 
 
-def _comparable(against: Path, model: _Model, out: Path) -> _Model:
+def _saved(out: Path, settings: ImageSettings) -> SavedModel:
+    """What is known of a saved program or an ONNX file."""
+    from vitgraph.frontend.open_model import open_saved
+
+    saved = open_saved(settings.request(out))
+    assert saved is not None
+    return saved
+
+
+def _comparable(against: Path, model: _Model, out: Path, settings: ImageSettings) -> _Model:
     """What `--against` names; `InputError` where the two would not see, or give, the same."""
-    other = _describe(against)
+    other = _describe(against, settings)
     if other.preprocessing != model.preprocessing:
         raise InputError(f"--against {against}: its images are pre-processed otherwise than those of {out}")
     if other.features != model.features:
@@ -189,7 +201,7 @@ def _comparable(against: Path, model: _Model, out: Path) -> _Model:
     return other
 
 
-def _open(model: _Model, data: str, limit: int | None, labelled: bool) -> ImageSet:
+def _open(model: _Model, data: str, limit: int | None, settings: ImageSettings, labelled: bool) -> ImageSet:
     """The images; features may do without labels where they are held against others."""
     from vitgraph.images.image_set import open_images
     from vitgraph.images.variety import check_variety
@@ -202,16 +214,14 @@ def _open(model: _Model, data: str, limit: int | None, labelled: bool) -> ImageS
         )
     check_variety(pictures)
     in_words = pictures.kind == "class folders" and pictures.classes is not None
-    return _numbered(model.out, pictures) if in_words and not model.features else pictures
+    return _numbered(model.out, pictures, settings) if in_words and not model.features else pictures
 
 
-def _numbered(out: Path, pictures: ImageSet) -> ImageSet:
+def _numbered(out: Path, pictures: ImageSet, settings: ImageSettings) -> ImageSet:
     """Class folders numbered as the model's classes are; `InputError` where that can't be told."""
-    from vitgraph.frontend.model_request import ModelRequest
-    from vitgraph.frontend.saved_programs import describe_saved, read_program
     from vitgraph.images.class_names import match_classes
 
-    model = describe_saved(read_program(out), ModelRequest(out))
+    model = _saved(out, settings)
     numbered = match_classes(pictures, model.class_names)
     if model.classes is not None:
         numbered.check_labels(model.classes)

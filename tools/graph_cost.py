@@ -65,7 +65,7 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
         data = _of_report(path, [target.name for target in targets] if names else [])
         drawn = group(draw_facts(path.name, data), draw_estimates(data))
         return Answer(data, json.dumps(data, indent=2) if as_json else drawn)
-    if path.suffix in (".onnx", ".json"):
+    if path.suffix == ".json":
         raise InputError(f"{model}: --cost counts a model, a saved program or a folder of `vitgraph compile`")
     from vitgraph.cost.cost_report import describe_cost, project
     from vitgraph.cost.products import images_of

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +17,22 @@ if TYPE_CHECKING:  # torch takes seconds to import; a command line that is wrong
     from vitgraph.ir.program import Program
 
 MODEL_HELP = "A timm name, torchvision:NAME, transformers:CONFIG-DIR, module.path:factory, or the embedded digits-vit."
-SAVED_HELP = MODEL_HELP + " Or a saved program: a file of `opt -o`, or a folder of `compile`."
+SAVED_HELP = MODEL_HELP + " Or a saved program: a file of `opt -o`, or a folder of `compile`. Or an ONNX file."
 PROGRAM_HELP = SAVED_HELP + " Or a graph's text (.txt), with random weights."
 
 _IMAGES = "Pre-processing"
+ImageSize = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Size of the model's input.", rich_help_panel=_IMAGES)
+]
+Mean = Annotated[str | None, typer.Option(metavar="X[,Y,Z]", help="Mean of each channel, pixels in 0 to 1.")]
+Std = Annotated[str | None, typer.Option(metavar="X[,Y,Z]", help="Standard deviation of each channel.")]
+Resize = Annotated[
+    str | None, typer.Option(metavar="N|HxW", help="Scale the short side to N, or both sides to H and W.")
+]
+Crop = Annotated[str | None, typer.Option(metavar="center|none", help="What is cut from the scaled image.")]
+Interpolation = Annotated[
+    str | None, typer.Option(metavar="NAME", help="nearest, box, bilinear, hamming, bicubic or lanczos.")
+]
 
 
 @dataclass(frozen=True)
@@ -43,18 +56,12 @@ class ModelSettings:
             show_default=False,
         ),
     ] = None
-    image_size: Annotated[
-        str | None, typer.Option(metavar="N|HxW", help="Size of the model's input.", rich_help_panel=_IMAGES)
-    ] = None
-    mean: Annotated[str | None, typer.Option(metavar="X[,Y,Z]", help="Mean of each channel, pixels in 0 to 1.")] = None
-    std: Annotated[str | None, typer.Option(metavar="X[,Y,Z]", help="Standard deviation of each channel.")] = None
-    resize: Annotated[
-        str | None, typer.Option(metavar="N|HxW", help="Scale the short side to N, or both sides to H and W.")
-    ] = None
-    crop: Annotated[str | None, typer.Option(metavar="center|none", help="What is cut from the scaled image.")] = None
-    interpolation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="nearest, box, bilinear, hamming, bicubic or lanczos.")
-    ] = None
+    image_size: ImageSize = None
+    mean: Mean = None
+    std: Std = None
+    resize: Resize = None
+    crop: Crop = None
+    interpolation: Interpolation = None
     seed: Annotated[Seed, typer.Option(help="For random weights and random images.")] = 0
 
     def arguments(self) -> dict[str, Any]:
@@ -82,6 +89,22 @@ class ModelSettings:
         from vitgraph.ir.batch import parse_batch
 
         return None if self.batch is None else parse_batch(self.batch)
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """What an ONNX file's model sees; other models and programs say it themselves."""
+
+    image_size: ImageSize = None
+    mean: Mean = None
+    std: Std = None
+    resize: Resize = None
+    crop: Crop = None
+    interpolation: Interpolation = None
+
+    def request(self, model: Path) -> ModelRequest:
+        """What the core is asked for."""
+        return ModelSettings(**asdict(self)).request(str(model))
 
 
 def open_program(spec: str, settings: ModelSettings, values: bool = True) -> Program:

@@ -24,10 +24,13 @@ def load_runner(path: Path, backend: Backend, threads: int = 0) -> Runner:
 
 def _pick(path: Path, backend: Backend) -> Path | Program:
     """Of a folder what the backend runs of one, where it is there, and else what is."""
+    from vitgraph.frontend.from_onnx.open_onnx import open_onnx
     from vitgraph.frontend.saved_programs import program_file, read_program
 
     if backend.source == "cuda" and any((each / "plan.json").is_file() for each in (path, path / "cuda")):
         return path
+    if path.suffix == ".onnx" and path.is_file() and backend.source == "program":
+        return open_onnx(path)
     file = path / "model.onnx" if path.is_dir() else path
     saved = program_file(path) if path.is_dir() else None
     if file.suffix == ".onnx" and file.is_file() and (saved is None or backend.source == "model.onnx"):

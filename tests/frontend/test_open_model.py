@@ -99,7 +99,8 @@ def test_what_is_no_model_and_no_program(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"")
     for spec, told in (
         (tmp_path / "graph.txt", "has no weights"),
-        (str(tmp_path / "model.onnx"), "an ONNX file"),
+        (str(tmp_path / "model.onnx"), "is no ONNX model"),
+        (str(tmp_path / "gone.onnx"), "no such ONNX file"),
         (tmp_path / "gone", "no saved program is there"),
         (parse(MLP), "one input .batch, 1 or 3, height, width"),
     ):

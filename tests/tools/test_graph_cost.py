@@ -92,8 +92,8 @@ def test_a_compilation_shows_its_reports_cost(cli: Cli) -> None:
 
 def test_what_it_does_not_count(cli: Cli) -> None:
     assert cli("inspect", "digits-vit", "--cost", "--node", "fc1").status == 2
-    Path("m.onnx").write_bytes(b"")
-    assert "--cost counts a model" in cli("inspect", "m.onnx", "--cost").err
+    Path("engine.json").write_bytes(b"{}")
+    assert "--cost counts a model" in cli("inspect", "engine.json", "--cost").err
 
 
 def test_estimates_stand_beside_the_counts_and_say_so(cli: Cli) -> None:

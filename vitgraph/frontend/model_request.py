@@ -19,7 +19,7 @@ class ModelRequest:
     """A model and how it is made, or a saved program, which has all of that in it; None leaves the model's own."""
 
     model: str | Path | nn.Module | Program
-    """A model's name (see `vitgraph.frontend.find`), a module, a Program, or where one was saved."""
+    """A model's name (see `vitgraph.frontend.find`), a module, a Program, or where one was saved, as ONNX too."""
     weights: str | Path | None = None
     """`pretrained` (what None stands for), `random`, or a file."""
     model_args: Mapping[str, Any] = field(default_factory=dict[str, Any])

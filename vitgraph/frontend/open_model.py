@@ -1,19 +1,23 @@
-"""What a request for a model comes to: a loaded model, a saved program in place of one, or a captured program."""
+"""What a request for a model comes to: a loaded model, a saved program or an ONNX file in place of one, or a captured program."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture_model
+from vitgraph.frontend.from_onnx.open_onnx import open_onnx
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.frontend.models import LoadedModel, load_model
 from vitgraph.frontend.saved_programs import (
     SavedModel,
     batch_of,
     describe_saved,
+    is_onnx,
     is_program,
     on_cpu,
     read_graph_text,
@@ -41,6 +45,8 @@ def open_saved(request: ModelRequest) -> SavedModel | None:
         raise InputError(
             f"{path}: a graph's text has no weights; `vitgraph opt` reads it, and saves a program with -o FILE.safetensors"
         )
+    if is_onnx(path):
+        return _read_onnx(path, request)
     return describe_saved(read_program(path), _without_settings(request, str(path)))
 
 
@@ -52,6 +58,8 @@ def open_program(request: ModelRequest, batch: Batch | None = None, values: bool
     path = _saved_at(request)
     if path is None:
         return capture_model(load(request, values), batch or ONE_IMAGE)
+    if is_onnx(path):
+        return _for_batch(_read_onnx(path, request).program, batch)
     given = request.given() + ["--batch"] * (batch is not None)
     if given:
         raise InputError(f"{path} is a saved program, it has these settings in it; leave out {', '.join(given)}")
@@ -104,13 +112,10 @@ def _saved_at(request: ModelRequest) -> Path | None:
     if not isinstance(request.model, str | Path):
         return None
     path = Path(request.model)
-    if path.suffix == ".onnx":
-        raise InputError(
-            f"{path}: an ONNX file, where a model or a program is wanted; `vitgraph inspect` and `bench` read ONNX, "
-            "passes rewrite the program it came from"
-        )
     if is_program(path):
         return path
+    if is_onnx(path):
+        raise InputError(f"{path}: there is no such ONNX file; check the path")
     if isinstance(request.model, Path):
         raise InputError(
             f"{path}: no saved program is there; give a file of `vitgraph opt -o`, or a model's name as text"
@@ -118,8 +123,25 @@ def _saved_at(request: ModelRequest) -> Path | None:
     return None
 
 
-def _without_settings(request: ModelRequest, name: str) -> ModelRequest:
+def _read_onnx(path: Path, request: ModelRequest) -> SavedModel:
+    """The program of an ONNX file, which keeps what the request says of its images."""
+    asked = _without_settings(request, str(path), "an ONNX file")
+    options = asked.preprocessing
+    model = describe_saved(open_onnx(path, None if options is None else options.image_size), asked)
+    if model.preprocessing is None:
+        return model
+    model.program.provenance["preprocessing"] = json.loads(model.preprocessing.to_json())
+    return describe_saved(model.program, replace(asked, preprocessing=None))
+
+
+def _for_batch(program: Program, asked: Batch | None) -> Program:
+    """The program as it is, or for the batch size that is asked for."""
+    sizes = batch_of(program, asked)
+    return program if asked is None or sizes.dynamic or not takes_any_batch(program) else fix_batch(program, sizes.best)
+
+
+def _without_settings(request: ModelRequest, name: str, kind: str = "a saved program") -> ModelRequest:
     given = [each for each in request.given() if each not in request.given_preprocessing()]
     if given:
-        raise InputError(f"{name} is a saved program, it has these settings in it; leave out {', '.join(given)}")
+        raise InputError(f"{name} is {kind}, it has these settings in it; leave out {', '.join(given)}")
     return request

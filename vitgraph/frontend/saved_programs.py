@@ -40,6 +40,11 @@ def is_program(path: Path) -> bool:
     return path.is_file() or program_file(path) is not None
 
 
+def is_onnx(path: Path) -> bool:
+    """Whether a path names an ONNX file, which is read as a program."""
+    return path.suffix == ".onnx" and not path.is_dir()
+
+
 def program_file(folder: Path) -> Path | None:
     """The program in a folder: one that was saved there, or the one `vitgraph compile` left."""
     places = (folder / "program.safetensors", folder / "program" / "program.safetensors")
@@ -48,7 +53,7 @@ def program_file(folder: Path) -> Path | None:
 
 def program_at(path: Path) -> Path | None:
     """The file of the program that is saved at this path; None where none is."""
-    return path if path.is_file() else program_file(path)
+    return path if path.is_file() and not is_onnx(path) else program_file(path)
 
 
 def read_program(path: Path) -> Program:
@@ -182,7 +187,8 @@ def _classes(program: Program) -> int | None:
 
 
 def _note(program: Program, request: ModelRequest) -> str:
-    where = "a program" if isinstance(request.model, Program) else f"the saved program {request.model}"
+    kind = "ONNX file" if isinstance(request.model, str | Path) and is_onnx(Path(request.model)) else "saved program"
+    where = "a program" if isinstance(request.model, Program) else f"the {kind} {request.model}"
     ran = ", ".join(entry["name"] for entry in program.ledger)
     return f"compiled from {where}" + (f", on which {ran} had run" if ran else "")
 

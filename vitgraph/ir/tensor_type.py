@@ -36,7 +36,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
-_SAMPLES = (5, 7, 11)
+SAMPLES = (5, 7, 11)
 """Batch sizes to look at an operator with: primes, so that nothing in a model divides them by chance; two make a line,
 the third shows that it is one."""
 
@@ -175,7 +175,7 @@ def infer(target: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any
     key = (target, repr(args), repr(sorted(kwargs.items())))
     found = _memo.get(key)
     if found is None:
-        batches = _SAMPLES if "Dim(" in key[1] + key[2] else (1,)
+        batches = SAMPLES if "Dim(" in key[1] + key[2] else (1,)
         found = _memo[key] = _join([_run(target, args, kwargs, batch) for batch in batches], batches)
     return found
 
@@ -213,19 +213,20 @@ def _join(results: list[Any], batches: Sequence[int]) -> Type:
     first = results[0]
     if isinstance(first, torch.Tensor):
         shapes = zip(*(result.shape for result in results), strict=True)
-        return TensorType(first.dtype, tuple(_line([int(size) for size in sizes], batches) for sizes in shapes))
+        return TensorType(first.dtype, tuple(line([int(size) for size in sizes], batches) for sizes in shapes))
     if isinstance(first, bool | int):
-        return IntType(_line([int(result) for result in results], batches))
+        return IntType(line([int(result) for result in results], batches))
     if isinstance(first, list | tuple):
         return TupleType(tuple(_join(list(parts), batches) for parts in zip(*results, strict=True)))
     raise TypeError(f"an operator gave a {type(first).__name__}; a graph may hold tensors, whole numbers and tuples")
 
 
-def _line(values: list[int], batches: Sequence[int]) -> Size:
+def line(values: list[int], batches: Sequence[int]) -> Size:
+    """The size that has these values at these batch sizes; `ValueError` where it is no straight line through them."""
     if len(set(values)) == 1:
         return values[0]
     slope, rest = divmod(values[1] - values[0], batches[1] - batches[0])
-    line = Dim(slope, values[0] - slope * batches[0])
-    if rest or values != [line.at(batch) for batch in batches]:
+    found = Dim(slope, values[0] - slope * batches[0])
+    if rest or values != [found.at(batch) for batch in batches]:
         raise ValueError(f"a size goes {values} at batch {list(batches)}, which is no straight line in the batch")
-    return line
+    return found
