@@ -26,7 +26,16 @@ from torch import fx
 
 from vitgraph.analysis.attention import find_attentions, find_joined_products
 from vitgraph.ir import dialect
-from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, ReshapeCall, SdpaCall, SoftmaxCall, operands_of
+from vitgraph.ir.calls import (
+    BinaryCall,
+    MatmulCall,
+    PermuteCall,
+    QuantizeCall,
+    ReshapeCall,
+    SdpaCall,
+    SoftmaxCall,
+    operands_of,
+)
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_classes import SCALES
@@ -91,8 +100,8 @@ def _why_no_operator(call: SdpaCall) -> str | None:
     return None
 
 
-def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float) -> None:
-    new = program.insert(out, dialect.attention, q, k, v, bias, scale)
+def _replace(program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float, *rounding: Any) -> None:
+    new = program.insert(out, dialect.attention, q, k, v, bias, scale, *rounding)
     out.replace_all_uses_with(new)
     program.graph.erase_node(out)
 
@@ -134,6 +143,7 @@ class _Scores:
     def __init__(self, program: Program, softmax: fx.Node) -> None:
         self.program, self.softmax = program, softmax
         self.scale = 1.0
+        self.rounded: QuantizeCall | None = None  # what rounds the probabilities
         self.factors = list[tuple[fx.Node, tuple[Size, ...]]]()  # factors per head, under which shape
         self.biases = list[tuple[fx.Node, float, tuple[Size, ...]]]()  # what is added, its factor, under which shape
 
@@ -141,7 +151,7 @@ class _Scores:
         shape = self.softmax.meta["type"].shape
         if SoftmaxCall(self.softmax).dim not in (-1, len(shape) - 1):
             raise Mismatch("the softmax is not over the last dimension")
-        reader = _only_user(self.softmax)
+        reader, self.rounded = _only_user(self.softmax)
         self.out = reader
         node: Any = self.softmax.args[0]
         while isinstance(node, fx.Node) and node.op == "call_function" and node.target is not aten.matmul.default:
@@ -200,7 +210,8 @@ class _Scores:
             shaped = self._to_scores(term, view, out)
             scaled = shaped if times == 1.0 else program.insert(out, aten.mul.Tensor, shaped, times)
             bias = scaled if bias is None else program.insert(out, aten.add.Tensor, bias, scaled)
-        return _absorb(q, _swap_last(program, kt, out), MatmulCall(out).right, bias, self.scale)
+        parts = _absorb(q, _swap_last(program, kt, out), MatmulCall(out).right, bias, self.scale)
+        return parts if self.rounded is None else (*parts, self.rounded.scale, self.rounded.format.name)
 
     def _to_scores(self, term: fx.Node, view: tuple[Size, ...], out: fx.Node) -> fx.Node:
         """A term added under another view of the scores, in the scores' own shape."""
@@ -220,15 +231,19 @@ def _size(program: Program, size: Size, before: fx.Node) -> Any:
     return program.insert(before, operator.mul, batch, size.times) if size.times != 1 else batch
 
 
-def _only_user(softmax: fx.Node) -> fx.Node:
-    """The product with v, downstream of casts."""
-    node = softmax
+def _only_user(softmax: fx.Node) -> tuple[fx.Node, QuantizeCall | None]:
+    """The product with v, downstream of casts, and the pair that rounds the probabilities, as files of quantized models have it."""
+    node, rounded = softmax, None
     while True:
         if len(node.users) != 1:
             raise Mismatch("the softmax's result is read more than once")
         user = next(iter(node.users))
         if user.target is aten.matmul.default and user.args[0] is node:
-            return user
+            return user, rounded
+        call = QuantizeCall.of(user)
+        if call is not None and rounded is None and call.data is node and call.axis is None and call.shift is None:
+            node, rounded = user, call
+            continue
         if user.target is not aten.to.dtype:
             raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
         node = user

@@ -15,7 +15,7 @@ from vitgraph.frontend.from_onnx.open_onnx import open_onnx
 from vitgraph.frontend.models import load_model
 from vitgraph.frontend.saved_programs import lowered
 from vitgraph.images.data_sources import open_data
-from vitgraph.ir.dialect import aten, dequantize, fake_quantize
+from vitgraph.ir.dialect import aten, attention, dequantize, fake_quantize
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import pipeline
 from vitgraph.passes.prepared import prepare
@@ -69,8 +69,11 @@ def test_what_int8_lowers_to_comes_back(tmp_path: Path) -> None:
     lower(program, tmp_path / "m.onnx")
     found = open_onnx(tmp_path / "m.onnx")
     assert torch.allclose(program.run(images), found.run(images), atol=1e-4)
+    found = prepare(found)
+    assert torch.allclose(program.run(images), found.run(images), atol=1e-4)
+    rounded = [[call.args[5] for call in each.calls(attention)] for each in (program, found)]
+    assert [len(each) for each in rounded] == [4, 4]
+    assert None not in rounded[1]
     assert len(program.calls(fake_quantize)) == len(found.calls(fake_quantize)) > 0
     assert len(program.calls(dequantize)) == len(found.calls(dequantize)) > 0
-    assert [site.path for site in find_sites(program).linears] == [
-        site.path for site in find_sites(prepare(found)).linears
-    ]
+    assert [site.path for site in find_sites(program).linears] == [site.path for site in find_sites(found).linears]
