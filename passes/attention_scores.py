@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import fx
 
-from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, ReshapeCall, SoftmaxCall, operands_of
+from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, QuantizeCall, ReshapeCall, SoftmaxCall, operands_of
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
@@ -30,6 +30,8 @@ class Scores:
     def __init__(self, program: Program, softmax: fx.Node) -> None:
         self.program, self.softmax = program, softmax
         self.scale = 1.0
+        self.swapped = False  # whether the product is vᵀ pᵀ
+        self.rounded: QuantizeCall | None = None  # what rounds the probabilities
         self.factors = list[tuple[fx.Node, tuple[Size, ...]]]()  # factors per head, under which shape
         self.biases = list[tuple[fx.Node, float, tuple[Size, ...]]]()  # what is added, its factor, under which shape
 
@@ -38,7 +40,7 @@ class Scores:
         shape = self.softmax.meta["type"].shape
         if SoftmaxCall(self.softmax).dim not in (-1, len(shape) - 1):
             raise Mismatch("the softmax is not over the last dimension")
-        reader, self.swapped = _only_user(self.softmax)
+        reader = self._reader()
         node: Any = self.softmax.args[0]
         while isinstance(node, fx.Node) and node.op == "call_function" and node.target is not aten.matmul.default:
             node = self._step(node)
@@ -50,6 +52,30 @@ class Scores:
             raise Mismatch("the factor per head is applied under another shape")
         self.product = node
         return reader, self
+
+    def _reader(self) -> fx.Node:
+        """The product with v: downstream of casts, of a pair that rounds the probabilities, of rows and columns swapped."""
+        node = self.softmax
+        while True:
+            if len(node.users) != 1:
+                raise Mismatch("the softmax's result is read more than once")
+            user = next(iter(node.users))
+            if user.target is aten.matmul.default and user.args[self.swapped] is node:
+                return user
+            pair = QuantizeCall.of(user)
+            if (
+                pair is not None
+                and self.rounded is None
+                and pair.data is node
+                and pair.axis is None
+                and pair.shift is None
+            ):
+                self.rounded = pair
+            elif _swaps_last(user) and not self.swapped:
+                self.swapped = True
+            elif user.target is not aten.to.dtype:
+                raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
+            node = user
 
     def _step(self, node: fx.Node) -> Any:
         """One operator up; `Mismatch` for one that has no place between the product and the softmax."""
@@ -82,7 +108,7 @@ class Scores:
         return a
 
     def build(self, out: fx.Node) -> tuple[Any, ...]:
-        """q, k, v, bias and scale, and whether the product is vᵀ pᵀ; with the nodes they need inserted ahead of `out`."""
+        """q, k, v, bias and scale, and what rounds the probabilities; with the nodes they need inserted ahead of `out`."""
         program = self.program
         q, kt = operands_of(self.product)
         kt, self.scale = without_factor(kt, self.scale)  # exporters of ONNX scale kᵀ
@@ -95,7 +121,8 @@ class Scores:
             bias = shaped if bias is None else program.insert(out, aten.add.Tensor, bias, shaped)
         product = MatmulCall(out)
         v = swap_last(program, product.left, out) if self.swapped else product.right
-        return (*absorb_factors(q, swap_last(program, kt, out), v, bias, self.scale), self.swapped)
+        parts = absorb_factors(q, swap_last(program, kt, out), v, bias, self.scale)
+        return parts if self.rounded is None else (*parts, self.rounded.scale, self.rounded.format.name)
 
     def _to_scores(self, term: fx.Node, view: tuple[Size, ...], out: fx.Node) -> fx.Node:
         """A term added under another view of the scores, in the scores' own shape."""
@@ -106,22 +133,6 @@ class Scores:
         if term.meta["type"].shape != view:
             expanded = program.insert(out, aten.expand.default, term, [sized(program, s, out) for s in view])
         return program.insert(out, aten.reshape.default, expanded, [-1 if isinstance(s, Dim) else s for s in shape])
-
-
-def _only_user(softmax: fx.Node) -> tuple[fx.Node, bool]:
-    """The product with v, downstream of casts, and whether it is vᵀ pᵀ: the same with rows and columns swapped."""
-    node, swapped = softmax, False
-    while True:
-        if len(node.users) != 1:
-            raise Mismatch("the softmax's result is read more than once")
-        user = next(iter(node.users))
-        if user.target is aten.matmul.default and user.args[swapped] is node:
-            return user, swapped
-        if _swaps_last(user) and not swapped:
-            swapped = True
-        elif user.target is not aten.to.dtype:
-            raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
-        node = user
 
 
 def _has_product(node: fx.Node) -> bool:

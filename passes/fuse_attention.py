@@ -49,7 +49,7 @@ class FuseAttention(Pass):
             if why := _why_no_operator(SdpaCall(node)):
                 context.refuse(path_of(node), why)
             elif context.take(self.name, path_of(node)):
-                _replace(program, node, *_read_call(program, node))
+                _replace(program, node, _read_call(program, node))
         refused = {site.node: site.operator_refusal for site in find_attentions(program)}
         for node in program.calls(aten.softmax.int):
             try:
@@ -58,7 +58,7 @@ class FuseAttention(Pass):
                 context.refuse(path_of(node), refused.get(node) or str(why))
                 continue
             if context.take(self.name, path_of(node)):
-                _replace(program, out, *parts.build(out))
+                _replace(program, out, parts.build(out), parts.swapped)
         _refuse_others(program, context)
 
 
@@ -85,14 +85,13 @@ def _why_no_operator(call: SdpaCall) -> str | None:
     return None
 
 
-def _replace(
-    program: Program, out: fx.Node, q: Any, k: Any, v: Any, bias: Any, scale: float, swapped: bool = False
-) -> None:
+def _replace(program: Program, out: fx.Node, operands: tuple[Any, ...], swapped: bool = False) -> None:
+    q, k, v, *rest = operands
     k, v = own_heads(program, q, k, out), own_heads(program, q, v, out)
     flat = q.meta["type"].rank == 3
     if flat:
         q, k, v = (stacked(program, each, out) for each in (q, k, v))
-    new = program.insert(out, dialect.attention, q, k, v, bias, scale)
+    new = program.insert(out, dialect.attention, q, k, v, *rest)
     new = swap_last(program, new, out) if swapped else new
     new = unstacked(program, new, out) if flat else new
     out.replace_all_uses_with(new)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.hostile import documents, graphs, kernels, weights
+from tests.hostile import documents, graphs, kernels, onnx_models, weights
 from tests.hostile.case import Case
 
 
 def corpus() -> list[Case]:
     """Every hostile file."""
-    return [*graphs.cases(), *kernels.cases(), *documents.cases(), *weights.cases()]
+    return [*graphs.cases(), *kernels.cases(), *documents.cases(), *weights.cases(), *onnx_models.cases()]
 
 
 def quick() -> list[Case]:

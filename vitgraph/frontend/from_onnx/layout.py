@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx
 
 from vitgraph.frontend.from_onnx.importing import Importer, Rule, number_of
 from vitgraph.frontend.from_onnx.node import OnnxNode, constants
@@ -161,12 +161,19 @@ def _gather(im: Importer, n: OnnxNode) -> Value:
     if number is not None and type_of(index).rank == 0:
         return im.call(aten.select.int, x, axis, int(number))
     if isinstance(index, Known) and index.constant is not None and not isinstance(kind.shape[axis], Dim):
-        size, constant = int(str(kind.shape[axis])), index.constant.long()
-        index = Known((torch.where(constant < 0, constant + size, constant),), index.name)
+        index = _in_range(index.constant.long(), int(str(kind.shape[axis])))
     picked = im.call(aten.index_select.default, x, axis, im.reshape(index, [_product(type_of(index).shape)]))
     if type_of(index).rank == 1:
         return picked
     return im.reshape(picked, [*kind.shape[:axis], *type_of(index).shape, *kind.shape[axis + 1 :]])
+
+
+def _in_range(index: Tensor, size: int) -> Known:
+    """Positions counted from the front."""
+    forward = torch.where(index < 0, index + size, index)
+    if bool(((forward < 0) | (forward >= size)).any()):
+        raise Refusal(f"it reads beyond the {size} that are there")
+    return Known((forward,))
 
 
 def _gather_elements(im: Importer, n: OnnxNode) -> Value:
@@ -199,7 +206,8 @@ def _pad(im: Importer, n: OnnxNode) -> Value:
         raise Refusal(f"its {mode} pads {pads} and filler are not taken")
     around = {axis: (pads[at], pads[at + len(axes)]) for at, axis in enumerate(axes)}
     last_first = [side for axis in range(rank - 1, -1, -1) for side in around.get(axis, (0, 0))]
-    while len(last_first) > 2 and last_first[-2:] == [0, 0]:
+    least = 2 if mode == "constant" else 2 * max(rank - 2, 1)  # torch mirrors all axes of an image, or none
+    while len(last_first) > least and last_first[-2:] == [0, 0]:
         last_first = last_first[:-2]
     if not any(last_first):
         return n[0]

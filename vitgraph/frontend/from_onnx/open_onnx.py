@@ -84,7 +84,7 @@ def _input(file: OnnxFile, image_size: tuple[int, int] | None) -> tuple[str, Ten
     held = set(file.graph.initializers)
     inputs = [value for value in file.graph.inputs if value.name not in held]
     told = ", ".join(f"{value.name} {value.type} {value.shape}"[:80] for value in inputs[:4])
-    if len(inputs) != 1 or inputs[0].shape is None or len(inputs[0].shape) != 4:
+    if len(inputs) != 1 or not _is_batch_of_images(inputs[0].shape):
         raise InputError(
             f"{file.path}: a model takes one input [batch, 1 or 3, height, width]; this takes {told or 'none'}; "
             "export it with the images as its only input"
@@ -98,6 +98,11 @@ def _input(file: OnnxFile, image_size: tuple[int, int] | None) -> tuple[str, Ten
     sizes[0] = Dim(1, 0) if sizes[0] == -1 else sizes[0]
     sizes[1] = 3 if sizes[1] == -1 else sizes[1]
     return _named(str(given.name)), TensorType(torch.float32, _with_size(file, sizes, image_size))
+
+
+def _is_batch_of_images(shape: Any) -> bool:
+    """Whether it has four sizes, of which the second may be 1 or 3."""
+    return shape is not None and len(shape) == 4 and (not isinstance(shape[1], int) or shape[1] in (1, 3))
 
 
 def _with_size(file: OnnxFile, sizes: list[Size], image_size: tuple[int, int] | None) -> tuple[Size, ...]:
@@ -191,7 +196,8 @@ class _Reading:
         counts = Counter(_called(node) for node, _ in refused)
         listed = ", ".join(f"{count} {name}" for name, count in counts.most_common(_SHOWN))
         return InputError(
-            f"{self._file.path}: {len(refused)} nodes can't be taken ({listed}): {'; '.join(told[:_SHOWN])}{rest}; "
+            f"{self._file.path}: {len(refused)} node{'s' * (len(refused) > 1)} can't be taken ({listed}): "
+            f"{'; '.join(told[:_SHOWN])}{rest}; "
             "export the model in eval mode with ONNX's own operators, or give its module"
         )
 

@@ -7,8 +7,6 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx
-
 from vitgraph.frontend.from_onnx.importing import Importer, Rule
 from vitgraph.frontend.from_onnx.layers import padded
 from vitgraph.frontend.from_onnx.node import OnnxNode
@@ -119,7 +117,7 @@ def _resize(im: Importer, n: OnnxNode) -> Value:
     """Of images `[N, C, H, W]`, in the ways that torch has too."""
     x = n[0]
     have = type_of(x).shape
-    if len(have) != 4 or any(isinstance(size, Dim) for size in have[2:]) or not isinstance(x, fx.Node):
+    if len(have) != 4 or any(isinstance(size, Dim) for size in have[2:]):
         raise Refusal("it resizes what is no image [batch, channels, height, width] of known size")
     old = [int(str(size)) for size in have[2:]]
     new, scales = _new_size(im, n, old)

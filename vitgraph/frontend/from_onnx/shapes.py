@@ -64,6 +64,16 @@ def _range(im: Importer, n: OnnxNode) -> Value:
     return im.call(aten.arange.start_step, bounds[0], bounds[1], bounds[2], dtype=kind)
 
 
+def _one_hot(im: Importer, n: OnnxNode) -> Value:
+    """Along the last axis, of indices that are known."""
+    indices, depth, values = n.known(0, "indices").constant, n.numbers(1, "depth") or [0], n.known(2, "values").constant
+    if indices is None or values is None or n.whole("axis", -1) not in (-1, indices.dim()) or bool((indices < 0).any()):
+        raise Refusal("one-hot codes along another axis than the last, or of indices that are negative or computed")
+    places = Known((torch.arange(depth[0]),))
+    hit = im.call(aten.eq.Tensor, Known((indices.unsqueeze(-1),)), places)
+    return im.call(aten.where.self, hit, Known((values[1],)), Known((values[0],)))
+
+
 def _identity(im: Importer, n: OnnxNode) -> Value:
     return n.value(0)
 
@@ -82,6 +92,7 @@ SHAPES: Mapping[str, Rule] = {
     "Constant": _constant,
     "ConstantOfShape": _filled,
     "Range": _range,
+    "OneHot": _one_hot,
     "Identity": _identity,
     "Dropout": _dropout,
 }
