@@ -25,6 +25,7 @@ import torch
 from torch import fx
 
 from vitgraph.analysis.attention import find_attentions, find_joined_products
+from vitgraph.analysis.branches import weighs_points
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, ReshapeCall, SdpaCall, SoftmaxCall, operands_of
 from vitgraph.ir.dialect import aten
@@ -65,6 +66,7 @@ class FuseAttention(Pass):
         _refuse_others(program, context)
 
 
+_POINTS = "its softmax weighs points sampled from an image (deformable attention), not the values of all tokens"
 _TALKING_HEADS = "a layer mixes its heads between the products (talking heads), so they are no single operator"
 
 
@@ -224,6 +226,8 @@ def _only_user(softmax: fx.Node) -> fx.Node:
         user = next(iter(node.users))
         if user.target is aten.matmul.default and user.args[0] is node:
             return user
+        if weighs_points(node):
+            raise Mismatch(_POINTS)
         if user.target is not aten.to.dtype:
             raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
         node = user
