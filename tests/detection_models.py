@@ -184,9 +184,8 @@ def make_detector(name: str, seed: int = 0) -> Detector:
     with random.fork_rng():
         random.manual_seed(seed)  # what is not drawn anew stays as it was made
         model = MODELS[name]().eval()
-    modules: Any = model.named_modules()
     with torch.no_grad():
-        for path, module in modules:
+        for path, module in dict[str, nn.Module](model.named_modules()).items():
             _draw(path, module, draw)
     return Detector(model).eval()
 
