@@ -12,12 +12,15 @@ from typing import Any
 
 from torch import fx
 
+from vitgraph.analysis.branches import weighs_points
 from vitgraph.ir.calls import BinaryCall, MatmulCall, PermuteCall, QuantizeCall, ReshapeCall, SoftmaxCall, operands_of
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import SCALES
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim, Size
 from vitgraph.passes.attention_operands import absorb_factors, sized, swap_last, without_factor
+
+_POINTS = "its softmax weighs points sampled from an image (deformable attention), not the values of all tokens"
 
 
 class Mismatch(Exception):
@@ -73,6 +76,8 @@ class Scores:
                 self.rounded = pair
             elif _swaps_last(user) and not self.swapped:
                 self.swapped = True
+            elif weighs_points(node):
+                raise Mismatch(_POINTS)
             elif user.target is not aten.to.dtype:
                 raise Mismatch(f"the softmax's result goes into {user.target}, not into a product with v")
             node = user

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from vitgraph.ir.calls import SdpaCall
 from vitgraph.ir.dialect import OWN, aten
 from vitgraph.ir.program import Program
 
@@ -31,7 +32,7 @@ class Constants:
     def _decide(self, node: fx.Node) -> bool:
         if node.op == "get_attr":
             return True
-        if node.op != "call_function" or node.target in OWN or _random(node.target):
+        if node.op != "call_function" or node.target in OWN or _random(node):
             return False
         return all(self.holds(other) for other in node.all_input_nodes)
 
@@ -46,8 +47,12 @@ class Constants:
         return self._values[node]
 
 
-def _random(target: Any) -> bool:
-    return torch.Tag.nondeterministic_seeded in getattr(target, "tags", ())
+def _random(node: fx.Node) -> bool:
+    """Does a call draw numbers? An attention does with dropout alone."""
+    call = SdpaCall.of(node)
+    if call is not None:
+        return call.dropout != 0.0
+    return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
 def _call(target: Any, args: Any, kwargs: Any) -> Any:

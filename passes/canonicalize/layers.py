@@ -36,6 +36,18 @@ def _is_weight_matrix(node: fx.Node) -> bool:
     return node.op == "get_attr"
 
 
+def linear(program: Program, node: fx.Node) -> fx.Node | None:
+    """A vector of weights is a matrix of one row."""
+    values = arguments(node)
+    if len(shape(values["weight"])) != 1:
+        return None
+    row = program.insert(node, aten.reshape.default, values["weight"], [1, *shape(values["weight"])])
+    made = program.insert(node, aten.linear.default, values["input"], row, None)
+    column = program.insert(node, aten.select.int, made, len(shape(made)) - 1, 0)
+    bias = values["bias"]
+    return column if bias is None else program.insert(node, aten.add.Tensor, column, bias)
+
+
 def addmm(program: Program, node: fx.Node) -> fx.Node | None:
     """`beta * bias + alpha * (a @ b)`; a bias times zero is not read, whatever it holds."""
     values = arguments(node)
@@ -161,6 +173,7 @@ def batch_norm(program: Program, node: fx.Node) -> fx.Node | None:
 
 
 LAYERS: dict[Any, Rule] = {
+    aten.linear.default: linear,
     aten.matmul.default: matmul,
     aten.mm.default: matmul,
     aten.bmm.default: matmul,

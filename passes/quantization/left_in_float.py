@@ -18,6 +18,7 @@ LEFT_ALONE = {
     "patch-embed": "it reads the image itself, and little of the work is there",
     "head-mix": "it mixes the few heads of an attention's scores",
     "positions": "it computes where an image is sampled",
+    "weights": "a softmax makes weights of it: of sampled points, or of the distances of a box's side",
 }
 """Why linears of other roles than a block's stay in floating point unless they are named."""
 MOST = 0.5

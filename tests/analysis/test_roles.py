@@ -118,6 +118,47 @@ def test_what_reads_scores_mixes_heads(scores: str, expected: str) -> None:
     assert role(MIXED.format(scores)) == expected
 
 
+POINTS = f"""{LINEAR}
+p: f32[1, 16, 8] = aten.softmax.int(l, 2)
+q: f32[1, 16, 8, 1] = aten.reshape.default(x, [1, 16, 8, 1])
+g: f32[1, 8, 8, 2] = aten.reshape.default(x, [1, 8, 8, 2])
+s: f32[1, 16, 8, 8] = aten.grid_sampler.default(q, g, 0, 0, False)
+m: f32[1, 16, 8] = aten.mean.dim(s, [3], False)
+w: f32[1, 16, 8] = aten.mul.Tensor({{}}, m)
+k: f32[1, 8, 16] = aten.permute.default(w, [0, 2, 1])
+z: f32[1, 16, 16] = aten.matmul.default(x, k)
+y: f32[1, 16, 8] = aten.matmul.default(z, x)
+"""
+
+
+@pytest.mark.parametrize(("weight", "expected"), [("p", "weights"), ("x", "linear")])
+def test_what_weighs_sampled_points_is_no_linear_of_a_block(weight: str, expected: str) -> None:
+    assert role(POINTS.format(weight)) == expected
+
+
+BOXES = """
+# form: canonical
+i: f32[1, 16, 8] = input()
+x: f32[1, 16, 8] = aten.cumsum.default(i, 1)
+h: f32[1, 16, 8] = aten.relu.default(x)
+w: f32[8, 8] = weight("w")
+l: f32[1, 16, 8] = aten.linear.default(h, w, None)  # here
+r: f32[1, 16, 8] = aten.add.Tensor(l, x)
+y: f32[1, 16, 8] = {}
+return_(y)
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [("aten.sigmoid.default(r)", "head"), ("aten.mul.Tensor(r, 2.0)", "fc2"), ("aten.relu.default(r)", "fc2")],
+    ids=["a refined box", "the last branch of a stream", "features"],
+)
+def test_a_box_ends_in_a_bound_and_a_branch_in_a_sum(last: str, expected: str) -> None:
+    (site,) = find_sites(parse(BOXES.format(last))).linears
+    assert site.role == expected
+
+
 @pytest.mark.parametrize(("argument", "expected"), [("grid", "positions"), ("image", "linear")])
 def test_what_an_image_is_sampled_at_is_no_linear_of_a_block(argument: str, expected: str) -> None:
     grid = "v" if argument == "grid" else "j"

@@ -26,6 +26,15 @@ def test_nan_and_infinity_are_no_number(effect: Effect, moved: list[float]) -> N
     assert objection(effect, torch.tensor([1.0, NAN, INF]), torch.tensor(moved)) is not None
 
 
+def test_outputs_are_judged_each_by_itself() -> None:
+    """Large scores do not hide what small boxes lose."""
+    scores, boxes = torch.ones(1, 90) * 100, torch.tensor([0.3, 0.4])
+    drift = measure((scores, boxes), (scores, boxes.flip(0)))
+    assert drift.relative_l2 == pytest.approx(0.2 * 2**0.5)
+    assert drift.cosine == pytest.approx(0.96)
+    assert "relative L2" in (objection(Effect.REORDERS, (scores, boxes), (scores, boxes * 1.001)) or "")
+
+
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.float16])
 def test_outputs_of_any_type(dtype: torch.dtype) -> None:
     before, other = torch.tensor([[0, 1], [1, 0]]).to(dtype), torch.tensor([[0, 1], [0, 1]]).to(dtype)

@@ -16,10 +16,22 @@ from vitgraph.ir import dialect
 from vitgraph.ir.call_arguments import name_of
 from vitgraph.ir.calls import BinaryCall, ConvCall
 from vitgraph.ir.dialect import aten
-from vitgraph.ir.operator_classes import ACTIVATIONS, BETWEEN_PRODUCTS, LAYOUT, NORMS, SCALES, WEIGHTED
+from vitgraph.ir.operator_classes import (
+    ACTIVATIONS,
+    BETWEEN_PRODUCTS,
+    LAYOUT,
+    NONLINEAR_POINTWISE,
+    NORMS,
+    SCALES,
+    WEIGHTED,
+)
 
 _CHOICES = (aten.topk.default, aten.argmax.default)
 """What makes indices of values: those that are gathered by them are other values."""
+_PICKS = (aten.gather.default, aten.index.Tensor, aten.index_select.default)
+"""What picks some of the elements of its first argument."""
+_BOUNDS = (aten.sigmoid.default, aten.exp.default)
+"""What makes scores, places and sizes of numbers of any size."""
 GATED = "gated"
 """Stands in for an argument's name: the value is multiplied with one that went through an activation."""
 
@@ -128,16 +140,60 @@ def ends_in_output(node: fx.Node) -> bool:
 
 
 def feeds_positions(node: fx.Node) -> bool:
-    """Is a value, moved and scaled, where an image is sampled?"""
+    """Is a value, moved, scaled, bounded or picked from, where an image is sampled?"""
     if not node.graph.find_nodes(op="call_function", target=aten.grid_sampler.default):
         return False
+    readers = _readers(node, BETWEEN_PRODUCTS | NONLINEAR_POINTWISE | {*_PICKS})
+    return any(user.target is aten.grid_sampler.default and name == "grid" for user, name in readers)
+
+
+def feeds_weights(node: fx.Node) -> bool:
+    """Does a softmax of a value, moved and added to, weigh something in sums that are no product of two matrices?"""
+    readers = _readers(node, BETWEEN_PRODUCTS)
+    softmaxes = [user for user, _ in readers if user.target is aten.softmax.int]
+    return any(all(user.target is not aten.matmul.default for user, _ in downstream(each)) for each in softmaxes)
+
+
+def weighs_points(value: fx.Node) -> bool:
+    """Is a value, moved, multiplied with what was sampled from an image?"""
+    if not value.graph.find_nodes(op="call_function", target=aten.grid_sampler.default):
+        return False
+    readers = [user for user, _ in _readers(value, LAYOUT)]
+    products = [user for user in readers if user.target is aten.mul.Tensor]
+    factors = (source for product in products for factor in product.all_input_nodes for source in upstream(factor))
+    return any(source.target is aten.grid_sampler.default for source in factors)
+
+
+def predicts(node: fx.Node) -> bool:
+    """Is a value the output but for layout, factors and terms of another shape, or else for what a sigmoid or an exponential bounds?
+
+    The last branch of a residual stream is not: what it is added to is of its shape, and what is read is often normalized.
+    """
+    if not ends_in_output(node):
+        return False
+    readers = [user for user, _ in _readers(node, frozenset(), everything=True) if user.op != "output"]
+    if any(user.target in _BOUNDS for user in readers):
+        return not any(user.target in NORMS for user in readers)
+    return all(user.target in BETWEEN_PRODUCTS and not _is_of_one_shape(user) for user in readers)
+
+
+def _is_of_one_shape(node: fx.Node) -> bool:
+    """Is this a sum of two computed values of one shape?"""
+    if node.target is not aten.add.Tensor:
+        return False
+    types = [each.meta["type"] for each in node.all_input_nodes if each.op != "get_attr"]
+    return len(types) == 2 and types[0] == types[1]
+
+
+def _readers(node: fx.Node, through: frozenset[object], everything: bool = False) -> Iterator[tuple[fx.Node, str]]:
+    """All that read a value or what operators of `through` make of it as their first argument or a term; under which name."""
     queue, seen = [node], set[fx.Node]()
     while queue:
         value = queue.pop()
         for user in value.users:
-            if user.target is aten.grid_sampler.default and name_of(user, value) == "grid":
-                return True
-            if user not in seen and user.target in BETWEEN_PRODUCTS | ACTIVATIONS:
+            name = (name_of(user, value) if user.op == "call_function" else None) or ""
+            yield user, name
+            goes_on = everything or (user.target in through and name not in ("index", "indices"))
+            if user not in seen and goes_on:
                 seen.add(user)
                 queue.append(user)
-    return False

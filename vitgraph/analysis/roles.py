@@ -16,20 +16,22 @@ from vitgraph.analysis.branches import (
     downstream,
     ends_in_output,
     feeds_positions,
+    feeds_weights,
     is_affine,
     is_depthwise,
     origins,
+    predicts,
     upstream,
 )
 from vitgraph.ir import dialect
 from vitgraph.ir.calls import ConvCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import data_of
-from vitgraph.ir.operator_classes import ACTIVATIONS, NORMS
+from vitgraph.ir.operator_classes import ACTIVATIONS, LINEARS, NORMS
 
 ROLES = (
     "qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "linear", "patch-embed", "head", "head-mix", "positions",
-    "pointwise", "depthwise", "grouped", "conv",
+    "weights", "pointwise", "depthwise", "grouped", "conv",
 )  # fmt: skip
 BLOCK_ROLES = ("qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "linear")
 """The linears of the transformer blocks and between them: what the papers sparsify and quantize."""
@@ -77,10 +79,12 @@ def _role(node: fx.Node) -> str:
         return "head"
     if feeds_positions(node):
         return "positions"
+    if feeds_weights(node):
+        return "head" if ends_in_output(node) else "weights"
     if any(source.target in (dialect.attention, aten.matmul.default) for source in sources):
         return "proj"
     if any(source.target in ACTIVATIONS for source in sources):
-        return "fc2"
+        return "head" if predicts(node) else "fc2"
     if "fc1" in feeds:
         return "fc1"
     if any(source.op == "placeholder" for source in sources):
@@ -107,9 +111,16 @@ def _feeds(node: fx.Node) -> set[str]:
 
 def _mixes_heads(feeds: set[str], sources: list[fx.Node]) -> bool:
     """Does a linear read the scores of an attention, before their softmax or after it?"""
-    if any(source.target is aten.softmax.int for source in sources):
+    if any(source.target is aten.softmax.int and _is_of_scores(source) for source in sources):
         return True
     return "softmax" in feeds and any(source.target is aten.matmul.default for source in sources)
+
+
+def _is_of_scores(softmax: fx.Node) -> bool:
+    """Are a product's scores upstream of a softmax, a layer that mixes heads aside?"""
+    found = list(origins(softmax.all_input_nodes[0]))
+    found += [source for each in found if each.target in LINEARS for source in origins(each.all_input_nodes[0])]
+    return any(each.target is aten.matmul.default for each in found)
 
 
 def _role_in_body(node: fx.Node) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from vitgraph.errors import InputError
 from vitgraph.images.calibration_data import Images
 from vitgraph.progress import Progress
 
@@ -31,6 +32,12 @@ def outputs_of(
     for pixels, truth in images.batches(batch or 8):
         count = pixels.shape[0]
         short = batch is not None and count < batch
-        yield runner.run(pixels[torch.arange(batch or 0) % count] if short else pixels)[:count], truth
+        output: Any = runner.run(pixels[torch.arange(batch or 0) % count] if short else pixels)
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"{what}: the model gives {len(output)} outputs, as a detector does, and accuracy is of one; return one of them, or "
+                "leave out the evaluation: the drift of each is in the report's passes"
+            )
+        yield output[:count], truth
         done += count
         progress(what, done, len(images))

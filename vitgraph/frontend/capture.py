@@ -76,6 +76,7 @@ def _capture(
         plain = _plain(_exported(model, called, example, shapes), example, dynamic_batch)
         make_functional(plain.graph)
         program = Program(plain, called, "captured", provenance or {})
+        program.drop_dead()  # what only export's checks read may have no type
         try:
             fill_types(program)
         except Exception as error:

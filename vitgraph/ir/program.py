@@ -119,11 +119,15 @@ class Program:
 
     def clean(self) -> None:
         """Drop what nothing uses, then check FX's own rules and compile; types of new nodes are filled in."""
-        self.graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
+        self.drop_dead()
         self._drop_unread()
         fill_types(self)
         self.graph.lint()
         self.module.recompile()
+
+    def drop_dead(self) -> None:
+        """Drop the nodes that nothing uses, whatever they say of themselves; a program has no side effects."""
+        self.graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output"))
 
     def _drop_unread(self) -> None:
         """Let go of tensors that the graph no longer reads: each pass that changes weights leaves a model's worth of them."""

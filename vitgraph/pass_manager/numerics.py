@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from vitgraph.ir.dialect import attention
+from vitgraph.ir.call_arguments import argument
+from vitgraph.ir.dialect import aten, attention
 from vitgraph.ir.operator_classes import LINEARS
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import TensorType
@@ -46,13 +47,23 @@ def flatten_outputs(outputs: Any) -> list[Tensor]:
 
 
 def measure(reference: Any, found: Any) -> Drift:
-    """Distance of all outputs together; top-1 is taken along the last dimension of the first.
+    """Distance of each output by itself, the worst told; top-1 is taken along the last dimension of the first.
 
-    Truth values count as 0 and 1. NaN is no distance from NaN, nor infinity from the same infinity; from all else both
+    Outputs are not put together: class scores of 1 would hide what boxes of 0.1 lose. Truth values count as 0 and 1. NaN is no distance from NaN, nor infinity from the same infinity; from all else both
     are infinitely far.
     """
     before, after = flatten_outputs(reference), flatten_outputs(found)
-    a, b = _as_one(before), _as_one(after)
+    drifts = [_drift(*pair) for pair in zip(before, after, strict=True)]
+    return Drift(
+        max(each.max_abs for each in drifts),
+        max(each.relative_l2 for each in drifts),
+        min(each.cosine for each in drifts),
+        drifts[0].top1_agreement,
+    )
+
+
+def _drift(reference: Tensor, found: Tensor) -> Drift:
+    a, b = (each.detach().double().flatten() for each in (reference, found))
     apart, known = _apart(a, b), a.isfinite() & b.isfinite()
     size = _length(a[a.isfinite()])
     distance = _length(apart)
@@ -60,11 +71,7 @@ def measure(reference: Any, found: Any) -> Drift:
     norms = _length(a[known]) * _length(b[known])
     cosine = float(a[known] @ b[known]) / norms if norms else (1.0 if distance == 0.0 else 0.0)
     largest = float(apart.max()) if apart.numel() else 0.0
-    return Drift(largest, relative, min(1.0, cosine), _top1_agreement(before[0], after[0]))
-
-
-def _as_one(tensors: list[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().double().flatten() for tensor in tensors])
+    return Drift(largest, relative, min(1.0, cosine), _top1_agreement(reference, found))
 
 
 def _apart(a: Tensor, b: Tensor) -> Tensor:
@@ -145,16 +152,23 @@ def site_keys(program: Program) -> dict[fx.Node, str]:
     return keys
 
 
+def _choices(program: Program) -> dict[fx.Node, str]:
+    """A name for each choice of the largest: what it gives is discontinuous, and no measure of the rounding ahead of it."""
+    return {node: f"choice {number}" for number, node in enumerate(program.calls(aten.topk.default))}
+
+
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the value of each site."""
+    """Runs a graph and keeps the value of each site, and which places each choice took."""
 
     def __init__(self, program: Program) -> None:
         super().__init__(program.module)
-        self.keys = site_keys(program)
+        self.keys, self.choices = site_keys(program), _choices(program)
         self.values = dict[str, Tensor]()
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
+        if n in self.choices:
+            self.values[self.choices[n]] = value[1]
         if n in self.keys:
             self.values[self.keys[n]] = value
         return value
@@ -166,7 +180,8 @@ _SILENCE = 1e-10
 
 def _silence(sites: dict[str, Tensor]) -> float:
     """The mean square below which a site of this model has no signal."""
-    energies = [float(value.detach().double().square().mean()) for value in sites.values() if value.numel()]
+    values = [value for value in sites.values() if value.is_floating_point() and value.numel()]
+    energies = [float(value.detach().double().square().mean()) for value in values]
     return _SILENCE * median([each for each in energies if each > 0] or [0.0])
 
 
@@ -175,17 +190,28 @@ class _Judge(fx.Interpreter):
 
     def __init__(self, program: Program, reference: dict[str, Tensor]) -> None:
         super().__init__(program.module)
-        self.keys = site_keys(program)
+        self.keys, self.choices = site_keys(program), _choices(program)
         self.reference, self.silence = reference, _silence(reference)
         self.ratios = dict[str, float]()
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
+        if n in self.choices:
+            return self._chosen(n, value)
         wanted = self.reference.get(self.keys.get(n, ""))
         if wanted is None or wanted.shape != value.shape:
             return value
         self.ratios[self.keys[n]] = snr_db(wanted, value, self.silence)
         return wanted.to(value.dtype)
+
+    def _chosen(self, n: fx.Node, value: Any) -> Any:
+        """The places that the reference took, and what stands there now."""
+        places = self.reference.get(self.choices[n])
+        if places is None or places.shape != value[1].shape:
+            return value
+        data = self.env[n.all_input_nodes[0]]
+        dim = argument(n, "dim")
+        return data.gather(-1 if dim is None else dim, places), places
 
 
 def record(program: Program, inputs: list[Tensor]) -> tuple[Any, dict[str, Tensor]]:

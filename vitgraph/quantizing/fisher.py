@@ -53,6 +53,17 @@ def _floating(output: Any) -> list[Tensor]:
     return [leaf for leaf in _pytree.tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
 
 
+class _Feeling(Tap):
+    """Keeps values that gradients can reach, also where none of the input's values is upstream: a detector's queries."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run it; what is kept requires a gradient."""
+        value = super().run_node(n)
+        if n in self.outputs and value.is_floating_point() and not value.requires_grad:
+            value = self.kept[self.outputs[n]] = value.detach().requires_grad_()
+        return value
+
+
 def gradients(
     program: Program,
     nodes: Sequence[fx.Node],
@@ -70,7 +81,7 @@ def gradients(
     observers = [Observer(node) for node in nodes]
     done = 0
     for pixels, seen in filled_batches(program, images):
-        tap = Tap(program, observers)
+        tap = _Feeling(program, observers)
         with torch.enable_grad():
             output = tap.run(pixels.requires_grad_())
             values = [tap.kept[observer] for observer in observers]
