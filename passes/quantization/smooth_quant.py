@@ -43,6 +43,8 @@ from vitgraph.passes.quantization.migration import ALPHAS, ChannelRange, Rows, b
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
 
 _SUFFIX = "smoothed"
+_AS_IT_IS = (0.0,)
+"""Tried of convolutions too: MobileViT-XXS has many whose rounding only gets worse."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class SmoothQuant(Pass):
             rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
         for (value, linears), channels in zip(groups.items(), seen, strict=True):
             if context.take(self.name, path_of(linears[0])):
-                self._migrate(program, value, linears, channels, rows)
+                self._migrate(program, value, linears, channels, rows, context)
 
     def _sample(self, program: Program, linears: list[fx.Node], context: Context) -> dict[fx.Node, Rows]:
         if not linears or "auto" not in (self.alpha, self.shift):
@@ -106,16 +108,21 @@ class SmoothQuant(Pass):
         linears: Sequence[fx.Node],
         channels: ChannelStatistics,
         rows: Mapping[fx.Node, Rows],
+        context: Context,
     ) -> None:
         norm = _is_affine_norm(value)
         weights = [affine.weight(program, linear).flatten(1) for linear in linears]
-        alphas = ALPHAS if self.alpha == "auto" else (self.alpha,)
+        conv = linears[0].target is aten.conv2d.default
+        alphas = (*(_AS_IT_IS if conv else ()), *ALPHAS) if self.alpha == "auto" else (self.alpha,)
         centred = self._centred(program, value, linears, norm)
         ranges = [ChannelRange.of(channels, each, spare=not norm) for each in centred]
         samples = [rows[linear] for linear in linears if linear in rows]
         span, alpha = best_migration(ranges, alphas, weights, samples, kept=not norm)
         s = factors(span.largest, weights, alpha)
         shifted = bool(span.shift.any())
+        if conv and not alpha and not shifted:
+            context.refuse(path_of(linears[0]), "its products are rounded best as they are")
+            return
         for linear in linears:
             bias = affine.bias(program, linear)
             if shifted and bias is not None:
@@ -146,7 +153,7 @@ def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> d
         norm = before_moves(source)
         if _is_affine_norm(norm) and _is_read_by(program, norm, chosen):
             groups.setdefault(norm, []).append(site.node)
-        elif all(_reads_alike(user, site.node) and user in chosen for user in source.users):
+        elif site.is_conv or all(_reads_alike(user, site.node) and user in chosen for user in source.users):
             groups.setdefault(source, []).append(site.node)
         else:
             context.refuse(site.path, "others read its input too, and would need the same factors")

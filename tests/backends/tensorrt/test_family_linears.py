@@ -269,14 +269,14 @@ def test_a_convolution_that_reads_no_rounded_value_is_found_in_floating_point(tm
     program = compiled(pool_former, load_recipe("int8", find_pass).pipeline)
     model = lower(program, tmp_path / "model.onnx")
     plan = find_builder("tensorrt").plan(program, model, A100, parse_batch("1"))
-    graph = onnx.load(model.path)
+    graph = onnx.load(model.path)  # pyright: ignore[reportUnknownMemberType]
     writers = {name: node for node in graph.graph.node for name in node.output}
     conv = next(node for node in graph.graph.node if node.op_type == "Conv" and node.attribute[0].ints[:] == [1, 1])
     read = writers[conv.input[0]]
     while read.op_type in ("DequantizeLinear", "QuantizeLinear"):
         conv.input[0] = read.input[0]
         read = writers[conv.input[0]]
-    onnx.save(graph, model.path)
+    onnx.save(graph, model.path)  # pyright: ignore[reportUnknownMemberType]
     artifact = plan.run(silent)
     assert len(artifact.report["linears"]["fallback"]) == 1
     assert "int8 gemm" in str(artifact.violations[0])
