@@ -20,7 +20,7 @@ LEFT_ALONE = {
     "squeeze": "it reads one pooled position, and little of the work is there",
     "pointwise": "it strides or pads, which nothing does that stands for a linear",
     "conv": "its window is larger than 1×1, so that it stands for no linear",
-    "depthwise": "it sums a few products for each number it reads, and takes no less time in INT8",
+    "depthwise": "it sums few products for each number it reads",
     "grouped": "INT8 grouped convolutions give an engine more layers, not fewer",
 }
 """Why products of other roles than a block's stay in floating point unless they are named."""

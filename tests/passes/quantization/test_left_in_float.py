@@ -134,7 +134,7 @@ return_(s)
 @pytest.mark.parametrize(
     ("text", "path", "why"),
     [
-        (BLOCK, "filter", "sums a few products"),
+        (BLOCK, "filter", "sums few products"),
         (BLOCK, "reduce", "one pooled position"),
         (BLOCK, "excite", "one pooled position"),
         (BLOCK, "classes", "ends in the output"),
