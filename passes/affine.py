@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.ir import call_arguments
-from vitgraph.ir.calls import LinearCall, MaskCall, WeightedCall
+from vitgraph.ir.calls import MaskCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.operator_classes import LINEARS
@@ -17,12 +17,27 @@ TIED = "other linears read its weight too, and factors of its own would store it
 
 def has_constant_weight(linear: fx.Node) -> bool:
     """A linear (no convolution) whose weight is a constant, masked or not, and whose bias is one or none."""
-    if linear.target is not aten.linear.default:
+    return linear.target is aten.linear.default and is_constant(linear)
+
+
+def is_constant(product: fx.Node) -> bool:
+    """A linear or a convolution whose weight is a constant, masked or not, and whose bias is one or none."""
+    if product.target not in LINEARS:
         return False
-    call = LinearCall(linear)
+    call = WeightedCall(product)
     mask = MaskCall.of(call.weight)
     plain = call.weight if mask is None else mask.weight
     return plain.op == "get_attr" and (call.bias is None or call.bias.op == "get_attr")
+
+
+def channel_axis(product: fx.Node) -> int:
+    """Where the channels of what a product reads and outputs lie: last of a linear's, ahead of a convolution's rows and columns."""
+    return -1 if product.target is aten.linear.default else -3
+
+
+def along_channels(product: fx.Node, values: Tensor) -> Tensor:
+    """A number for each channel, `[C]`, in a shape that broadcasts to what a product reads or outputs."""
+    return values if channel_axis(product) == -1 else values.reshape(-1, 1, 1)
 
 
 def is_tied(program: Program, linear: fx.Node) -> bool:

@@ -59,27 +59,28 @@ class EqualizeOutputs(Pass):
         """Observe the outputs, then rewrite."""
         linears = list[fx.Node]()
         for site in select(find_sites(program).linears, self.only, self.skip, BRANCH_ENDS):
-            if not affine.has_constant_weight(site.node):
-                context.refuse(site.path, "it is no linear with a constant weight and bias")
+            if not affine.is_constant(site.node):
+                context.refuse(site.path, "it has no constant weight and bias")
             elif affine.is_tied(program, site.node):
                 context.refuse(site.path, affine.TIED)
             elif context.take(self.name, site.path):
                 linears.append(site.node)
         with context.timed("calibration"):
-            seen = observe_channels(program, linears, context.images, context.progress) if linears else []
+            axes = [affine.channel_axis(linear) for linear in linears]
+            seen = observe_channels(program, linears, context.images, context.progress, axes) if linears else []
         for linear, channels in zip(linears, seen, strict=True):
             amax = channels.largest.amax().clamp(min=_SMALLEST)
             _spread(program, linear, (channels.largest / amax).clamp(min=_SMALLEST))
 
 
 def _spread(program: Program, linear: fx.Node, f: Tensor) -> None:
-    """The linear computes y / f; its readers read the product with f, `[N]`."""
+    """The linear computes y / f; its readers read the product with f, `[N]`, or `[N, 1, 1]` of a convolution."""
     readers = list(linear.users)
     bias = affine.bias(program, linear)
     if bias is not None:
         affine.set_constant(program, linear, "bias", bias / f, "evened")
-    affine.scale_weight(program, linear, 1 / f.unsqueeze(1), "evened")
-    factor = program.constant_node(linear.next, f"{path_of(linear)}.output_spread", f)
+    affine.scale_weight(program, linear, 1 / affine.along_channels(linear, f).unsqueeze(1), "evened")
+    factor = program.constant_node(linear.next, f"{path_of(linear)}.output_spread", affine.along_channels(linear, f))
     product = program.insert(factor.next, aten.mul.Tensor, linear, factor, path=linear.meta.get("path", ""))
     for reader in readers:
         reader.replace_input_with(linear, product)

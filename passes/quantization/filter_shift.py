@@ -54,7 +54,7 @@ class FilterShift(Pass):
         """Observe the channels, then rewrite."""
         linears = find_sites(program).linears
         depthwise = {site.node for site in linears if site.role == "depthwise"}
-        chosen = select(linears, self.only, self.skip, ("pointwise",))
+        chosen = select(linears, self.only, self.skip)
         seconds = [site for site in chosen if self.only or _is_second(site, depthwise)]
         sites = [site for site in seconds if _takes(program, site, depthwise, context)]
         inputs: list[Any] = [site.node.args[0] for site in sites]
@@ -70,7 +70,7 @@ def _is_second(site: LinearSite, depthwise: set[fx.Node]) -> bool:
     source: Any = site.node.args[0]
     if source.target is aten.sub.Tensor:
         source = source.args[0]
-    return site.role == "pointwise" and source.target in ACTIVATIONS and source.args[0] in depthwise
+    return site.also_named == "pointwise" and source.target in ACTIVATIONS and source.args[0] in depthwise
 
 
 def _takes(program: Program, site: LinearSite, depthwise: set[fx.Node], context: Context) -> bool:

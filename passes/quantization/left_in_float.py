@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.sites import LinearSite
 from vitgraph.ir.calls import WeightedCall
 from vitgraph.ir.operator_classes import PAIRS
@@ -19,11 +18,17 @@ LEFT_ALONE = {
     "head-mix": "it mixes the few heads of an attention's scores",
     "positions": "it computes where an image is sampled",
     "weights": "a softmax makes weights of it: of sampled points, or of the distances of a box's side",
+    "squeeze": "it reads one pooled position, and little of the work is there",
+    "pointwise": "it strides or pads, which nothing does that stands for a linear",
+    "conv": "its window is larger than 1×1, so that it stands for no linear",
+    "depthwise": "it sums few products for each number it reads",
+    "grouped": "INT8 grouped convolutions give an engine more layers, not fewer",
 }
-"""Why linears of other roles than a block's stay in floating point unless they are named."""
+"""Why products of other roles than a block's stay in floating point unless they are named."""
 MOST = 0.5
 """A share of the multiply-accumulates from which on it is worth a word."""
 _SHOWN = 3
+_SKIPPED = "they were left out by skip; name fewer sites there"
 
 
 def left_in_float(sites: Sequence[LinearSite], refusals: Sequence[Refusal]) -> LeftInFloatFinding | None:
@@ -41,9 +46,9 @@ def left_in_float(sites: Sequence[LinearSite], refusals: Sequence[Refusal]) -> L
 
 
 def refuse_by_role(sites: Sequence[LinearSite], chosen: Collection[LinearSite], context: Context) -> None:
-    """Say of each linear that nobody named why its role leaves it in floating point."""
+    """Say of each product that nobody named why its role leaves it in floating point."""
     for site in sites:
-        if site.role in LEFT_ALONE and not site.is_conv and site not in chosen:
+        if site.role in LEFT_ALONE and site not in chosen:
             context.refuse(site.path, f"{LEFT_ALONE[site.role]}; only=[*] takes it too")
 
 
@@ -53,11 +58,13 @@ def _macs(site: LinearSite) -> int:
     return site.k * outputs
 
 
-def _remedy(left: Collection[LinearSite], refusals: Sequence[Refusal]) -> str:
-    """Why they were left, and what quantizes them."""
+def _remedy(left: Mapping[LinearSite, int], refusals: Sequence[Refusal]) -> str:
+    """Why those with most of the work were left, and what quantizes them."""
     told = {refusal.site: refusal.why for refusal in refusals}
-    reasons = Counter(told[site.path] for site in left if site.path in told)
-    others = sorted({site.role for site in left if site.path not in told} - {*BLOCK_ROLES})
-    if others:
-        return f"quantize takes linears of transformer blocks unless told otherwise; quantize{{only=[*]}} takes {', '.join(others)} too"
-    return reasons.most_common(1)[0][0] if reasons else "they were left out by skip; name fewer sites there"
+    reasons, others = Counter[str](), sorted({site.role for site in left} & {*LEFT_ALONE})
+    for site, count in left.items():
+        by_role = site.role in LEFT_ALONE
+        reasons[f"{site.role}: {LEFT_ALONE[site.role]}" if by_role else told.get(site.path, _SKIPPED)] += count
+    ((why, _),) = reasons.most_common(1)
+    named = any(why == f"{role}: {LEFT_ALONE[role]}" for role in others)
+    return f"{why}; quantize{{only=[*]}} takes {', '.join(others)} too" if named else why

@@ -16,6 +16,7 @@ from torch import Tensor, fx
 
 from vitgraph.images.calibration_data import Images
 from vitgraph.ir.program import Program
+from vitgraph.passes.affine import channel_axis
 from vitgraph.progress import Progress, silent
 from vitgraph.quantizing.calibration import ChannelStatistics
 from vitgraph.quantizing.fisher import gradients
@@ -132,16 +133,17 @@ def sample_rows(
     images: Images,
     progress: Progress = silent,
 ) -> dict[fx.Node, Rows]:
-    """For each linear some rows of its input, the largest among them, from the first `IMAGES` images."""
+    """For each linear, or convolution at each position, some rows of its input, the largest among them, from the first `IMAGES` images."""
     nodes: list[Any] = [*(linear.args[0] for linear in linears), *linears]
     batch = program.input_types()[0].shape[0]
-    rows = min(ROWS, _ROOM // sum(node.meta["type"].shape[-1] for node in nodes))
+    axes = [channel_axis(linear) for linear in linears]
+    rows = min(ROWS, _ROOM // sum(node.meta["type"].shape[axis] for node, axis in zip(nodes, 2 * axes, strict=True)))
     share = -(-rows * (batch if isinstance(batch, int) else 8) // min(IMAGES, len(images)))  # rows a batch
     parts: dict[fx.Node, list[Rows]] = {linear: [] for linear in linears}
     generator = torch.Generator().manual_seed(0)
     for values, found in gradients(program, nodes, images, IMAGES, progress):
-        for linear, x, g in zip(linears, values, found[len(linears) :], strict=False):
-            inputs, weights = x.flatten(0, -2), g.flatten(0, -2)
+        for linear, axis, x, g in zip(linears, axes, values, found[len(linears) :], strict=False):
+            inputs, weights = (each.movedim(axis, -1).flatten(0, -2) for each in (x, g))
             index, weight = _choose(inputs, weights, share, generator)
             parts[linear].append(Rows(inputs[index], weights[index] * weight.sqrt().unsqueeze(1)))
     return {linear: _together(parts.pop(linear)) for linear in linears}

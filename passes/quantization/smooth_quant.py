@@ -14,7 +14,8 @@ lies nearly all on one side of zero, and a symmetric scale would leave half its 
 are chosen for each value by the error that the quantized products would have; without a shift there is no `sub`.
 
 Where x is a layer norm that only such linears read, z and s go into the norm's weight and bias; elsewhere both operators
-stay in the graph, where the builder folds them into the kernel that rounds x: they cost no layer.
+stay in the graph, where the builder folds them into the kernel that rounds x: they cost no layer. Of a 1×1 convolution the
+channels lie ahead of rows and columns, and 1/s and z/s are `[C, 1, 1]`.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ LEAST_ROWS = 16
 """The largest of fewer numbers tells more of chance than of a channel: on two images SigLIP's pooled output fell from 0.999 to 0.43
 of cosine, from 16 on it was as good as without factors."""
 _SUFFIX = "smoothed"
+_AS_IT_IS = (0.0,)
+"""Tried of convolutions too: MobileViT-XXS has many whose rounding only gets worse."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ class SmoothQuant(Pass):
         chosen = select(find_sites(program).linears, self.only, self.skip, BLOCK_ROLES)
         groups = _group(program, [site for site in chosen if self._takes(program, site, context)], context)
         with context.timed("calibration"):
-            seen = observe_channels(program, list(groups), context.images, context.progress) if groups else []
+            axes = [affine.channel_axis(linears[0]) for linears in groups.values()]
+            seen = observe_channels(program, list(groups), context.images, context.progress, axes) if groups else []
             rows = self._sample(program, [linear for linears in groups.values() for linear in linears], context)
         for (value, linears), channels in zip(groups.items(), seen, strict=True):
             if channels.rows < LEAST_ROWS:
@@ -82,7 +86,7 @@ class SmoothQuant(Pass):
                 )
                 context.refuse(path_of(linears[0]), why)
             elif context.take(self.name, path_of(linears[0])):
-                self._migrate(program, value, linears, channels, rows)
+                self._migrate(program, value, linears, channels, rows, context)
 
     def _sample(self, program: Program, linears: list[fx.Node], context: Context) -> dict[fx.Node, Rows]:
         if not linears or "auto" not in (self.alpha, self.shift):
@@ -93,11 +97,11 @@ class SmoothQuant(Pass):
         source: Any = site.node.args[0]
         if before_layout(source).target is dialect.attention and not self.only:
             return False  # balance-attention's part
-        if site.is_conv:
-            context.refuse(site.path, "its channels are not in the last dimension")
+        if site.is_conv and not _is_at_each_position(site):
+            context.refuse(site.path, "it is a convolution of windows, of some positions, or without a batch")
         elif before_layout(source).target is dialect.attention:
             context.refuse(site.path, "its input is an attention's output, which balance-attention equalizes")
-        elif not affine.has_constant_weight(site.node):
+        elif not affine.is_constant(site.node):
             context.refuse(site.path, "its weight or bias is computed")
         elif affine.is_tied(program, site.node):
             context.refuse(site.path, affine.TIED)
@@ -112,22 +116,27 @@ class SmoothQuant(Pass):
         linears: Sequence[fx.Node],
         channels: ChannelStatistics,
         rows: Mapping[fx.Node, Rows],
+        context: Context,
     ) -> None:
         norm = _is_affine_norm(value)
-        weights = [affine.weight(program, linear) for linear in linears]
-        alphas = ALPHAS if self.alpha == "auto" else (self.alpha,)
+        weights = [affine.weight(program, linear).flatten(1) for linear in linears]
+        conv = linears[0].target is aten.conv2d.default
+        alphas = (*(_AS_IT_IS if conv else ()), *ALPHAS) if self.alpha == "auto" else (self.alpha,)
         centred = self._centred(program, value, linears, norm)
         ranges = [ChannelRange.of(channels, each, spare=not norm) for each in centred]
         samples = [rows[linear] for linear in linears if linear in rows]
         span, alpha = best_migration(ranges, alphas, weights, samples, kept=not norm)
         s = factors(span.largest, weights, alpha)
         shifted = bool(span.shift.any())
+        if conv and not alpha and not shifted:
+            context.refuse(path_of(linears[0]), "its products are rounded best as they are")
+            return
         for linear in linears:
             bias = affine.bias(program, linear)
             if shifted and bias is not None:
                 moved = bias + affine.response(affine.weight(program, linear), span.shift)
                 affine.set_constant(program, linear, "bias", moved, _SUFFIX)
-            affine.scale_weight(program, linear, s, _SUFFIX)
+            affine.scale_weight(program, linear, affine.along_channels(linear, s), _SUFFIX)
         if norm:
             _fold(program, value, span.shift, s)
         else:
@@ -152,11 +161,21 @@ def _group(program: Program, sites: Sequence[LinearSite], context: Context) -> d
         norm = before_moves(source)
         if _is_affine_norm(norm) and _is_read_by(program, norm, chosen):
             groups.setdefault(norm, []).append(site.node)
-        elif all(user in chosen and user.args[0] is source for user in source.users):
+        elif site.is_conv or all(_reads_alike(user, site.node) and user in chosen for user in source.users):
             groups.setdefault(source, []).append(site.node)
         else:
             context.refuse(site.path, "others read its input too, and would need the same factors")
     return groups
+
+
+def _is_at_each_position(site: LinearSite) -> bool:
+    """Is a convolution a linear at each position of images in a batch?"""
+    return site.also_named is not None and site.role != "pointwise" and site.node.meta["type"].rank == 4
+
+
+def _reads_alike(user: fx.Node, linear: fx.Node) -> bool:
+    """Does a reader of a linear's input read it as that does, the channels in the same dimension?"""
+    return user.target is linear.target and user.args[0] is linear.args[0]
 
 
 def _is_affine_norm(node: fx.Node) -> bool:
@@ -190,10 +209,10 @@ def _leave(program: Program, value: fx.Node, linears: Sequence[fx.Node], z: Tens
     """The linears read (x - z) / s, computed in the graph. `quantize` finds the `sub` where it puts its pair."""
     first, path = linears[0], value.meta.get("path", "")
     name = f"{path_of(first)}.input"
-    factor = program.constant_node(first, f"{name}_smooth", 1 / s)
+    factor = program.constant_node(first, f"{name}_smooth", affine.along_channels(first, 1 / s))
     even = program.insert(first, aten.mul.Tensor, value, factor, path=path)
     if z is not None:
-        middle = program.constant_node(first, f"{name}_shift", z / s)
+        middle = program.constant_node(first, f"{name}_shift", affine.along_channels(first, z / s))
         even = program.insert(first, aten.sub.Tensor, even, middle, path=path)
     for linear in linears:
         linear.update_arg(0, even)

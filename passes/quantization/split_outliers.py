@@ -63,6 +63,9 @@ class SplitOutliers(Pass):
         """Observe what the fc2s read, then widen."""
         chosen = select(find_sites(program).linears, self.only, self.skip, ("fc2",))
         sites = [(site.path, site.node, fc1) for site in chosen for fc1 in _source(site.node)]
+        for site in chosen:
+            if site.is_conv:
+                context.refuse(site.path, "it is a convolution, whose outlier channels are not looked for")
         with context.timed("calibration"):
             inputs: list[Any] = [fc2.args[0] for _, fc2, _ in sites]
             seen = observe_channels(program, inputs, context.images, context.progress) if sites else []

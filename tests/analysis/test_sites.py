@@ -126,7 +126,8 @@ return_(z)
 
 CONVOLUTIONS = """
 # form: canonical
-x: f32[1, 8, 6, 6] = input()
+i: f32[1, 8, 6, 6] = input()
+x: f32[1, 8, 6, 6] = aten.cumsum.default(i, 2)
 a: f32[8, 1, 3, 3] = weight("a")
 b: f32[16, 8, 1, 1] = weight("b")
 c: f32[16, 16, 3, 3] = weight("c")
@@ -144,11 +145,87 @@ def roles(text: str) -> dict[str, str]:
 def test_roles_of_hand_written_graphs() -> None:
     assert roles(ATTENTION) == {"one": "q", "two": "k", "three": "v", "four": "proj"}
     assert roles(GATED) == {"in": "fc1", "out": "fc2"}
-    assert roles(CONVOLUTIONS) == {"dw": "depthwise", "pw": "pointwise", "full": "conv"}
+    assert roles(CONVOLUTIONS) == {"dw": "depthwise", "pw": "linear", "full": "conv"}
     halves = CONVOLUTIONS.replace("f32[16, 16, 3, 3]", "f32[16, 8, 3, 3]").replace(
         "[1, 1], 1)  # full", "[1, 1], 2)  # full"
     )
     assert roles(halves)["full"] == "grouped"
+
+
+STRIDED = CONVOLUTIONS.replace("[1, 1], [0, 0], [1, 1], 1)  # pw", "[2, 2], [0, 0], [1, 1], 1)  # pw").replace(
+    "16, 6, 6]", "16, 3, 3]"
+)
+PADDED = CONVOLUTIONS.replace("[1, 1], [0, 0], [1, 1], 1)  # pw", "[1, 1], [1, 1], [1, 1], 1)  # pw").replace(
+    "16, 6, 6]", "16, 8, 8]"
+)
+"""Each has a 1×1 convolution that a linear at each position does not compute."""
+
+BLOCK = """
+# form: canonical
+i: f32[N, 8, 4, 4] = input()
+x: f32[N, 8, 4, 4] = aten.cumsum.default(i, 2)
+w1: f32[24, 8, 1, 1] = weight("w1")
+w2: f32[8, 8, 1, 1] = weight("w2")
+w3: f32[32, 8, 1, 1] = weight("w3")
+w4: f32[32, 1, 3, 3] = weight("w4")
+w5: f32[4, 32, 1, 1] = weight("w5")
+w6: f32[32, 4, 1, 1] = weight("w6")
+w7: f32[8, 32, 1, 1] = weight("w7")
+w8: f32[16, 8, 1, 1] = weight("w8")
+w9: f32[5, 16, 1, 1] = weight("w9")
+qkv: f32[N, 24, 4, 4] = aten.conv2d.default(x, w1, None, [1, 1], [0, 0], [1, 1], 1)  # mix
+r: f32[N, 3, 2, 4, 16] = aten.reshape.default(qkv, [-1, 3, 2, 4, 16])
+p: f32[N, 3, 2, 16, 4] = aten.permute.default(r, [0, 1, 2, 4, 3])
+q: f32[N, 2, 16, 4] = aten.select.int(p, 1, 0)
+k: f32[N, 2, 16, 4] = aten.select.int(p, 1, 1)
+v: f32[N, 2, 16, 4] = aten.select.int(p, 1, 2)
+a: f32[N, 2, 16, 4] = vitgraph.attention.default(q, k, v, None, 0.5)
+t: f32[N, 2, 4, 16] = aten.permute.default(a, [0, 1, 3, 2])
+m: f32[N, 8, 4, 4] = aten.reshape.default(t, [-1, 8, 4, 4])
+o: f32[N, 8, 4, 4] = aten.conv2d.default(m, w2, None, [1, 1], [0, 0], [1, 1], 1)  # out
+s: f32[N, 8, 4, 4] = aten.add.Tensor(x, o)
+h: f32[N, 32, 4, 4] = aten.conv2d.default(s, w3, None, [1, 1], [0, 0], [1, 1], 1)  # expand
+d: f32[N, 32, 4, 4] = aten.conv2d.default(h, w4, None, [1, 1], [1, 1], [1, 1], 32)  # filter
+g: f32[N, 32, 4, 4] = aten.silu.default(d)
+e: f32[N, 32, 1, 1] = aten.mean.dim(g, [2, 3], True)
+e1: f32[N, 4, 1, 1] = aten.conv2d.default(e, w5, None, [1, 1], [0, 0], [1, 1], 1)  # reduce
+e2: f32[N, 4, 1, 1] = aten.relu.default(e1)
+e3: f32[N, 32, 1, 1] = aten.conv2d.default(e2, w6, None, [1, 1], [0, 0], [1, 1], 1)  # excite
+e4: f32[N, 32, 1, 1] = aten.sigmoid.default(e3)
+y: f32[N, 32, 4, 4] = aten.mul.Tensor(g, e4)
+z: f32[N, 8, 4, 4] = aten.conv2d.default(y, w7, None, [1, 1], [0, 0], [1, 1], 1)  # project
+n: f32[N, 8, 4, 4] = aten.add.Tensor(s, z)
+c: f32[N, 16, 4, 4] = aten.conv2d.default(n, w8, None, [1, 1], [0, 0], [1, 1], 1)  # between
+c1: f32[N, 16, 4, 4] = aten.cumsum.default(c, 2)
+f: f32[N, 5, 4, 4] = aten.conv2d.default(c1, w9, None, [1, 1], [0, 0], [1, 1], 1)  # classes
+return_(f)
+"""
+"""An attention and an inverted bottleneck with squeeze and excitation, of convolutions alone."""
+
+
+def test_a_convolution_at_each_position_has_the_role_of_a_linear() -> None:
+    assert roles(BLOCK) == {
+        "mix": "qkv",
+        "out": "proj",
+        "expand": "fc1",
+        "filter": "depthwise",
+        "reduce": "squeeze",
+        "excite": "squeeze",
+        "project": "fc2",
+        "between": "linear",
+        "classes": "head",
+    }
+    assert roles(STRIDED)["pw"] == roles(PADDED)["pw"] == "pointwise"
+
+
+def test_the_selector_pointwise_names_convolutions_of_every_role() -> None:
+    sites = find_sites(parse(BLOCK)).linears
+    every = [site.path for site in sites if site.role != "depthwise"]
+    assert [site.path for site in select(sites, ("pointwise",))] == every
+    assert [site.path for site in select(sites, ("e*:pointwise",))] == ["expand", "excite"]
+    assert [site.path for site in select(find_sites(parse(STRIDED)).linears, ("pointwise",))] == ["pw"]
+    with pytest.raises(InputError, match="pointwise"):
+        select(find_sites(parse(ATTENTION)).linears, ("pointwise",))
 
 
 def test_a_linear_that_feeds_q_and_k_and_v_is_qkv() -> None:

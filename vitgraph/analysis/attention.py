@@ -72,6 +72,11 @@ class AttentionSite:
         return "attention"
 
     @property
+    def also_named(self) -> None:
+        """Nothing else."""
+        return None
+
+    @property
     def matrices(self) -> int | None:
         """How many there are of queries, of all heads, windows and images; None where the batch is not known."""
         kind = self.node.meta["type"]

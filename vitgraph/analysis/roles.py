@@ -2,7 +2,8 @@
 
 What feeds an attention's q, k and v is `qkv` (or `q`, `k`, `v`), what reads its output is `proj`, what feeds an activation
 is `fc1` and what reads it `fc2`, what ends in the output is `head`, what reads the image is `patch-embed`. Any other linear
-between the first and the last is `linear`: a shortcut between stages, a decoder's projection.
+between the first and the last is `linear`: a shortcut between stages, a decoder's projection. A 1×1 convolution does at each
+position what a linear does at each token, and has a linear's role; one of a pooled map (squeeze and excitation) is `squeeze`.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from vitgraph.ir.operator_classes import ACTIVATIONS, LINEARS, NORMS
 
 ROLES = (
     "qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "linear", "patch-embed", "head", "head-mix", "positions",
-    "weights", "pointwise", "depthwise", "grouped", "conv",
+    "weights", "squeeze", "pointwise", "depthwise", "grouped", "conv",
 )  # fmt: skip
 BLOCK_ROLES = ("qkv", "q", "k", "v", "proj", "fc1", "fc2", "merge", "linear")
-"""The linears of the transformer blocks and between them: what the papers sparsify and quantize."""
+"""The linears of the blocks and between them, 1×1 convolutions among them: what the papers sparsify and quantize."""
 BRANCH_ENDS = ("proj", "fc2", "merge", "linear")
 """The linears that a residual branch ends in: what sparse INT8 kernels must output in INT8."""
 
 
 _PASSED = (aten.reshape.default, dialect.fake_quantize, aten.to.dtype)
 """What may stand between a patch merge's linear and the neighbours laid side by side, norms and constants aside."""
+
+_KEEPS_POSITIONS = ACTIVATIONS | NORMS | LINEARS | {dialect.fake_quantize, aten.to.dtype}
+"""What may stand between a pooled map and a 1×1 convolution."""
 
 
 def role_of(node: fx.Node, shape: tuple[int, ...]) -> str:
@@ -49,7 +53,7 @@ def role_of(node: fx.Node, shape: tuple[int, ...]) -> str:
 
 
 def _conv_role(node: fx.Node, shape: tuple[int, ...]) -> str | None:
-    """The role of a convolution; None for a linear."""
+    """The role of a convolution; None for a linear and for what computes one at each position of a map."""
     conv = ConvCall.of(node)
     if conv is None:
         return None
@@ -60,7 +64,19 @@ def _conv_role(node: fx.Node, shape: tuple[int, ...]) -> str | None:
         return "depthwise"
     if conv.groups != 1:
         return "grouped"
-    return "pointwise" if shape[2:] == (1, 1) else "conv"
+    if shape[2:] != (1, 1):
+        return "conv"
+    if _pair(conv.stride) != [1, 1] or conv.pads:
+        return "pointwise"
+    return "squeeze" if _is_pooled(conv.data) else None
+
+
+def _is_pooled(value: Any) -> bool:
+    """Is a map one position, to which it was pooled, maybe ahead of another 1×1 convolution?"""
+    while isinstance(value, fx.Node) and (value.target in _KEEPS_POSITIONS or is_affine(value)):
+        value = value.args[0]
+    pooled = isinstance(value, fx.Node) and value.target in (aten.mean.dim, aten.adaptive_avg_pool2d.default)
+    return pooled and tuple(value.meta["type"].shape[-2:]) == (1, 1)
 
 
 def _pair(value: Any) -> list[int]:
@@ -70,7 +86,7 @@ def _pair(value: Any) -> list[int]:
 def _role(node: fx.Node) -> str:
     """What a linear is for, by what reads its result and what it reads."""
     feeds, sources = _feeds(node), list(upstream(node.args[0]))
-    if _mixes_heads(feeds, sources):
+    if _mixes_heads(node, feeds, sources):
         return "head-mix"
     projections = feeds & set("qkv")
     if projections:
@@ -109,11 +125,13 @@ def _feeds(node: fx.Node) -> set[str]:
     return feeds
 
 
-def _mixes_heads(feeds: set[str], sources: list[fx.Node]) -> bool:
+def _mixes_heads(node: fx.Node, feeds: set[str], sources: list[fx.Node]) -> bool:
     """Does a linear read the scores of an attention, before their softmax or after it?"""
     if any(source.target is aten.softmax.int and _is_of_scores(source) for source in sources):
         return True
-    return "softmax" in feeds and any(source.target is aten.matmul.default for source in sources)
+    return "softmax" in feeds and any(
+        source.target is aten.matmul.default for source in origins(node.all_input_nodes[0])
+    )
 
 
 def _is_of_scores(softmax: fx.Node) -> bool:
@@ -138,6 +156,6 @@ def _is_merge(node: fx.Node) -> bool:
     source: Any = data_of(node)
     while source.target in NORMS or source.target in _PASSED or is_affine(source):
         source = source.args[0]
-    gathered = source.target in (aten.cat.default, aten.permute.default)
+    gathered = node.target is aten.linear.default and source.target in (aten.cat.default, aten.permute.default)
     reads = node.args[0].meta["type"].shape[-1] if isinstance(node.args[0], fx.Node) else 0
     return gathered and node.meta["type"].shape[-1] * 2 == reads

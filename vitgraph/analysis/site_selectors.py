@@ -18,6 +18,8 @@ class Named(Protocol):
     def path(self) -> str: ...  # noqa: D102
     @property
     def role(self) -> str: ...  # noqa: D102
+    @property
+    def also_named(self) -> str | None: ...  # noqa: D102
 
 
 class Selectable(Named, Protocol):
@@ -43,7 +45,7 @@ def select(
 
     What is in `others` is chosen by nobody here, and may be named in `skip`.
 
-    A selector is a role (`fc1`), a glob over module paths (`blocks.3.*`), both (`blocks.3.*:fc1`, where one module has
+    A selector is a role (`fc1`), `pointwise` for the 1×1 convolutions of all roles, a glob over module paths (`blocks.3.*`), both (`blocks.3.*:fc1`, where one module has
     several linears) or a bound on the shape (`k>=64`, `n<1000`).
     One that matches nothing raises `InputError` with near misses.
     """
@@ -80,4 +82,5 @@ def _matches(site: Selectable, selector: str) -> bool:
 def names(site: Named, selector: str) -> bool:
     """Whether a selector names the site, by its role, its path, or both."""
     path, _, role = selector.partition(":")
-    return site.role == selector or (fnmatch.fnmatchcase(site.path, path) and role in ("", site.role))
+    called = (site.role, site.also_named)
+    return selector in called or (fnmatch.fnmatchcase(site.path, path) and role in ("", *called))

@@ -10,7 +10,7 @@ from torch import fx
 from vitgraph.analysis.attention import AttentionSite, find_attentions
 from vitgraph.analysis.roles import role_of
 from vitgraph.errors import InputError
-from vitgraph.ir.calls import BinaryCall, WeightedCall
+from vitgraph.ir.calls import BinaryCall, ConvCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_classes import LINEARS, NORMS
@@ -31,6 +31,14 @@ class LinearSite:
     def is_conv(self) -> bool:
         """Whether the weight is a convolution's, `[out, in/groups, kh, kw]`."""
         return self.node.target is aten.conv2d.default
+
+    @property
+    def also_named(self) -> str | None:
+        """`pointwise` of a 1×1 convolution, whatever its role."""
+        call = ConvCall.of(self.node)
+        if call is None or call.groups != 1 or call.weight.meta["type"].static[2:] != (1, 1):
+            return None
+        return "pointwise"
 
 
 @dataclass(frozen=True)

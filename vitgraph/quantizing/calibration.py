@@ -78,17 +78,18 @@ def observe_channels(
     nodes: Sequence[fx.Node],
     images: Images,
     progress: Progress = silent,
-    axis: int = -1,
+    axis: int | Sequence[int] = -1,
 ) -> list[ChannelStatistics]:
     """Range and mean of each channel of each node's value, over all images.
 
-    The channels lie along dimension `axis`, the images (or windows of them) along dimension 0.
+    The channels lie along dimension `axis` (of all, or one for each node), the images (or windows of them) along dimension 0.
     """
+    axes = [axis] * len(nodes) if isinstance(axis, int) else axis
     seen = [_ChannelSums() for _ in nodes]
     for values in runs(program, [Observer(node) for node in nodes], images, progress, "calibration: channels"):
-        for sums, value in zip(seen, values, strict=True):
-            sums.rows += value.numel() // value.shape[axis]
-            for image in _channel_rows(value.detach().float(), axis):
+        for sums, value, along in zip(seen, values, axes, strict=True):
+            sums.rows += value.numel() // value.shape[along]
+            for image in _channel_rows(value.detach().float(), along):
                 sums.add(*image)
     return [sums.channels() for sums in seen]
 

@@ -39,6 +39,8 @@ class Switch:
     nodes: tuple[fx.Node, ...]
     """The linear, or the attentions, whose softmax is quantized with this switch."""
     edges: frozenset[Edge]
+    also_named: str | None = None
+    """`pointwise` of a 1×1 convolution."""
 
     @property
     def attentions(self) -> tuple[fx.Node, ...]:
@@ -95,7 +97,7 @@ def _is_quantized(site: LinearSite) -> bool:
 
 def _linear_switch(site: LinearSite) -> Switch:
     edges = frozenset((site.node, operand) for operand in operands_of(site.node))
-    return Switch(site.path, site.role, site.k, site.n, (site.node,), edges)
+    return Switch(site.path, site.role, site.k, site.n, (site.node,), edges, site.also_named)
 
 
 def _pairs_on(node: fx.Node) -> list[fx.Node]:

@@ -112,3 +112,30 @@ def test_a_computed_weight_is_refused() -> None:
 def test_without_images_it_says_what_to_give() -> None:
     with pytest.raises(InputError, match="--calibration-data"):
         EqualizeOutputs().run(parse(BLOCK), Context())
+
+
+CONVOLUTION = """
+x: f32[N, 8, 6, 6] = input()
+a: f32[32, 8, 1, 1] = weight("a.weight")
+h: f32[N, 32, 6, 6] = aten.conv2d.default(x, a, None, [1, 1], [0, 0], [1, 1], 1)  # a
+g: f32[N, 32, 6, 6] = aten.gelu.default(h)
+b: f32[8, 32, 1, 1] = weight("b.weight")
+c: f32[8] = weight("b.bias")
+y: f32[N, 8, 6, 6] = aten.conv2d.default(g, b, c, [1, 1], [0, 0], [1, 1], 1)  # b
+z: f32[N, 8, 6, 6] = aten.add.Tensor(y, x)
+return_(z)
+"""
+
+
+def test_a_convolution_has_its_channels_ahead_of_rows_and_columns() -> None:
+    drawn = parse(CONVOLUTION).tensors()
+    weight = drawn["b.weight"].detach().clone()
+    weight[3] *= 200
+    program = parse(CONVOLUTION, {**drawn, "b.weight": weight})
+    after = run(EqualizeOutputs(), program, Context(calibration=Noise((8, 6, 6))))
+    factor = after.tensor("b.output_spread")
+    assert factor.shape == (8, 1, 1)
+    assert factor[3] == 1 > 10 * factor.median()
+    torch.testing.assert_close(after.tensor("b.weight_evened"), weight / factor.unsqueeze(1))
+    inputs = random_inputs(program)
+    torch.testing.assert_close(after.run(*inputs), program.run(*inputs), rtol=1e-5, atol=1e-3)

@@ -7,8 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.analysis.test_sites import BLOCK, CONVOLUTIONS, PADDED, STRIDED
 from tests.harness import run
 from vitgraph.analysis.roles import BLOCK_ROLES, ROLES
+from vitgraph.analysis.sites import find_sites
+from vitgraph.ir.calls import WeightedCall
+from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.findings import LeftInFloatFinding
 from vitgraph.pass_manager.pass_contract import Context
@@ -53,17 +57,37 @@ class _Noise:
 
 def found(step: Quantize, text: str) -> list[LeftInFloatFinding]:
     """What the pass says of the work that it left."""
-    shape = (8, 6, 6) if text == POINTWISE else (8, 8)
+    shape = (8, 8) if text == LINEARS else (8, 6, 6)
     context = Context(get_target("cpu"), calibration=_Noise(*shape))
     run(step, parse(text), context)
     return [each for each in context.findings if isinstance(each, LeftInFloatFinding)]
 
 
-def test_a_model_of_pointwise_convolutions_is_told_how_to_quantize_them() -> None:
-    (finding,) = found(Quantize(), POINTWISE)
-    assert (finding.quantized_macs, finding.left_in_float) == (0.0, "pointwise 100%")
-    assert "quantize{only=[*]} takes pointwise too" in finding.remedy
-    assert found(Quantize(only=("*",)), POINTWISE) == []  # and the remedy is one
+WINDOWS = (
+    POINTWISE.replace("[32, 8, 1, 1]", "[32, 8, 3, 3]")
+    .replace("[8, 32, 1, 1]", "[8, 32, 3, 3]")
+    .replace("[1, 1], [0, 0], [1, 1]", "[1, 1], [1, 1], [1, 1]")
+)
+
+
+def test_convolutions_at_each_position_are_linears_and_those_of_windows_are_told_of() -> None:
+    assert found(Quantize(), POINTWISE) == []
+    (finding,) = found(Quantize(), WINDOWS)
+    assert (finding.quantized_macs, finding.left_in_float) == (0.0, "conv 100%")
+    assert finding.remedy.startswith("conv: its window is larger than 1×1")
+    assert finding.remedy.endswith("quantize{only=[*]} takes conv too")
+    assert found(Quantize(only=("*",)), WINDOWS) == []  # and the remedy is one
+
+
+def test_the_reason_told_is_that_of_most_of_the_work_and_not_of_most_sites() -> None:
+    """One convolution with large windows, two sites that `skip` names."""
+    mixed = POINTWISE.replace("aten.tanh.default(i)", "aten.tanh.default(j)").replace(
+        "x: f32", 'c: f32[8, 8, 5, 5] = weight("c.weight")\nk: f32[N, 8, 6, 6] = aten.cumsum.default(i, 2)\n'
+        "j: f32[N, 8, 6, 6] = aten.conv2d.default(k, c, None, [1, 1], [2, 2], [1, 1], 1)  # c\nx: f32",
+    )  # fmt: skip
+    (finding,) = found(Quantize(skip=("a", "b")), mixed)
+    assert finding.remedy.startswith("conv: its window")
+    assert finding.left_in_float.startswith("conv 76%")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +132,30 @@ return_(s)
 
 
 @pytest.mark.parametrize(
+    ("text", "path", "why"),
+    [
+        (BLOCK, "filter", "sums few products"),
+        (BLOCK, "reduce", "one pooled position"),
+        (BLOCK, "excite", "one pooled position"),
+        (BLOCK, "classes", "ends in the output"),
+        (CONVOLUTIONS, "full", "window is larger"),
+        (CONVOLUTIONS.replace("f32[16, 16, 3, 3]", "f32[16, 8, 3, 3]").replace("1)  # full", "2)  # full"), "full", "more layers"),
+        (STRIDED, "pw", "strides or pads"),
+        (PADDED, "pw", "strides or pads"),
+    ],
+)  # fmt: skip
+def test_a_convolution_that_its_role_leaves_says_why(text: str, path: str, why: str) -> None:
+    shape = parse(text).inputs[0].meta["type"].shape[1:]
+    context = Context(calibration=_Noise(*shape))
+    program = run(Quantize(), parse(text), context)
+    told = {refusal.site: refusal.why for refusal in context.refusals if "attention" not in refusal.why}
+    assert why in told[path]
+    assert told[path].endswith("only=[*] takes it too")
+    left = {site.path for site in find_sites(program).linears if WeightedCall(site.node).weight.target not in PAIRS}
+    assert left == {*told}
+
+
+@pytest.mark.parametrize(
     ("text", "options", "told"),
     [
         (HEAD, {}, {"embed": "reads the image", "first": "ends in the output", "second": "ends in the output"}),
@@ -126,6 +174,4 @@ def test_a_linear_that_its_role_leaves_says_why(text: str, options: dict[str, An
 
 
 def test_every_role_is_quantized_or_has_its_reason() -> None:
-    """Convolutions aside, of which `left in float` tells."""
-    convolutions = {"pointwise", "depthwise", "grouped", "conv"}
-    assert {*ROLES} == {*BLOCK_ROLES, *LEFT_ALONE, *convolutions}
+    assert {*ROLES} == {*BLOCK_ROLES, *LEFT_ALONE}

@@ -1,13 +1,15 @@
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
-from tests.harness import check, run
+from tests.harness import body, check, hold_to_effect, run
 from vitgraph.errors import InputError
 from vitgraph.ir import dialect
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
+from vitgraph.ir.printer import show
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import Pipeline
 from vitgraph.passes.affine import TIED
@@ -226,3 +228,72 @@ def test_a_weight_that_another_linear_reads_too_takes_no_factor() -> None:
     result = run(SmoothQuant(only=("fc2",)), parse(text), context)
     assert [name for name in result.tensors() if "fc2.weight" in name] == ["fc2.weight"]
     assert {refusal.why for refusal in context.refusals} == {TIED}
+
+
+CONVOLUTION = """
+x: f32[N, 8, 4, 4] = input()
+w: f32[16, 8, 1, 1] = weight("fc1.weight")
+linear: f32[N, 16, 4, 4] = aten.conv2d.default(x, w, None, [1, 1], [0, 0], [1, 1], 1)  # fc1
+gelu: f32[N, 16, 4, 4] = aten.gelu.default(linear)
+w2: f32[8, 16, 1, 1] = weight("fc2.weight")
+b2: f32[8] = weight("fc2.bias")
+linear_1: f32[N, 8, 4, 4] = aten.conv2d.default(gelu, w2, b2, [1, 1], [0, 0], [1, 1], 1)  # fc2
+add: f32[N, 8, 4, 4] = aten.add.Tensor(linear_1, x)
+return_(add)
+"""
+SMOOTHED_CONVOLUTION = """
+x: f32[N, 8, 4, 4] = input()
+fc1_weight: f32[16, 8, 1, 1] = weight("fc1.weight")
+linear: f32[N, 16, 4, 4] = aten.conv2d.default(x, fc1_weight, None, [1, 1], [0, 0], [1, 1], 1)  # fc1
+gelu: f32[N, 16, 4, 4] = aten.gelu.default(linear)
+fc2_input_smooth: f32[16, 1, 1] = constant("fc2.input_smooth")
+mul: f32[N, 16, 4, 4] = aten.mul.Tensor(gelu, fc2_input_smooth)
+fc2_input_shift: f32[16, 1, 1] = constant("fc2.input_shift")
+sub: f32[N, 16, 4, 4] = aten.sub.Tensor(mul, fc2_input_shift)
+fc2_weight_smoothed: f32[8, 16, 1, 1] = weight("fc2.weight_smoothed")
+fc2_bias_smoothed: f32[8] = weight("fc2.bias_smoothed")
+linear_1: f32[N, 8, 4, 4] = aten.conv2d.default(sub, fc2_weight_smoothed, fc2_bias_smoothed, [1, 1], [0, 0], [1, 1], 1)  # fc2
+add: f32[N, 8, 4, 4] = aten.add.Tensor(linear_1, x)
+return_(add)
+"""
+
+
+@pytest.mark.parametrize("options", [{}, {"alpha": 0.5, "shift": True}], ids=["auto", "given"])
+def test_a_convolution_at_each_position_has_its_channels_ahead_of_rows_and_columns(options: dict[str, Any]) -> None:
+    program, step = parse(CONVOLUTION), SmoothQuant(only=("fc2",), **options)
+    smoothed = run(step, program, Context(calibration=Noise(8, 4, 4)))
+    assert body(show(smoothed)) == body(show(parse(SMOOTHED_CONVOLUTION)))
+    hold_to_effect(step, program, smoothed)
+
+
+def test_it_lowers_the_error_of_a_convolution_with_an_outlier_channel() -> None:
+    """As that of a linear: one channel is far larger, and its scale would serve all."""
+    drawn = parse(CONVOLUTION).tensors()
+    weight = drawn["fc1.weight"].detach().clone()
+    weight[5] *= 100
+    program, images = parse(CONVOLUTION, {**drawn, "fc1.weight": weight}), Noise(8, 4, 4)
+    wanted = program.run(images.values)
+    errors = [
+        float((Pipeline(steps).run(program, Context(calibration=images)).run(images.values) - wanted).square().mean())
+        for steps in ((Quantize(only=("fc2",)),), (SmoothQuant(only=("fc2",)), Quantize(only=("fc2",))))
+    ]
+    assert errors[1] < 0.2 * errors[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[8, 16, 1, 1]", "[8, 16, 3, 3]"),
+        ("(gelu, w2, b2, [1, 1], [0, 0]", "(gelu, w2, b2, [2, 2], [0, 0]"),
+    ],
+    ids=["a window", "a stride"],
+)
+def test_other_convolutions_are_left_with_the_reason(old: str, new: str) -> None:
+    text = CONVOLUTION.replace(old, new).replace("aten.add.Tensor(linear_1, x)", "aten.relu.default(linear_1)")
+    if "3, 3" in new:
+        text = text.replace("b2, [1, 1], [0, 0]", "b2, [1, 1], [1, 1]")
+    else:
+        text = text.replace("8, 4, 4] = aten.conv2d.default(gelu", "8, 2, 2] = aten.conv2d.default(gelu")
+        text = text.replace("add: f32[N, 8, 4, 4]", "add: f32[N, 8, 2, 2]")
+    refused = check(SmoothQuant(only=("fc2",)), text, text, Context(calibration=Noise(8, 4, 4)))
+    assert [each.why for each in refused] == ["it is a convolution of windows, of some positions, or without a batch"]
