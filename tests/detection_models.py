@@ -185,7 +185,8 @@ def make_detector(name: str, seed: int = 0) -> Detector:
         random.manual_seed(seed)  # what is not drawn anew stays as it was made
         model = MODELS[name]().eval()
     with torch.no_grad():
-        for path, module in dict[str, nn.Module](model.named_modules()).items():
+        modules: dict[str, nn.Module] = dict(model.named_modules())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for path, module in modules.items():
             _draw(path, module, draw)
     return Detector(model).eval()
 

@@ -124,16 +124,18 @@ q: f32[1, 16, 8, 1] = aten.reshape.default(x, [1, 16, 8, 1])
 g: f32[1, 8, 8, 2] = aten.reshape.default(x, [1, 8, 8, 2])
 s: f32[1, 16, 8, 8] = aten.grid_sampler.default(q, g, 0, 0, False)
 m: f32[1, 16, 8] = aten.mean.dim(s, [3], False)
-w: f32[1, 16, 8] = aten.mul.Tensor({{}}, m)
-k: f32[1, 8, 16] = aten.permute.default(w, [0, 2, 1])
-z: f32[1, 16, 16] = aten.matmul.default(x, k)
-y: f32[1, 16, 8] = aten.matmul.default(z, x)
+v: f32[1, 8, 8] = aten.slice.Tensor(x, 1, 0, 8, 1)
+b: f32[1, 16, 8] = {{}}
+y: f32[1, 16, 8] = aten.cumsum.default(b, 1)
 """
 
 
-@pytest.mark.parametrize(("weight", "expected"), [("p", "weights"), ("x", "linear")])
-def test_what_weighs_sampled_points_is_no_linear_of_a_block(weight: str, expected: str) -> None:
-    assert role(POINTS.format(weight)) == expected
+@pytest.mark.parametrize(
+    ("summed", "expected"), [("aten.mul.Tensor(p, m)", "weights"), ("aten.matmul.default(p, v)", "linear")]
+)
+def test_what_weighs_sampled_points_is_no_linear_of_a_block(summed: str, expected: str) -> None:
+    """But what weighs tokens in a product of two matrices is."""
+    assert role(POINTS.format(summed)) == expected
 
 
 BOXES = """
