@@ -63,7 +63,8 @@ class Scores:
             if len(node.users) != 1:
                 raise Mismatch("the softmax's result is read more than once")
             user = next(iter(node.users))
-            if user.target is aten.matmul.default and user.args[self.swapped] is node:
+            product = MatmulCall.of(user)
+            if product is not None and (product.right if self.swapped else product.left) is node:
                 return user
             pair = QuantizeCall.of(user)
             if (

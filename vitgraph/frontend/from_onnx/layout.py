@@ -12,6 +12,7 @@ from torch import Tensor, fx
 from vitgraph.frontend.from_onnx.importing import Importer, Rule, number_of
 from vitgraph.frontend.from_onnx.node import OnnxNode, constants
 from vitgraph.frontend.from_onnx.values import Known, Refusal, Tensorial, Value, through, type_of
+from vitgraph.ir.calls import SliceCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.tensor_type import SAMPLES, Dim, Size
 
@@ -94,10 +95,10 @@ def _squeeze(im: Importer, n: OnnxNode) -> Value:
 
 def _selected(im: Importer, x: Tensorial, dropped: list[int]) -> Tensorial | None:
     """A slice of one element whose axis is dropped picks this element: what `unbind` was before it was exported."""
-    if not isinstance(x, fx.Node) or x.target is not aten.slice.Tensor or x.args[1:2] != tuple(dropped):
+    cut = SliceCall.of(x) if isinstance(x, fx.Node) else None
+    if cut is None or [cut.dim] != dropped:
         return None
-    source, axis, start = x.args[:3]
-    return im.call(aten.select.int, source, axis, start)
+    return im.call(aten.select.int, cut.data, cut.dim, cut.start)
 
 
 def _unsqueeze(im: Importer, n: OnnxNode) -> Value:
