@@ -153,6 +153,27 @@ def test_a_write_to_an_expanded_tensor_is_refused(dynamic: bool) -> None:
     assert torch.equal(capture(WritesCopy(), x, dynamic_batch=dynamic).run(x), WritesCopy()(x.clone()))
 
 
+class Counts(nn.Module):
+    """Keeps a number from one call to the next, or adds to a clone of it."""
+
+    def __init__(self, clones: bool) -> None:
+        super().__init__()
+        self.clones = clones
+        self.count = nn.Buffer(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        count = self.count.clone() if self.clones else self.count
+        count += 1
+        return x * count
+
+
+def test_a_write_to_a_buffer_is_refused() -> None:
+    x = torch.randn(3, 2)
+    with pytest.raises(InputError, match=r"writes to its buffer 'count'.*write to a clone"):
+        capture(Counts(clones=False), x)
+    assert torch.equal(capture(Counts(clones=True), x).run(x), x)
+
+
 class WritesFlat(nn.Module):
     """Writes through `flatten`, a view or a copy; what was flattened is read afterwards, or is not."""
 

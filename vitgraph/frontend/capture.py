@@ -101,6 +101,12 @@ def _exported(model: nn.Module, name: str, example: Tensor, shapes: Any) -> fx.G
         shorthands = shorthands_in(exported.graph)
         if shorthands or not may_be_made_functional(exported.graph):
             exported = exported.run_decompositions(shorthands | unsaid_views_in(exported.graph))
+        kept = [*exported.graph_signature.buffers_to_mutate.values()]
+        if kept:
+            raise InputError(
+                f"{name}: every call writes to its buffer {kept[0]!r}, and an engine keeps nothing from one call to the next; "
+                "write to a clone"
+            )
         return exported.module(check_guards=False)  # type: ignore[no-any-return]
     except VitgraphError:
         raise
