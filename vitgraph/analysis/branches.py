@@ -6,6 +6,7 @@ products without being a reason for either.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -25,6 +26,7 @@ from vitgraph.ir.operator_classes import (
     SCALES,
     WEIGHTED,
 )
+from vitgraph.ir.tensor_type import Dim
 
 _CHOICES = (aten.topk.default, aten.argmax.default)
 """What makes indices of values: those that are gathered by them are other values."""
@@ -148,10 +150,18 @@ def feeds_positions(node: fx.Node) -> bool:
 
 
 def feeds_weights(node: fx.Node) -> bool:
-    """Does a softmax of a value, moved and added to, weigh something in sums that are no product of two matrices?"""
+    """Does a softmax of a value, moved and added to, weigh something in sums that are no product of two matrices?
+
+    Of all of it: MobileViTv2's one product gives the scores of tokens, and keys and values beside them.
+    """
     readers = _readers(node, BETWEEN_PRODUCTS)
-    softmaxes = [user for user, _ in readers if user.target is aten.softmax.int]
+    softmaxes = [user for user, _ in readers if user.target is aten.softmax.int and _numbers(user) == _numbers(node)]
     return any(all(user.target is not aten.matmul.default for user, _ in downstream(each)) for each in softmaxes)
+
+
+def _numbers(node: fx.Node) -> int:
+    """How many numbers a value of one image has."""
+    return math.prod(size.at(1) if isinstance(size, Dim) else size for size in node.meta["type"].shape)
 
 
 def weighs_points(value: fx.Node) -> bool:
