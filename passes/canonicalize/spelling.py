@@ -49,8 +49,10 @@ def tidy(program: Program, node: fx.Node) -> fx.Node | None:
     if schema is None or target in SPELLED_BY_RULE:
         return None
     values = arguments(node)
+    sizes = values.get("input_sizes", values.get("input_size"))  # backward forms: dimensions are of what is given back
+    rank = _rank(node) if sizes is None else len(sizes)
     for name in DIMENSIONS & values.keys():
-        values[name] = _from_front(values[name], _rank(node))
+        values[name] = _from_front(values[name], rank)
     args, kwargs = list[Any](), dict[str, Any]()
     keep = 0
     for argument in schema.arguments:

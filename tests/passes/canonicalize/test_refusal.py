@@ -59,3 +59,16 @@ def test_random_numbers_are_told_as_such(call: str) -> None:
 def test_random_numbers_made_of_constants_are_refused_and_not_frozen() -> None:
     with pytest.raises(InputError, match="exponential"):
         canonical(lambda m, x: x + torch.empty(8).exponential_())
+
+
+class WritesWindows(nn.Module):
+    """What torch writes as a backward form, whose dimension counts from the end of another value than its first."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = x.unfold(-1, 2, 2)
+        windows[..., ::2].add_(-1.5)
+        return windows
+
+
+def test_a_backward_form_is_refused_by_name() -> None:
+    assert "no form for aten.unfold_backward.default" in refusal(WritesWindows())
