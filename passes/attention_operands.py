@@ -68,6 +68,12 @@ def own_heads(program: Program, q: fx.Node, other: fx.Node, before: fx.Node) -> 
     return program.insert(before, aten.expand.default, other, sizes)
 
 
+def is_stack(operand: fx.Node) -> bool:
+    """Is it `[M, T, D]`, of whose sizes at most one hangs on the batch, as a reshape can say?"""
+    kind = operand.meta["type"]
+    return kind.rank == 3 and sum(isinstance(size, Dim) for size in kind.shape) < 2
+
+
 def stacked(program: Program, operand: fx.Node, before: fx.Node) -> fx.Node:
     """`[M, T, D]` as `[1, M, T, D]`: matrices of one image are what heads are. Rows and columns are swapped after that."""
     call = PermuteCall.of(operand)

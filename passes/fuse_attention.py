@@ -32,7 +32,7 @@ from vitgraph.ir.navigate import path_of
 from vitgraph.ir.program import Program
 from vitgraph.ir.tensor_type import Dim
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
-from vitgraph.passes.attention_operands import absorb_factors, own_heads, stacked, swap_last, unstacked
+from vitgraph.passes.attention_operands import absorb_factors, is_stack, own_heads, stacked, swap_last, unstacked
 from vitgraph.passes.attention_scores import Mismatch, Scores
 
 
@@ -88,7 +88,7 @@ def _why_no_operator(call: SdpaCall) -> str | None:
 def _replace(program: Program, out: fx.Node, operands: tuple[Any, ...], swapped: bool = False) -> None:
     q, k, v, *rest = operands
     k, v = own_heads(program, q, k, out), own_heads(program, q, v, out)
-    flat = q.meta["type"].rank == 3
+    flat = all(is_stack(each) for each in (q, k, v))
     if flat:
         q, k, v = (stacked(program, each, out) for each in (q, k, v))
     new = program.insert(out, dialect.attention, q, k, v, *rest)

@@ -529,3 +529,18 @@ def test_says_that_heads_are_mixed() -> None:
     )
     assert len(mixed) == 1
     assert "talking heads" in mixed[0]
+
+
+def test_leaves_keys_with_heads_that_queries_lack() -> None:
+    text = """
+q: f32[N, 5, 4] = input()
+k: f32[3, 1, 7, 4] = input()
+v: f32[3, 1, 7, 4] = input()
+kt: f32[3, 1, 4, 7] = aten.permute.default(k, [0, 1, 3, 2])
+s: f32[3, N, 5, 7] = aten.matmul.default(q, kt)
+p: f32[3, N, 5, 7] = aten.softmax.int(s, 3)
+y: f32[3, N, 5, 4] = aten.matmul.default(p, v)
+return_(y)
+"""
+    after = run(FuseAttention(), parse(text), Context())
+    assert [node.target for node in after.calls()].count(aten.reshape.default) == 0
