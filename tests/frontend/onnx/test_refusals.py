@@ -109,6 +109,23 @@ MODELS: dict[str, tuple[Callable[[], Any], str]] = {
                       {"s": np.array(0.1, np.float32), "z": np.array(0, np.int8)}),
         r"it computes with quantized codes",
     ),
+    "an average of places apart": (
+        lambda: model([node("AveragePool", "x", kernel_shape=[2, 2], dilations=[2, 2])], opset=19), r"places that lie apart",
+    ),
+    "a resize that keeps the shape": (
+        lambda: model([node("Resize", "x _ _ s", keep_aspect_ratio_policy="not_larger", mode="linear")],
+                      {"s": np.array([2, 3, 5, 11], np.int64)}, opset=18),
+        r"keeps the shape of the image",
+    ),
+    "a resize to one column": (
+        lambda: model([node("Resize", "x _ _ s", coordinate_transformation_mode="pytorch_half_pixel", mode="linear")],
+                      {"s": np.array([2, 3, 5, 1], np.int64)}, opset=18),
+        r"takes the first pixel",
+    ),
+    "a slice backwards through a part": (
+        lambda: model([node("Slice", "x s e a t")], {"s": np.array([-1]), "e": np.array([-4]), "a": np.array([3]), "t": np.array([-1])}),
+        r"backwards through a part",
+    ),
     "training": (
         lambda: model([node("Dropout", "x r t")], {"r": np.array(0.5, np.float32), "t": np.array(True)}), r"export the model in eval mode",
     ),

@@ -39,7 +39,7 @@ def as_tensor(stored: Any) -> Tensor:
     """A tensor of a file; `Refusal` where it can't be read."""
     kind = torch_type(int(stored.dtype))
     try:
-        numbers: Any = np.array(stored.numpy(), order="C")  # owned: the file is let go
+        numbers: Any = np.array(stored.numpy(), order="C")  # a copy: the file is not kept open
         if tuple(numbers.shape) != tuple(stored.shape):
             raise ValueError(f"it has {list(numbers.shape)} values, and says {list(stored.shape)}")
         bits = _AS_BITS.get(kind)

@@ -152,10 +152,9 @@ class Importer:
         try:
             kind = infer(target, _types(args), {name: _types(each) for name, each in kwargs.items()})
             check_type(kind)
-            assert isinstance(kind, TensorType)
-            for size in (count := [int(str(size)) for size in kind.shape]):
-                assert size >= 0
-            self._room -= torch.Size(count).numel()
+            if not isinstance(kind, TensorType):
+                raise Refusal(f"a tensor is wanted where a value is {kind}")
+            self._room -= torch.Size(kind.static).numel()
             if self._room < 0:
                 raise Refusal("what follows from the file's constants is far larger than they are")
             with torch.no_grad():

@@ -16,8 +16,8 @@ from vitgraph.ir.calls import SliceCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.tensor_type import SAMPLES, Dim, Size
 
-_END = 2**62
-"""From here on a bound of a slice means `to the end`."""
+_END = 2**31 - 1
+"""From here on a bound of a slice means `to the end`: the largest INT32, and INT64."""
 
 
 def _reshape(im: Importer, n: OnnxNode) -> Value:
@@ -143,11 +143,12 @@ def _cut(im: Importer, x: Tensorial, axis: int, start: Size, end: Size, step: in
     """`x[start:end:step]` along an axis; backwards only all of it, turned around."""
     size = type_of(x).shape[axis]
     if step < 0:
-        whole = isinstance(start, int) and isinstance(end, int) and isinstance(size, int)
-        if step != -1 or not whole or not (start in (-1,) or start >= size - 1) or not end < -size:  # type: ignore[operator]
+        if isinstance(start, Dim) or isinstance(end, Dim) or isinstance(size, Dim):
+            raise Refusal("it goes backwards between bounds that hang on the batch")
+        if step != -1 or -1 < start < size - 1 or start < -1 or end >= -size:
             raise Refusal("it goes backwards through a part; only a whole axis in steps of -1 is taken")
         return im.call(aten.flip.default, x, [axis])
-    if start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= _END // 2**31)):
+    if start == 0 and step == 1 and (end == size or (isinstance(end, int) and end >= _END)):
         return x
     if isinstance(end, int) and isinstance(size, int):
         end = min(end, size)

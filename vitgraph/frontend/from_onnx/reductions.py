@@ -92,6 +92,8 @@ def _average_pool(im: Importer, n: OnnxNode) -> Value:
     x, padding = padded(im, n, n[0], kernel, 0.0)
     if x is not n[0] and not counts:
         raise Refusal("it averages over pads that differ between the sides")
+    if any(each != 1 for each in n.ints("dilations", [1, 1]) or []):
+        raise Refusal("it averages over places that lie apart")
     return im.emit(
         aten.avg_pool2d.default, x, kernel, n.ints("strides", [1, 1]), padding, bool(n.whole("ceil_mode")), counts, None
     )
@@ -125,6 +127,8 @@ def _resize(im: Importer, n: OnnxNode) -> Value:
     way = n.text("coordinate_transformation_mode", "half_pixel")
     if n.whole("antialias") or n.given("axes") not in (None, [2, 3]) or n.whole("exclude_outside"):
         raise Refusal("a resize with antialiasing, or over other axes than height and width")
+    if n.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Refusal("a resize that keeps the shape of the image; give the size that it comes to")
     if mode == "nearest":
         rounding = n.text("nearest_mode", "round_prefer_floor")
         if (way, rounding) == ("asymmetric", "floor"):
@@ -136,6 +140,8 @@ def _resize(im: Importer, n: OnnxNode) -> Value:
     fits = way in ("half_pixel", "pytorch_half_pixel", "align_corners") and mode in targets
     if not fits or (mode == "cubic" and abs(n.number("cubic_coeff_a", -0.75) + 0.75) > 1e-6):
         raise Refusal(f"a {mode} resize by {way} is not torch's")
+    if way == "pytorch_half_pixel" and 1 in (new or []):
+        raise Refusal("a resize to one row or column takes the first pixel by pytorch_half_pixel, and torch the middle")
     return im.emit(targets[mode], x, new, way == "align_corners", scales)
 
 
