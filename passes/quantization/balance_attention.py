@@ -140,9 +140,7 @@ class _Attention:
             v, mean = self._amax(2, seen)
             columns = self._columns()
             weights = affine.weight(self.program, self.proj).abs().amax(0)[columns]
-            still = v <= _SMALLEST * mean.abs().clamp(
-                min=1.0
-            )  # the same for all tokens of all images: nothing but its mean
+            still = v <= _SMALLEST * mean.abs().clamp(min=1.0)  # one number for all tokens of all images: its mean
             u = v**alpha / weights.clamp(min=_SMALLEST) ** (1 - alpha)
             u = u * (v / u).amax() / (v.amax() if amax is None else amax)
             u = u.where(~still, 1.0)

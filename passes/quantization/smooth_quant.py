@@ -43,8 +43,8 @@ from vitgraph.passes.quantization.migration import ALPHAS, ChannelRange, Rows, b
 from vitgraph.quantizing.calibration import ChannelStatistics, observe_channels
 
 LEAST_ROWS = 16
-"""The largest of fewer numbers tells more of chance than of a channel: on two images SigLIP's pooled output fell from 0.999 to 0.43
-of cosine, from 16 on it was as good as without factors."""
+"""The largest of fewer numbers tells more of chance than of a channel: a small SigLIP's pooled output, calibrated on 2, 4, 8 and 16
+images, had a cosine of 0.930, 0.988, 0.998 and 0.999 with factors, and 0.998 to 0.9996 without."""
 _SUFFIX = "smoothed"
 _AS_IT_IS = (0.0,)
 """Tried of convolutions too: MobileViT-XXS has many whose rounding only gets worse."""

@@ -45,8 +45,8 @@ def select(
 
     What is in `others` is chosen by nobody here, and may be named in `skip`.
 
-    A selector is a role (`fc1`), `pointwise` for the 1×1 convolutions of all roles, a glob over module paths (`blocks.3.*`), both (`blocks.3.*:fc1`, where one module has
-    several linears) or a bound on the shape (`k>=64`, `n<1000`).
+    A selector is a role (`fc1`), `pointwise` for the 1×1 convolutions of all roles, a glob over module paths (`blocks.3.*`),
+    both (`blocks.3.*:fc1`, where one module has several linears) or a bound on the shape (`k>=64`, `n<1000`).
     One that matches nothing raises `InputError` with near misses.
     """
     for selector in [*only, *skip]:

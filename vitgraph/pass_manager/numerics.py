@@ -49,8 +49,8 @@ def flatten_outputs(outputs: Any) -> list[Tensor]:
 def measure(reference: Any, found: Any) -> Drift:
     """Distance of each output by itself, the worst told; top-1 is taken along the last dimension of the first.
 
-    Outputs are not put together: class scores of 1 would hide what boxes of 0.1 lose. Truth values count as 0 and 1. NaN is no distance from NaN, nor infinity from the same infinity; from all else both
-    are infinitely far.
+    Outputs are not put together: class scores of 1 would hide what boxes of 0.1 lose. Truth values count as 0 and 1. NaN is
+    no distance from NaN, nor infinity from the same infinity; from all else both are infinitely far.
     """
     before, after = flatten_outputs(reference), flatten_outputs(found)
     drifts = [_drift(*pair) for pair in zip(before, after, strict=True)]
