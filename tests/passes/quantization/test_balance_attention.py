@@ -130,3 +130,12 @@ def test_wrong_columns_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     balanced = run(BalanceAttention(), program, context())
     inputs = random_inputs(program)
     assert not torch.allclose(balanced.run(*inputs), program.run(*inputs), rtol=1e-3, atol=1e-3)
+
+
+def test_a_v_that_is_the_same_everywhere_keeps_its_weights() -> None:
+    """A decoder's first queries: nothing is known of what other values would be, and factors by their range would have no bound."""
+    images, program = Noise((5, 32)), uneven()
+    images.pixels[:] = images.pixels[:1, :1]
+    balanced = run(BalanceAttention(), program, Context(calibration=images))
+    before, after = program.tensor("qkv.weight")[64:], balanced.tensor("qkv.weight_balanced")[64:]
+    assert float((after / before).detach().abs().amax()) < 10
