@@ -49,7 +49,7 @@ def tidy(program: Program, node: fx.Node) -> fx.Node | None:
     if schema is None or target in SPELLED_BY_RULE:
         return None
     values = arguments(node)
-    sizes = values.get("input_sizes", values.get("input_size"))  # backward forms: dimensions are of what is given back
+    sizes = values.get("input_sizes", values.get("input_size"))  # backward forms: dimensions are of the result
     rank = _rank(node) if sizes is None else len(sizes)
     for name in DIMENSIONS & values.keys():
         values[name] = _from_front(values[name], rank)
