@@ -18,8 +18,10 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
+import torch
 from torch import fx
 
 from vitgraph.ir.call_arguments import arguments
@@ -169,12 +171,20 @@ class _Steps:
         """`[batch, rows, inner] @ [batch, inner, columns]`, several letters of a kind merged into one dimension."""
         batch, rows, inner, columns = letters
         a, b = self.permuted(left, batch + rows + inner).node, self.permuted(right, batch + inner + columns).node
+        a, b = self._of_one_type(a, b)
         depth, count = _product([sizes[letter] for letter in inner]), len(batch)
         tops = list(shape(a)[count : count + len(rows)])
         tops = tops if not batch and rows else [_product(tops)]
         a = self.shaped(a, [*shape(a)[:count], *tops, depth])
         b = self.shaped(b, [*shape(b)[:count], depth, _product(shape(b)[count + len(inner) :])])
         return self.insert(aten.matmul.default, a, b)
+
+    def _of_one_type(self, *operands: fx.Node) -> list[fx.Node]:
+        """torch multiplies element by element, with types promoted, where what is summed has a size of 1."""
+        types: list[torch.dtype] = [operand.meta["type"].dtype for operand in operands]
+        common = reduce(torch.promote_types, types)
+        pairs = zip(operands, types, strict=True)
+        return [each if dtype == common else self.insert(aten.to.dtype, each, common) for each, dtype in pairs]
 
 
 def _larger(a: Size, b: Size) -> Size:

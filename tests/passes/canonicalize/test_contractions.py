@@ -32,6 +32,7 @@ CASES: dict[str, Said] = {
     "a trace": lambda m, x: e("bhnn->bh", x[..., :6]),
     "a size of one in a sum": lambda m, x: e("bhnc,bhkc->bhnk", x, x[..., :1]),
     "a size of one beside": lambda m, x: e("bhnc,bhkc->bhnk", x[:1], x),
+    "two types over a size of one": lambda m, x: e("bhnc,bhkc->bhnk", x[..., :1], x[..., :1].double()),
     "three operands": lambda m, x: e("bhnc,bhkc,bhkd->bhnd", x, x, x),
     "mv": lambda m, x: torch.mv(x[0, 0], x[0, 0, 0]),
     "dot": lambda m, x: torch.dot(x[0, 0, 0], x[0, 0, 1]),
