@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -193,6 +194,38 @@ def test_a_write_through_what_may_be_a_copy_is_refused_where_it_matters() -> Non
     with pytest.raises(InputError, match="writes to what may be a view or a copy"):
         capture(WritesFlat(beside=True), x)
     assert torch.equal(capture(WritesFlat(beside=False), x).run(x), WritesFlat(beside=False)(x))
+
+
+class WritesUnderAnotherName(nn.Module):
+    """An expansion to the size that is there: the value itself under another name."""
+
+    def __init__(self, expand: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.expand = expand
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x * 1e-5
+        self.expand(y).square_()
+        return y
+
+
+EXPANSIONS: list[Callable[[Tensor], Tensor]] = [
+    lambda y: y.expand_as(y),
+    lambda y: y.expand(y.shape),
+    lambda y: y.expand(-1, -1)[:, 1:],
+    lambda y: torch.broadcast_to(y, list(y.shape)),
+]
+
+
+@pytest.mark.parametrize("expand", EXPANSIONS)
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_write_through_an_expansion_of_nothing_is_not_rounded(
+    expand: Callable[[Tensor], Tensor], dynamic: bool
+) -> None:
+    x = torch.randn(3, 4)
+    assert torch.equal(
+        capture(WritesUnderAnotherName(expand), x, dynamic_batch=dynamic).run(x), WritesUnderAnotherName(expand)(x)
+    )
 
 
 class ScattersToWindows(nn.Module):

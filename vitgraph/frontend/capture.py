@@ -22,6 +22,7 @@ from vitgraph.frontend.functional_forms import (
     doubtful_write,
     make_functional,
     may_be_made_functional,
+    take_expansions_of_nothing,
     unsaid_views_in,
 )
 from vitgraph.images.image_size import device_of
@@ -94,6 +95,7 @@ def _exported(model: nn.Module, name: str, example: Tensor, shapes: Any) -> fx.G
     """torch.export's graph, functional and without torch's shorthands."""
     try:
         exported: Any = torch.export.export(model, (example,), dynamic_shapes=shapes, strict=False)
+        take_expansions_of_nothing(exported.graph)
         doubtful = doubtful_write(exported.graph)
         if doubtful is not None:
             write, what = doubtful

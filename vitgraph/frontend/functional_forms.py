@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_schema import HIGHER_ORDER, opname, overload_name, schema_of, writes
@@ -84,6 +85,23 @@ def _read_beside(written: fx.Node, place: dict[fx.Node, int], position: int) -> 
     return False
 
 
+def take_expansions_of_nothing(graph: fx.Graph) -> None:
+    """Make an `expand` to the size that is there the alias that it is, in a graph that writes.
+
+    torch undoes a write through `expand` as a + (written − a), which rounds; one through an alias it undoes exactly.
+    """
+    if not any(_writes(node) for node in graph.nodes):
+        return
+    for node in graph.nodes:
+        if node.target in _EXPANSIONS and _same_size(node.args[0].meta["val"], node.meta["val"]):
+            node.target, node.args, node.kwargs = aten.alias.default, node.args[:1], {}
+
+
+def _same_size(first: torch.Tensor, second: torch.Tensor) -> bool:
+    sizes = zip(first.shape, second.shape, strict=False)
+    return first.dim() == second.dim() and all(statically_known_true(one == other) for one, other in sizes)
+
+
 def unsaid_views_in(graph: fx.Graph) -> dict[Any, Callable[..., Any]]:
     """torch's decompositions of operators that torch takes for no views, where a graph has both them and writes."""
     found = {node.target for node in graph.nodes} & set(_UNSAID_VIEWS)
@@ -133,6 +151,7 @@ def _fresh(node: fx.Node) -> bool:
     return all(result.alias_info is None for result in schema.returns)
 
 
+_EXPANSIONS = (aten.expand.default, aten.expand_as.default, aten.broadcast_to.default)
 _UNSAID_VIEWS = (
     aten.einsum.default, aten.sum_to_size.default, aten.meshgrid.default, aten.meshgrid.indexing,
     aten.broadcast_tensors.default, aten.atleast_1d.default, aten.atleast_2d.default, aten.atleast_3d.default,
