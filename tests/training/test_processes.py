@@ -32,7 +32,12 @@ def test_each_does_its_part_and_all_get_all(monkeypatch: pytest.MonkeyPatch) -> 
         done.append(item)
         return -item
 
-    parts = [Processes(SimpleNamespace(process_index=rank, num_processes=2, device=torch.device("cpu"))) for rank in (0, 1)]  # fmt: skip
+    parts = [
+        Processes(
+            SimpleNamespace(process_index=rank, num_processes=2, device=torch.device("cpu"), mixed_precision="no")
+        )
+        for rank in (0, 1)
+    ]
 
     def keep(mine: list[Any]) -> list[Any]:
         kept[len(kept)] = mine  # by rank
@@ -64,6 +69,33 @@ def test_a_precision_that_it_has_not_is_told(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "accelerate", SimpleNamespace(Accelerator=refuse))
     with pytest.raises(InputError, match="amp fp16: accelerate can't train so here"):
         Processes.accelerated("fp16")
+
+
+@pytest.mark.parametrize(
+    ("capability", "machine", "device", "used"),
+    [
+        ("AVX2", "x86_64", "cpu", "no"),
+        ("DEFAULT", "AMD64", "cpu", "no"),
+        ("AVX512", "x86_64", "cpu", "bf16"),
+        ("DEFAULT", "aarch64", "cpu", "bf16"),
+        ("AVX2", "x86_64", "cuda", "bf16"),
+    ],
+)
+def test_a_cpu_that_is_slow_in_bf16_computes_in_fp32(
+    capability: str, machine: str, device: str, used: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    def accelerator(mixed_precision: str, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(process_index=0, num_processes=1, device=place, mixed_precision=mixed_precision)
+
+    place = torch.device(device)
+    stand_in = SimpleNamespace(Accelerator=accelerator, PartialState=lambda: SimpleNamespace(device=place))
+    monkeypatch.setitem(sys.modules, "accelerate", stand_in)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    found = Processes.accelerated("bf16")
+    assert found.precision == used
+    assert (found.precision_why is None) == (used == "bf16")
+    assert ("amp bf16: this CPU has no AVX-512" in caplog.text) == (used == "no")
 
 
 def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

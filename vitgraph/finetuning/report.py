@@ -42,7 +42,10 @@ def describe(
         "held_out": {"images": len(opened.held_out), "labelled": opened.held_out.labels is not None},
         "evaluation": _evaluation(opened.evaluation, reference),
         "evaluation_why": None if opened.evaluation is not None else "no images to evaluate on; give --evaluate-data",
-        "processes": {"count": processes.count, "device": processes.device.type, "precision": request.precision, "workers": request.workers},
+        "processes": {
+            "count": processes.count, "device": processes.device.type, "workers": request.workers,
+            "precision": processes.precision, "precision_why": processes.precision_why,
+        },
         "stages": [_stage(each) for each in done],
     }  # fmt: skip
 

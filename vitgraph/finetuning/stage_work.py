@@ -132,7 +132,9 @@ class StageWork:
         sources = [(each.images.sha256, each.labelled, each.share) for each in self.opened.sources]
         teacher = "" if self.teacher is None else hash_state(self.teacher.tensors())
         request = self.opened.request
-        return f"{sources} {teacher} {request.seed} {request.precision} {request.compiled} {self.processes.count}"
+        return (
+            f"{sources} {teacher} {request.seed} {self.processes.precision} {request.compiled} {self.processes.count}"
+        )
 
     def _finished(self, training: StageTraining, key: str) -> Trained:
         """The stage's result, kept beside its checkpoints for a run that is stopped in a later stage."""

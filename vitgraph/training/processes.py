@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from vitgraph.errors import InputError
 
+_log = logging.getLogger("vitgraph")
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
@@ -21,8 +24,11 @@ Outcome = TypeVar("Outcome")
 class Processes:
     """This process's place among them, and its device; without an accelerator the only one, on the CPU."""
 
-    def __init__(self, accelerator: Any = None) -> None:
+    def __init__(self, accelerator: Any = None, precision_why: str | None = None) -> None:
         self.accelerator = accelerator
+        self.precision: str = "no" if accelerator is None else accelerator.mixed_precision
+        self.precision_why = precision_why
+        """Why products are not in the precision that was asked for."""
         self.rank: int = 0 if accelerator is None else accelerator.process_index
         self.count: int = 1 if accelerator is None else accelerator.num_processes
         self.device: torch.device = torch.device("cpu") if accelerator is None else accelerator.device
@@ -33,7 +39,7 @@ class Processes:
     ) -> Processes:
         """As `accelerate launch` (or accelerate's own settings) say, in `no`, `bf16` or `fp16` mixed precision if that is given.
 
-        `compiled`: models run through `torch.compile`; `tensorboard`: a folder for what is logged. Raises `InputError` for a precision
+        A CPU that would take many times as long in BF16 computes in FP32, and a warning says so. `compiled`: models run through `torch.compile`; `tensorboard`: a folder for what is logged. Raises `InputError` for a precision
         that can't be had here, where the package tensorboard is absent, and where torch.compile lacks what it needs.
         """
         accelerate: Any = import_module("accelerate")
@@ -43,6 +49,10 @@ class Processes:
             raise InputError(
                 f"tensorboard {tensorboard}: the package is not installed; pip install 'vitgraph[tensorboard]'"
             )
+        why = _slow_in_bf16(accelerate.PartialState().device) if precision == "bf16" else None
+        if why is not None:
+            _log.warning("amp bf16: %s", why)
+            precision = "no"
         logs = {} if tensorboard is None else {"log_with": "tensorboard", "project_dir": str(tensorboard)}
         try:
             accelerator = accelerate.Accelerator(mixed_precision=precision, dynamo_plugin=inductor, **logs)
@@ -52,7 +62,7 @@ class Processes:
             _check_compiler(accelerator.device)
         if logs:
             accelerator.init_trackers("")
-        return cls(accelerator)
+        return cls(accelerator, why)
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """To TensorBoard, where that was asked for."""
@@ -125,6 +135,18 @@ class Processes:
             gather: Any = import_module("accelerate.utils").gather_object
             mine = gather(mine)
         return [answer for _, answer in sorted(mine, key=lambda each: each[0])]
+
+
+def _slow_in_bf16(device: torch.device) -> str | None:
+    """Why BF16 is no gain on this device: an x86 CPU without AVX-512 has no fast product of it; None elsewhere."""
+    known = torch.backends.cpu.get_cpu_capability()
+    if (
+        device.type != "cpu"
+        or platform.machine().lower() not in ("x86_64", "amd64")
+        or known not in ("DEFAULT", "AVX2")
+    ):
+        return None
+    return "this CPU has no AVX-512, without which BF16 products take many times as long as FP32's; they are FP32 here"
 
 
 def _check_compiler(device: torch.device) -> None:
