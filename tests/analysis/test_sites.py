@@ -7,12 +7,14 @@ from importlib import import_module
 
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
+from vitgraph.analysis import branches
 from vitgraph.analysis.site_selectors import select
 from vitgraph.analysis.sites import LinearSite, Sites, find_sites
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture
+from vitgraph.ir.call_arguments import name_of
 from vitgraph.ir.parser import parse
 from vitgraph.ir.program import Program
 from vitgraph.passes import pipeline
@@ -279,3 +281,21 @@ def test_a_selector_of_nothing_lists_near_misses(only: tuple[str, ...], skip: tu
     with pytest.raises(InputError, match="matches no site") as caught:
         select(linears(), only, skip)
     assert near in str(caught.value)
+
+
+def test_finding_sites_costs_as_much_for_each_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the blocks, four times the consumers that are looked at: no walk goes down the whole residual stream."""
+    from timm import create_model
+
+    looked = Counter[int]()
+
+    def count(depth: int) -> int:
+        def counting(node: fx.Node, value: object) -> str | None:
+            looked[depth] += 1
+            return name_of(node, value)
+
+        monkeypatch.setattr(branches, "name_of", counting)
+        sites_of(create_model("test_vit", depth=depth, img_size=32))
+        return looked[depth]
+
+    assert count(24) < 4.5 * count(6)

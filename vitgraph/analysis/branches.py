@@ -7,6 +7,7 @@ products without being a reason for either.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
@@ -130,9 +131,9 @@ def origins(value: fx.Node) -> Iterator[fx.Node]:
 
 def ends_in_output(node: fx.Node) -> bool:
     """Does everything that is computed from a value reach the output, or a choice of the largest, without another product?"""
-    queue, seen = [node], set[fx.Node]()
-    while queue:
-        for user in queue.pop().users:
+    queue, seen = deque([node]), set[fx.Node]()
+    while queue:  # nearest first: the next block has a product
+        for user in queue.popleft().users:
             if user.target in WEIGHTED or user.target in (dialect.attention, aten.matmul.default):
                 return False
             if user not in seen and user.target not in _CHOICES:
@@ -154,6 +155,8 @@ def feeds_weights(node: fx.Node) -> bool:
 
     Of all of it: MobileViTv2's one product gives the scores of tokens, and keys and values beside them.
     """
+    if not node.graph.find_nodes(op="call_function", target=aten.softmax.int):
+        return False
     readers = _readers(node, BETWEEN_PRODUCTS)
     softmaxes = [user for user, _ in readers if user.target is aten.softmax.int and _numbers(user) == _numbers(node)]
     return any(all(user.target is not aten.matmul.default for user, _ in downstream(each)) for each in softmaxes)
