@@ -65,7 +65,7 @@ def _pad(g: Lowering, call: Call) -> Result:
     pads = [int(pad) for pad in call["pad"]]
     ahead, after = ([*[0] * (call.type.rank - len(pads) // 2), *pads[side::2][::-1]] for side in (0, 1))
     filler = g.number(call["value"] or 0.0, call.type.dtype) if call["mode"] == "constant" else None
-    cut = call["mode"] == "reflect"  # torch cuts what it has padded; ONNX Runtime pads what it has cut
+    cut = call["mode"] in ("reflect", "replicate")  # torch cuts what it has padded; ONNX Runtime pads what it has cut
     pads = [max(pad, 0) if cut else pad for pad in (*ahead, *after)]
     padded = g.emit("Pad", g.value(call["self"]), g.ints(pads), filler, mode=modes[call["mode"]])
     for axis, (first, last) in enumerate(zip(ahead, after, strict=True)):
