@@ -50,6 +50,7 @@ class AssignPrecision(Pass):
     effect: ClassVar[Effect] = Effect.LOSSY
     for_engine: ClassVar[bool] = True
     floor_db: ClassVar[float] = 20.0
+    under_floor: ClassVar[str] = "to=bf16 has a wider range, to=f32 loses nothing"
 
     to: Literal["auto", "f16", "bf16", "f32"] = "auto"
     """The type that everything else is computed in; auto is FP16, and FP32 where the target has no FP16 arithmetic."""

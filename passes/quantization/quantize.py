@@ -69,6 +69,7 @@ class Quantize(Pass):
     name: ClassVar[str] = "quantize"
     effect: ClassVar[Effect] = Effect.LOSSY
     floor_db: ClassVar[float] = 3.0
+    under_floor: ClassVar[str] = "skip=[…] leaves such sites in floating point"
     without_images: ClassVar[str] = "activation_format=float takes none, without weights=hessian"
 
     method: Method = "mse"

@@ -15,6 +15,7 @@ from vitgraph.frontend.from_timm import TimmSource
 from vitgraph.frontend.model_request import ModelRequest
 from vitgraph.frontend.models import LoadedModel, load_model
 from vitgraph.frontend.saved_programs import describe_saved
+from vitgraph.images.preprocess import PreprocessingOptions
 from vitgraph.ir.model_output import gives_features
 
 PART: dict[str, Any] = {
@@ -67,7 +68,7 @@ def test_headless_models_of_transformers(name: str, config: str, output: str, tm
     theirs = made(name, config, **PART)
     model = load_model(folder(tmp_path, theirs))
     assert (model.classes, model.class_names, model.input_shape) == (0, None, (3, 32, 32))
-    assert model.notes == (f"{name} gives features and no classes; {output} was taken",)
+    assert model.notes == (f"{name} does not classify images: its {output} taken",)
     with torch.no_grad():
         wanted = theirs(pixel_values=pixels())[output]
     torch.testing.assert_close(features(model), wanted)
@@ -102,7 +103,7 @@ def test_an_output_is_chosen(tmp_path: Path) -> None:
     torch.testing.assert_close(features(load_model(spec, model_args={"output": "last_hidden_state"})), tokens)
     chosen = load_model(spec, model_args={"output": "class_token"})
     torch.testing.assert_close(features(chosen), tokens[:, 0])
-    assert "class_token was taken" in chosen.notes[-1]
+    assert "its class_token taken" in chosen.notes[-1]
     with pytest.raises(
         InputError, match="output=logits: Dinov2Model has last_hidden_state, pooler_output, class_token"
     ):
@@ -117,7 +118,7 @@ def test_a_model_that_was_saved_without_its_pooler(tmp_path: Path) -> None:
     model = load_model(spec)
     assert model.notes == (
         "model.safetensors has no pooler, so the model was made without one",
-        "ViTModel gives features and no classes; last_hidden_state was taken",
+        "ViTModel does not classify images: its last_hidden_state taken",
     )
     with torch.no_grad():
         torch.testing.assert_close(features(model), theirs(pixel_values=pixels()).last_hidden_state)
@@ -228,3 +229,46 @@ def test_a_module_says_that_it_gives_features_and_its_program_keeps_it() -> None
     assert describe_saved(program, ModelRequest("x")).classes == 0
     classifier = load_model(nn.Flatten(), input_shape=(1, 8, 8))
     assert "classes" not in capture_model(classifier).provenance
+
+
+TASKS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
+    "YolosForObjectDetection": ("Yolos", PART | {"image_size": [32, 32], "num_detection_tokens": 4}, ("logits", "pred_boxes")),
+    "SegformerForSemanticSegmentation": (
+        "Segformer",
+        {"depths": [1, 1, 1, 1], "hidden_sizes": [16, 16, 32, 32], "num_attention_heads": [1, 1, 2, 2]},
+        ("logits",),
+    ),
+    "GLPNForDepthEstimation": (
+        "GLPN",
+        {"depths": [1, 1, 1, 1], "hidden_sizes": [16, 16, 32, 32], "num_attention_heads": [1, 1, 2, 2], "decoder_hidden_size": 16},
+        ("predicted_depth",),
+    ),
+}  # fmt: skip
+"""By class: its configuration, and the outputs that it is for."""
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_what_a_detector_or_a_dense_model_is_for(name: str, tmp_path: Path) -> None:
+    config, settings, outputs = TASKS[name]
+    theirs = made(name, config, **settings)
+    spec = folder(tmp_path, theirs)
+    model = load_model(spec, preprocessing=PreprocessingOptions(image_size=(32, 32)))
+    assert (model.classes, model.class_names) == (0, None)
+    assert model.notes == (f"{name} does not classify images: its {' and '.join(outputs)} taken",)
+    with torch.no_grad():
+        wanted, found = theirs(pixel_values=pixels()), model.module(pixels())
+    for output, tensor in zip(outputs, [found] if isinstance(found, Tensor) else found, strict=True):
+        torch.testing.assert_close(tensor, wanted[output])
+    program = capture_model(model)
+    assert program.provenance["classes"] == 0
+    assert gives_features(program)
+
+
+def test_several_outputs_are_chosen(tmp_path: Path) -> None:
+    config, settings, _ = TASKS["YolosForObjectDetection"]
+    spec = folder(tmp_path, made("YolosForObjectDetection", config, **settings))
+    boxes, scores = load_model(spec, model_args={"output": "pred_boxes,logits"}).module(pixels())
+    assert (boxes.shape[-1], scores.shape[:2]) == (4, boxes.shape[:2])
+    for wrong in ("pred_boxes,pred_boxes", "pred_boxes,boxes"):
+        with pytest.raises(InputError, match=f"output={wrong}: YolosForObjectDetection has .*logits.*; name each once"):
+            load_model(spec, model_args={"output": wrong})

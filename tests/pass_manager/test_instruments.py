@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.planted import MLP, PLUGIN, installed
 from vitgraph.errors import PassError
+from vitgraph.frontend.capture import capture
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.parser import parse
 from vitgraph.ir.printer import show
@@ -238,3 +240,40 @@ def test_reproducer_is_written_for_a_crash_and_not_for_a_success(tmp_path: Path)
     with pytest.raises(PassError, match="ZeroDivisionError: planted"):
         run(crash, [Reproducer(tmp_path / "yes")])
     assert load(tmp_path / "yes").name == "mlp"
+
+
+class Branch(nn.Module):
+    """A residual branch of two linears, so much of which reaches the output."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.share = nn.Linear(8, 8), nn.Linear(8, 8), share
+
+    def forward(self, x: Tensor) -> Tensor:
+        added: Tensor = x + self.share * self.fc2(self.fc1(x).relu())
+        return added
+
+
+def spoil_fc1(program: Program) -> None:
+    """Another weight altogether, of the same sizes."""
+    linear = program.calls(aten.linear.default)[0]
+    linear.update_arg(1, program.constant_node(linear, "fc1.other", -program.tensor("fc1.weight")))
+    program.clean()
+
+
+def test_a_spoilt_site_is_a_fault_where_it_reaches_the_output() -> None:
+    steps = Pipeline((Doing(spoil_fc1, Effect.LOSSY),))
+
+    def drift(share: float) -> dict[str, Any]:
+        torch.manual_seed(0)  # pyright: ignore[reportUnknownMemberType]
+        program = capture(Branch(share), probe()[0])
+        found: dict[str, Any] = steps.run(program, Context(probe=probe()), [Compare()]).ledger[0]["drift"]
+        return found
+
+    told = drift(1e-4)
+    assert told["worst_site"]["site"] == "fc1"
+    assert told["worst_site"]["snr_db"] < 0
+    assert told["below_floor"]["sites"] == ["fc1"]  # fc2 is judged on what the reference's fc1 gives
+    assert told["below_floor"]["output_snr_db"] > 60
+    with pytest.raises(PassError, match=r"fc1 keeps -\d+.\d dB, which leaves -?[01].\d dB of the output"):
+        drift(100.0)

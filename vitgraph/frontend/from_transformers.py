@@ -1,4 +1,4 @@
-"""Image classifiers and models of features of transformers, from a folder on disk; nothing is fetched and no code in the folder is run."""
+"""Models of images of transformers, from a folder on disk; nothing is fetched and no code in the folder is run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vitgraph.errors import InputError
 from vitgraph.frontend.processor_config import read_processor
 from vitgraph.frontend.source import Head, ModelArgs
-from vitgraph.frontend.transformers_class import LOGITS, POOLER, ModelClass, choose_output, find_class, take
+from vitgraph.frontend.transformers_class import LOGITS, POOLER, ModelClass, choose_outputs, find_class, take
 from vitgraph.frontend.weight_files import Convert, StateDict, first_names
 from vitgraph.images.image_size import own_size, vision_config
 from vitgraph.ir.model_output import NO_CLASSES
@@ -27,8 +27,8 @@ from vitgraph.reading import SETTINGS, WEIGHTS, check_file, read_json
 _SIZE = "image_size"
 _INTERPOLATE = "interpolate_pos_encoding"
 _OUTPUT = "output"
-_TAKEN, _NOTES = "vitgraph_output", "vitgraph_notes"
-"""What a made module's class keeps: the output that it returns, and notes."""
+_CLASSIFIES, _NOTES = "vitgraph_classifies", "vitgraph_notes"
+"""What a made module's class keeps: whether it returns scores of classes, and notes."""
 
 
 class TransformersSource:
@@ -57,9 +57,9 @@ class TransformersSource:
         return _SIZE if hasattr(vision_config(self.config), _SIZE) else None
 
     def make(self, arguments: ModelArgs, pretrained: bool) -> nn.Module:
-        """Make the module, returning one tensor alone; its module paths stay what they are.
+        """Make the module, returning tensors alone; its module paths stay what they are.
 
-        Of a classifier that is its logits; of a model without classes `output=NAME` says which, else see `choose_output`.
+        Of a classifier they are its logits; of another model `output=NAME,NAME` says which, else see `choose_outputs`.
         """
         settings, chosen = self._settings(arguments)
         if not pretrained:
@@ -77,7 +77,7 @@ class TransformersSource:
             settings, chosen = {POOLER: False}, replace(chosen, notes=(*chosen.notes, note))
             module, lacking = self._load(chosen, settings, file)
         if lacking:
-            head = self.head(return_output(module, LOGITS)) if chosen.classifies else None
+            head = self.head(return_outputs(module, (LOGITS,), True)) if chosen.classifies else None
             remedy = f"; {head.without}" if head is not None and head.holds_all(lacking) else ""
             raise InputError(
                 f"weights {file}: {len(lacking)} missing ({first_names(lacking)}): not this model's{remedy}"
@@ -116,11 +116,11 @@ class TransformersSource:
 
     def classes(self, module: nn.Module) -> int | None:
         """The config's `num_labels`; none of a model of another class than a classifier's."""
-        return int(cast(Any, module).config.num_labels) if _output(module) == LOGITS else NO_CLASSES
+        return int(cast(Any, module).config.num_labels) if _classifies(module) else NO_CLASSES
 
     def class_names(self, module: nn.Module) -> Sequence[str] | None:
         """The config's `id2label`, in order; None where it has none."""
-        if _output(module) != LOGITS:
+        if not _classifies(module):
             return None
         names: dict[int, str] | None = cast(Any, module).config.id2label
         return [str(names[index]) for index in sorted(names)] if names else None
@@ -141,7 +141,7 @@ class TransformersSource:
         """All of a classifier but the model that its class is built on."""
         base = cast(Any, module).base_model_prefix
         children = dict(module.named_children())
-        if _output(module) != LOGITS or base not in children:
+        if not _classifies(module) or base not in children:
             return None
         headless = type(children[base]).__name__
         remedy = f'a model without a head has "architectures": ["{headless}"] in config.json, or another headless class'
@@ -155,12 +155,12 @@ class TransformersSource:
         """The module, returning what is asked for."""
         asked = arguments.get(_OUTPUT)
         if chosen.classifies:
-            return return_output(module, LOGITS, chosen.notes)
+            return return_outputs(module, (LOGITS,), True, chosen.notes)
         size = own_size(module) or (224, 224)
         channels = getattr(vision_config(cast(Any, module).config), "num_channels", 3)
-        output = choose_output(module.eval(), size, channels, asked, f"model {self._name!r}")
-        note = f"{type(module).__name__} gives features and no classes; {output} was taken"
-        return return_output(module, output, (*chosen.notes, note))
+        outputs = choose_outputs(module.eval(), size, channels, asked, f"model {self._name!r}")
+        note = f"{type(module).__name__} does not classify images: its {' and '.join(outputs)} taken"
+        return return_outputs(module, outputs, False, (*chosen.notes, note))
 
     def _from_config(self, chosen: ModelClass, settings: Mapping[str, Any]) -> nn.Module:
         with self._telling(
@@ -181,7 +181,7 @@ class TransformersSource:
         settings = {POOLER: arguments[POOLER]} if POOLER in arguments and chosen.takes_pooler else {}
         rest = {name: value for name, value in arguments.items() if name not in settings and name != _OUTPUT}
         if _OUTPUT in arguments and chosen.classifies:
-            raise TypeError(f"output={arguments[_OUTPUT]} is for models of features; this one classifies")
+            raise TypeError(f"output={arguments[_OUTPUT]} is for models that do not classify")
         if self.class_argument in rest and not chosen.classifies:
             raise TypeError(f"{chosen.kind.__name__} has no classes; name a classifier in architectures")
         for name, value in rest.items():
@@ -198,7 +198,7 @@ class TransformersSource:
         channels = getattr(vision_config(chosen.config), "num_channels", 3)
         try:
             with torch.device("meta"), torch.no_grad():
-                module = return_output(self._from_config(chosen, settings), None).eval()
+                module = return_outputs(self._from_config(chosen, settings), None, False).eval()
                 module(torch.zeros(1, channels, height, width))
         except Exception:  # noqa: BLE001 - whatever it raises, it does not run
             return False
@@ -224,8 +224,10 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__} {text}".rstrip() if isinstance(error, KeyError) else text or type(error).__name__
 
 
-def return_output(model: nn.Module, output: str | None, notes: Sequence[str] = ()) -> nn.Module:
-    """Make the model return this tensor and nothing else (None: all), at any image size that its positions can be fitted to.
+def return_outputs(
+    model: nn.Module, outputs: Sequence[str] | None, classifies: bool, notes: Sequence[str] = ()
+) -> nn.Module:
+    """Make the model return these tensors and nothing else (None: all), at any image size that its positions can be fitted to.
 
     Its class becomes a subclass of what it was: a wrapper module would put its own name before every module path.
     """
@@ -237,13 +239,12 @@ def return_output(model: nn.Module, output: str | None, notes: Sequence[str] = (
         fitted = fits_positions and tuple(pixel_values.shape[-2:]) != trained_at
         options = {_INTERPOLATE: True} if fitted else {}
         found = base.forward(self, pixel_values=pixel_values, **options)
-        return found if output is None else take(found, output)
+        return found if outputs is None else take(found, outputs)
 
-    own = {"forward": forward, "__module__": base.__module__, _TAKEN: output, _NOTES: tuple(notes)}
+    own = {"forward": forward, "__module__": base.__module__, _CLASSIFIES: classifies, _NOTES: tuple(notes)}
     model.__class__ = type(base.__name__, (base,), own)
     return model
 
 
-def _output(module: nn.Module) -> str | None:
-    taken: str | None = getattr(module, _TAKEN)
-    return taken
+def _classifies(module: nn.Module) -> bool:
+    return bool(getattr(module, _CLASSIFIES))

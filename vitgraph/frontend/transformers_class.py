@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from inspect import isclass, signature
@@ -16,8 +16,16 @@ from vitgraph.images.image_size import device_of, vision_config
 
 LOGITS = "logits"
 CLASS_TOKEN = "class_token"
-FEATURES = ("image_embeds", "pooler_output", "last_hidden_state")
-"""Outputs that hold features, the one for all of an image first."""
+PURPOSES = (
+    ("logits", "pred_boxes", "pred_masks"),
+    ("logits", "pred_boxes"),
+    ("class_queries_logits", "masks_queries_logits"),
+    ("predicted_depth",),
+    ("image_embeds",),
+    ("pooler_output",),
+    ("last_hidden_state",),
+)
+"""Outputs that models without classes for a whole image are for, what says most first: objects, masks, depth, features."""
 POOLER = "add_pooling_layer"
 """The argument of classes that can be made without a pooler, as some models were saved."""
 
@@ -70,10 +78,13 @@ def _classifier(config: Any, name: object) -> ModelClass:
     return ModelClass(_auto(), config, True, (note,))
 
 
-def choose_output(module: nn.Module, size: tuple[int, int], channels: int, asked: str | None, where: str) -> str:
-    """The output to take of a model without classes: the one asked for, else the first of `FEATURES` that it has.
+def choose_outputs(
+    module: nn.Module, size: tuple[int, int], channels: int, asked: str | None, where: str
+) -> tuple[str, ...]:
+    """The outputs to take of a model that does not classify: those asked for (`A,B`), else the first of `PURPOSES` that it has.
 
-    The model is run on an empty image. Raises `InputError` where it does not run, or has no such output.
+    A map of classes (logits `[B, classes, H, W]`) comes first. The model is run on an empty image. Raises `InputError` where it does
+    not run, or has no such output.
     """
     try:
         with torch.no_grad():
@@ -84,21 +95,30 @@ def choose_output(module: nn.Module, size: tuple[int, int], channels: int, asked
         raise InputError(f"{where}: {type(module).__name__} does not run on an image: {first}") from error
     if len(shapes.get("last_hidden_state", ())) == 3:
         shapes[CLASS_TOKEN] = (1, shapes["last_hidden_state"][2])
-    if asked is not None and asked not in shapes:
-        raise InputError(f"{where}: output={asked}: {type(module).__name__} has {', '.join(shapes) or 'none'}")
-    taken = asked or next((name for name in FEATURES if name in shapes), None)
+    if asked is not None:
+        return _asked(asked, shapes, f"{where}: output={asked}: {type(module).__name__}")
+    if len(shapes.get(LOGITS, ())) == 4:
+        return (LOGITS,)
+    taken = next((names for names in PURPOSES if shapes.keys() >= set(names)), None)
     if taken is None:
         raise InputError(
-            f"{where}: {type(module).__name__} gives neither classes nor features, but {', '.join(shapes)}; name one with "
+            f"{where}: {type(module).__name__} gives none of what is taken unasked, but {', '.join(shapes)}; name one with "
             "--model-args output=NAME, or another class in architectures"
         )
     return taken
 
 
-def take(found: Any, output: str) -> Tensor:
-    """One tensor of what a model returns."""
-    tensor: Tensor = found["last_hidden_state"][:, 0] if output == CLASS_TOKEN else found[output]
-    return tensor
+def _asked(asked: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in asked.split(","))
+    if not shapes.keys() >= set(names) or len(set(names)) < len(names):
+        raise InputError(f"{where} has {', '.join(shapes) or 'none'}; name each once")
+    return names
+
+
+def take(found: Any, outputs: Sequence[str]) -> Tensor | tuple[Tensor, ...]:
+    """What a model returns under these names: one tensor alone, of several a tuple."""
+    tensors = tuple(found["last_hidden_state"][:, 0] if name == CLASS_TOKEN else found[name] for name in outputs)
+    return tensors[0] if len(tensors) == 1 else tensors
 
 
 def _named(name: Any) -> Any:

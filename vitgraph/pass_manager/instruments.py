@@ -68,12 +68,17 @@ def _signature(program: Program) -> str:
     return f"({', '.join(map(str, program.input_types()))}) -> ({', '.join(map(str, types))})"
 
 
+_UNTOUCHED_DB = 20.0
+"""What an output keeps at least that lost sites do not reach: a tenth of it is error."""
+
+
 @dataclass
 class Compare(Quiet):
     """After each pass: run the probe batch and hold the outputs to the declared effect; write the drift ledger.
 
     A lossy pass is judged site by site on clean inputs: every linear, convolution, attention and the output must keep
-    the signal-to-noise ratio that the pass declares (`floor_db`).
+    the signal-to-noise ratio that the pass declares (`floor_db`). A site that does not is told, and is a fault
+    unless the output keeps 20 dB with its error: a signal that reaches nothing may be lost.
     """
 
     _first: Any = None
@@ -106,10 +111,15 @@ class Compare(Quiet):
             drift["worst_site"] = {"site": worst, "snr_db": round(ratios[worst], 2) if ratios[worst] < 1e9 else None}
             below = [site for site, ratio in ratios.items() if ratio < step.floor_db]
             if below:
-                violation = (
-                    f"declared lossy with a floor of {step.floor_db:g} dB, but {worst} keeps {ratios[worst]:.1f} dB"
-                    + (f" and {len(below) - 1} more site(s) are below it" if len(below) > 1 else "")
-                )
+                kept = site_snr(program, list(context.probe), self._outputs, self._sites, below)["output"]
+                drift["below_floor"] = {"sites": below, "output_snr_db": round(kept, 2) if kept < 1e9 else None}
+                if kept < max(step.floor_db, _UNTOUCHED_DB):
+                    violation = (
+                        f"declared lossy with a floor of {step.floor_db:g} dB, but {worst} keeps {ratios[worst]:.1f} dB"
+                        + (f" and {len(below) - 1} more site(s) are below it" if len(below) > 1 else "")
+                        + f", which leaves {kept:.1f} dB of the output"
+                        + (f"; {step.under_floor}" if step.under_floor else "")
+                    )
         entry["drift"] = drift
         if violation is not None:
             raise PassError(f"pass {step.name!r}: {violation}{end_of_finite(program, context.probe)}")

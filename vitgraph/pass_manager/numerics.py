@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -186,23 +187,28 @@ def _silence(sites: dict[str, Tensor]) -> float:
 
 
 class _Judge(fx.Interpreter):
-    """Runs a graph, holds each site to the reference, and goes on with the reference's value: clean inputs for all."""
+    """Runs a graph, holds each site to the reference, and goes on with the reference's value: clean inputs for all.
 
-    def __init__(self, program: Program, reference: dict[str, Tensor]) -> None:
+    Sites of `spoilt`, and whatever depends on them, keep the values that they have.
+    """
+
+    def __init__(self, program: Program, reference: dict[str, Tensor], spoilt: Collection[str] = ()) -> None:
         super().__init__(program.module)
         self.keys, self.choices = site_keys(program), _choices(program)
-        self.reference, self.silence = reference, _silence(reference)
-        self.ratios = dict[str, float]()
+        self.reference, self.silence, self.spoilt = reference, _silence(reference), spoilt
+        self.ratios, self.depend = dict[str, float](), set[fx.Node]()
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
+        if self.keys.get(n) in self.spoilt or not self.depend.isdisjoint(n.all_input_nodes):
+            self.depend.add(n)
         if n in self.choices:
             return self._chosen(n, value)
         wanted = self.reference.get(self.keys.get(n, ""))
         if wanted is None or wanted.shape != value.shape:
             return value
         self.ratios[self.keys[n]] = snr_db(wanted, value, self.silence)
-        return wanted.to(value.dtype)
+        return value if n in self.depend else wanted.to(value.dtype)
 
     def _chosen(self, n: fx.Node, value: Any) -> Any:
         """The places that the reference took, and what stands there now."""
@@ -221,9 +227,14 @@ def record(program: Program, inputs: list[Tensor]) -> tuple[Any, dict[str, Tenso
         return recorder.run(*inputs), recorder.values
 
 
-def site_snr(program: Program, inputs: list[Tensor], outputs: Any, sites: dict[str, Tensor]) -> dict[str, float]:
-    """Signal-to-noise ratio (dB) of every site and of `output`, each fed with the reference's clean values."""
-    judge = _Judge(program, sites)
+def site_snr(
+    program: Program, inputs: list[Tensor], outputs: Any, sites: dict[str, Tensor], spoilt: Collection[str] = ()
+) -> dict[str, float]:
+    """Signal-to-noise ratio (dB) of every site and of `output`, each fed with the reference's clean values.
+
+    Of `output` alone where sites are `spoilt`: their errors go on to it, and nothing downstream of them is clean.
+    """
+    judge = _Judge(program, sites, spoilt)
     with torch.no_grad():
         found = judge.run(*inputs)
     pairs = zip(flatten_outputs(outputs), flatten_outputs(found), strict=True)

@@ -109,6 +109,8 @@ class Pass:
     effect: ClassVar[Effect]
     floor_db: ClassVar[float] = 3.0
     """For `LOSSY`: the least signal-to-noise ratio, in decibels, that a site may have when its input is clean."""
+    under_floor: ClassVar[str] = ""
+    """What a user can do where sites lose more than that: one clause."""
     without_images: ClassVar[str] = ""
     """With which options the pass takes no images, where there are such: one clause."""
 
