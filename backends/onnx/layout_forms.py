@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -117,28 +118,37 @@ def _index(g: Lowering, call: Call) -> Result:
     x = g.value(call["self"])
     if len(used) == 1:
         return g.emit("Gather", x, g.value(used[0][1]), axis=used[0][0])
-    return _index_several(g, x, kind.shape, used, call.type.shape)
+    return _index_several(g, x, kind.shape, used)
 
 
-def _index_several(
-    g: Lowering, x: ir.Value, shape: Sequence[Size], used: list[tuple[int, fx.Node]], wanted: Sequence[Size]
-) -> ir.Value:
-    """`x[:, i, j]`: neighbouring axes flattened into one, and one Gather at i * size + j."""
+def _index_several(g: Lowering, x: ir.Value, shape: Sequence[Size], used: list[tuple[int, fx.Node]]) -> ir.Value:
+    """`x[:, i, j]`: neighbouring axes flattened into one, and one Gather at i * size + j; the first may be the batch."""
     axes = [axis for axis, _ in used]
-    sizes = [shape[axis] for axis in axes]
+    first, *sizes = (shape[axis] for axis in axes)
     if axes != list(range(axes[0], axes[0] + len(axes))) or any(isinstance(size, Dim) for size in sizes):
-        raise NoLowering("an index by several tensors takes neighbouring axes of known size")
-    flat: ir.Value | None = None
-    total = 1
-    for size, (_, node) in zip(sizes, used, strict=True):
-        assert isinstance(size, int)
-        index = g.operand(node, torch.int64)
-        negative = g.emit("Less", index, g.number(0, torch.int64))
-        index = g.emit("Where", negative, g.emit("Add", index, g.number(size, torch.int64)), index)
-        flat = index if flat is None else g.emit("Add", g.emit("Mul", flat, g.number(size, torch.int64)), index)
-        total *= size
+        raise NoLowering("an index by several tensors takes neighbouring axes, of known size but for the first")
+    flat = _counted_from_zero(g, used[0][1], _length(g, x, axes[0], first))
+    for size, (_, node) in zip(sizes, used[1:], strict=True):
+        length = g.number(int(str(size)), torch.int64)
+        flat = g.emit("Add", g.emit("Mul", flat, length), _counted_from_zero(g, node, length))
+    rest = math.prod(int(str(size)) for size in sizes)
+    total = Dim(first.times * rest, first.plus * rest) if isinstance(first, Dim) else first * rest
     merged = [*shape[: axes[0]], total, *shape[axes[-1] + 1 :]]
     return g.emit("Gather", g.reshape(x, shape, merged), flat, axis=axes[0])
+
+
+def _length(g: Lowering, x: ir.Value, axis: int, size: Size) -> ir.Value:
+    """The size of an axis, as a number of the graph."""
+    if not isinstance(size, Dim):
+        return g.number(size, torch.int64)
+    return g.emit("Squeeze", g.emit("Shape", x, start=axis, end=axis + 1), g.ints([0]))
+
+
+def _counted_from_zero(g: Lowering, node: fx.Node, length: ir.Value) -> ir.Value:
+    """Positions, of which negative ones count from the end."""
+    index = g.operand(node, torch.int64)
+    negative = g.emit("Less", index, g.number(0, torch.int64))
+    return g.emit("Where", negative, g.emit("Add", index, length), index)
 
 
 def _index_select(g: Lowering, call: Call) -> Result:

@@ -94,8 +94,9 @@ def dot_product_attention(program: Program, node: fx.Node) -> fx.Node | None:
     width = shape(values["query"])[-1]
     assert isinstance(width, int)
     scale = 1.0 / math.sqrt(width) if values["scale"] is None else values["scale"]
-    args = (values["query"], values["key"], values["value"], values["attn_mask"], 0.0, values["is_causal"])
-    if _may_hide_everything(program, values["attn_mask"]):
+    mask = _without_copies(program, values["attn_mask"])
+    args = (values["query"], values["key"], values["value"], mask, 0.0, values["is_causal"])
+    if _may_hide_everything(program, mask):
         return _zero_where_hidden(program, node, args, scale)
     if node.args == args and dict(node.kwargs) == {"scale": scale}:
         return None
@@ -115,6 +116,21 @@ def _with_all_heads(program: Program, node: fx.Node, values: dict[str, Any]) -> 
             )
     args = [values[name] for name in ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")]
     return program.insert(node, node.target, *args, scale=values["scale"])  # type: ignore[arg-type]
+
+
+def _without_copies(program: Program, mask: fx.Node | None) -> fx.Node | None:
+    """The mask ahead of an `expand` over images: the call repeats it by itself, and one for all can be a constant."""
+    if mask is None or not _calls(mask, aten.expand.default):
+        return mask
+    one, copies = shape(source(mask)), shape(mask)
+    first = 1 if len(one) < len(copies) else one[0]
+    if first == copies[0]:
+        return mask
+    wanted = [first, *copies[1:]]
+    if list(one) == wanted:
+        return source(mask)
+    known = all(isinstance(size, int) for size in wanted)
+    return program.insert(mask, aten.expand.default, source(mask), wanted) if known else mask
 
 
 def _may_hide_everything(program: Program, mask: fx.Node | None) -> bool:

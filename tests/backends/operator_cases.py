@@ -29,6 +29,10 @@ CASES: dict[str, str] = {
     "repeat": f"{X}; y = aten.repeat.default(x, [3, 1, 2, 1])",
     "index": f"i: i64[3, 2] = constant('i'); {X}; y = aten.index.Tensor(x, [None, i])",
     "index_two": f"i: i64[3, 1] = constant('i'); j: i64[4] = constant('j'); {X}; y = aten.index.Tensor(x, [None, i, j])",
+    "index_of_batch": (
+        "i: i64[2] = constant('i'); j: i64[2] = constant('j'); x: f32[N, 5, 8] = input(); "
+        "m = aten.sub.Tensor(i, 1); y = aten.index.Tensor(x, [m, j])"
+    ),
     "index_select": f"i: i64[3] = constant('i'); {X}; y = aten.index_select.default(x, 1, i)",
     "gather": f"i: i64[2, 5, 3] = constant('i'); {X}; y = aten.gather.default(x, -1, i)",
     "gather_part": f"i: i64[1, 4, 2] = constant('i'); {X}; y = aten.gather.default(x, 2, i)",

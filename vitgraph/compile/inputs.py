@@ -43,6 +43,8 @@ def open_inputs(
 
     `shape` is the (C, H, W) of the model's input, for a module that does not tell it; None takes that of the images.
     """
+    import torch
+
     from vitgraph.frontend.open_model import batch_for, load, open_saved
     from vitgraph.images.class_names import match_classes
     from vitgraph.images.data_sources import open_data
@@ -51,8 +53,10 @@ def open_inputs(
 
     saved = saved or open_saved(request)
     opened = {} if saved is not None or shape is not None else _handed_in(request, data)
-    shape = shape or next((images.image_shape for images in opened.values()), None)
-    model = saved or load(request, input_shape=shape)
+    first = next(iter(opened.values()), None)
+    shape = shape or (None if first is None else first.image_shape)
+    kind = torch.float32 if first is None else first.image_dtype
+    model = saved or load(request, input_shape=shape, input_dtype=kind)
 
     def images(which: str, what: What) -> ImageSet | None:
         source: Data | None = getattr(data, which)

@@ -127,7 +127,7 @@ def capture_model(model: LoadedModel, batch: Batch = ONE_IMAGE) -> Program:
         "notes": list(model.notes),
         **({"classes": NO_CLASSES} if model.classes == NO_CLASSES else {}),
     }
-    example = torch.zeros(batch.best, *model.input_shape, device=device_of(model.module))
+    example = torch.zeros(batch.best, *model.input_shape, dtype=model.input_dtype, device=device_of(model.module))
     return _capture(model.module, example, model.name, batch.dynamic, provenance)
 
 

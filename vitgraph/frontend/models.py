@@ -32,8 +32,8 @@ class ModelFacts:
     """`pretrained`, `random, seed 0`, `as made by its own code`, or the file they were read from."""
     preprocessing: Preprocessing | None
     """None where nobody says how images are normalized: then they have to be handed in as tensors."""
-    input_shape: tuple[int, int, int]
-    """(C, H, W) of one input."""
+    input_shape: tuple[int, ...]
+    """(C, H, W) of one input; (L,) of tokens."""
     classes: int | None
     """How many classes it tells apart; 0 where it gives features, None where only running it could tell."""
     class_names: tuple[str, ...] | None
@@ -41,6 +41,8 @@ class ModelFacts:
     parameters: int
     notes: tuple[str, ...] = ()
     """What was decided for the user, in sentences for the report."""
+    input_dtype: torch.dtype = torch.float32
+    """int64 of tokens."""
 
     def facts(self) -> ModelFacts:
         """These alone, so that nothing holds the weights any more."""
@@ -76,13 +78,14 @@ def load_model(
     preprocessing: PreprocessingOptions | None = None,
     seed: int = 0,
     input_shape: tuple[int, ...] | None = None,
+    input_dtype: torch.dtype = torch.float32,
 ) -> LoadedModel:
     """Make the model `spec` names (see `vitgraph.frontend.find`) and give it its weights.
 
     `weights` is `pretrained` (for the user's own code: as that code made them), `random` (seeded: the same call gives
     the same bytes) or a file; None makes weights without values, on torch's `meta` device, for counting. Raises `InputError` for an unknown model, arguments it does not take, weights that are
     absent, corrupt or another model's, and an image size it cannot run at. `input_shape` is the (C, H, W) of images that
-    were handed in, for the user's own code that tells no image size.
+    were handed in, for the user's own code that tells no image size, or with `input_dtype` int64 the (L,) of tokens.
     """
     source = find_source(spec)
     name = spec if isinstance(spec, str) else type(spec).__name__
@@ -96,9 +99,12 @@ def load_model(
     if weights == "random" and not isinstance(source, OwnModule):
         _redraw_zeros(module, seed, notes)
     notes += source.notes(module)
-    plan = _plan_preprocessing(order, module, options, input_shape)
-    shape = _three(input_shape, name) if plan is None else plan.input_shape
-    _check_size(order, module, shape, options)
+    shape, plan = input_shape or (), None
+    if input_dtype.is_floating_point:
+        plan = _plan_preprocessing(order, module, options, input_shape)
+        images = _three(input_shape, name) if plan is None else plan.input_shape
+        _check_size(order, module, images, options)
+        shape = images
     names, classes = source.class_names(module), source.classes(module)
     return LoadedModel(
         module=module,
@@ -112,6 +118,7 @@ def load_model(
         weights_sha256=hash_state(module.state_dict()) if weights is not None else "",
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         notes=tuple(notes),
+        input_dtype=input_dtype,
     )
 
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from vitgraph.errors import InputError
@@ -66,10 +67,15 @@ def open_program(request: ModelRequest, batch: Batch | None = None, values: bool
     return read_graph_text(path, request.seed) if path.suffix == ".txt" else read_program(path)
 
 
-def load(request: ModelRequest, values: bool = True, input_shape: tuple[int, ...] | None = None) -> LoadedModel:
+def load(
+    request: ModelRequest,
+    values: bool = True,
+    input_shape: tuple[int, ...] | None = None,
+    input_dtype: torch.dtype = torch.float32,
+) -> LoadedModel:
     """The model that is named or handed in; without `values`, with shapes of weights only, unless some are named.
 
-    `input_shape` is the (C, H, W) of images that were handed in with it.
+    `input_shape` is the (C, H, W) of images that were handed in with it, or the (L,) of tokens, which are int64.
     """
     assert isinstance(request.model, str | nn.Module)
     return load_model(
@@ -79,6 +85,7 @@ def load(request: ModelRequest, values: bool = True, input_shape: tuple[int, ...
         preprocessing=request.preprocessing,
         seed=request.seed,
         input_shape=input_shape,
+        input_dtype=input_dtype,
     )
 
 

@@ -85,6 +85,7 @@ def describe_saved(program: Program, request: ModelRequest) -> SavedModel:
         weights_sha256=stored.get("weights_sha256") or hash_state(program.tensors()),
         parameters=sum(each.numel() for each in program.tensors().values() if each.is_floating_point()),
         notes=(*stored.get("notes", ()), _note(program, request)),
+        input_dtype=program.input_types()[0].dtype,
         program=program,
     )
 
@@ -136,14 +137,21 @@ def lowered(program: Program) -> str | None:
     return QUANTIZED if program.calls(fake_quantize, dequantize, log2_quantize) else None
 
 
-def _input_shape(program: Program) -> tuple[int, int, int]:
+def _input_shape(program: Program) -> tuple[int, ...]:
     kinds = program.input_types()
     shape = kinds[0].shape[1:] if kinds else ()
-    if len(kinds) != 1 or len(shape) != 3 or shape[0] not in (1, 3):
+    images = len(shape) == 3 and shape[0] in (1, 3)
+    if len(kinds) != 1 or not (images or _takes_tokens(program)):
         raise InputError(
-            f"{program.name}: a model takes one input [batch, 1 or 3, height, width]; this one takes {_list(kinds)}"
+            f"{program.name}: a model takes one input, images [batch, 1 or 3, height, width] or tokens [batch, length] of int64; "
+            f"this one takes {_list(kinds)}"
         )
-    return int(str(shape[0])), int(str(shape[1])), int(str(shape[2]))
+    return tuple(int(str(size)) for size in shape)
+
+
+def _takes_tokens(program: Program) -> bool:
+    (kind, *_) = program.input_types()
+    return kind.dtype == torch.int64 and len(kind.shape) == 2
 
 
 def _preprocessing(program: Program, request: ModelRequest) -> Preprocessing | None:
@@ -153,6 +161,8 @@ def _preprocessing(program: Program, request: ModelRequest) -> Preprocessing | N
     if stored is not None and given:
         raise InputError(f"{program.name}: the program has its pre-processing in it; leave out {', '.join(given)}")
     shape = _input_shape(program)
+    if _takes_tokens(program):
+        return None
     plan = (
         _assumed(program, request, shape)
         if stored is None
@@ -166,7 +176,7 @@ def _preprocessing(program: Program, request: ModelRequest) -> Preprocessing | N
     return plan
 
 
-def _assumed(program: Program, request: ModelRequest, shape: tuple[int, int, int]) -> Preprocessing | None:
+def _assumed(program: Program, request: ModelRequest, shape: tuple[int, ...]) -> Preprocessing | None:
     """By the options alone, for a program that stores nothing."""
     options = request.preprocessing or PreprocessingOptions()
     if options.mean is None or options.std is None:

@@ -26,7 +26,7 @@ from torch import Tensor
 from vitgraph.errors import InputError
 from vitgraph.images.image_set import ImageSet, open_images, stride
 from vitgraph.images.preprocess import Preprocessing
-from vitgraph.images.tensor_images import Collector, What
+from vitgraph.images.tensor_images import Collector, What, is_tokens
 
 
 class Items(Protocol):
@@ -65,6 +65,10 @@ def open_data(
     if isinstance(data, ImageSet):
         return data.take(stride(len(data), limit))
     if isinstance(data, str | Path):
+        if shape is not None and len(shape) == 1:
+            raise InputError(
+                f"{what} data {data}: the model takes tokens; hand in a tensor [N, {shape[0]}] of whole numbers"
+            )
         if preprocessing is None and shape is not None and str(data) == "random":
             preprocessing = _for_noise(shape)
         return open_images(data, preprocessing, limit, seed)
@@ -101,7 +105,7 @@ def _images(data: Any, limit: int | None, what: What) -> Iterator[tuple[Any, Any
 
 def _of_tensor(data: Any, limit: int | None) -> Iterator[tuple[Any, Any]]:
     images, labels = (data, None) if isinstance(data, Tensor) else data
-    if images.dim() != 4:
+    if not _is_batch(images):
         images = images[None]
     for row in stride(len(images), limit):
         yield images[row], None if labels is None else labels[row]
@@ -144,18 +148,18 @@ def _split_mapping(item: Mapping[str, Any], what: What) -> tuple[Any, Any]:
 
 
 def _is_batch(images: Any) -> bool:
-    return len(getattr(images, "shape", ())) == 4
+    return len(getattr(images, "shape", ())) == 4 or is_tokens(images, rank=2)
 
 
 def _is_labelled_tensor(data: Any) -> bool:
-    """Is it (images [N, C, H, W], labels [N])?"""
+    """Is it (images [N, C, H, W] or tokens [N, L], labels [N])?"""
     if not isinstance(data, tuple | list):
         return False
     parts = cast(Sequence[Any], data)
     if len(parts) != 2 or not all(isinstance(part, Tensor) for part in parts):
         return False
     images, labels = parts
-    return bool(images.dim() == 4 and labels.dim() == 1 and len(labels) == len(images))
+    return bool(_is_batch(images) and labels.dim() == 1 and len(labels) == len(images))
 
 
 def _warn_of_shuffling(data: Any, what: What) -> None:

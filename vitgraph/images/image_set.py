@@ -77,6 +77,12 @@ class ImageSet:
         pixels, _ = next(self.take([0]).batches(1))
         return tuple(pixels.shape[1:])
 
+    @property
+    def image_dtype(self) -> torch.dtype:
+        """float32, or int64 of tokens."""
+        pixels, _ = next(self.take([0]).batches(1))
+        return pixels.dtype
+
     def take(self, rows: Sequence[int]) -> ImageSet:
         """The images of these rows, in their order."""
         labels = None if self.labels is None else tuple(self.labels[row] for row in rows)

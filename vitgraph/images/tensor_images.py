@@ -1,8 +1,9 @@
-"""Images that Python code hands in, checked one by one and kept in a file: they are read more than once.
+"""Images that Python code hands in, or tokens of a text, checked one by one and kept in a file: they are read more than once.
 
 A data loader may shuffle or augment, and a generator runs once, while calibration goes over its images several times and
 has to see the same. So each image is taken once and kept as float32 in a temporary file (600 kB for one of 224x224); a
-file costs no memory that counts, since what is read and written goes through the system's cache.
+file costs no memory that counts, since what is read and written goes through the system's cache. Tokens are whole numbers [L], kept
+as int64.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ What = Literal["calibration", "evaluation"]
 class ImageFile:
     """Tensors of one shape in a temporary file, by number; it is gone with the last reference."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.shape = shape
-        self._bytes = 4 * prod(shape)
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._bytes = dtype.itemsize * prod(shape)
         self._file = scratch_file()
 
     def append(self, image: Tensor) -> None:
@@ -47,8 +48,8 @@ class ImageFile:
         return os.pread(self._file.fileno(), self._bytes, int(name) * self._bytes)
 
     def tensor(self, name: str) -> Tensor:
-        """One image [C, H, W] in float32, as it came."""
-        return _from_bytes(self.content(name), self.shape)
+        """One image [C, H, W] in float32, or tokens [L], as it came."""
+        return _from_bytes(self.content(name), self.shape, self.dtype)
 
     def picture(self, name: str) -> Tensor:
         """The same: it came pre-processed."""
@@ -56,7 +57,7 @@ class ImageFile:
 
     def in_memory(self, names: Sequence[str]) -> MemoryImages:
         """These images without the file."""
-        return MemoryImages(self.shape, {name: self.content(name) for name in names})
+        return MemoryImages(self.shape, self.dtype, {name: self.content(name) for name in names})
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class MemoryImages:
     """Tensors of one shape in memory, by number."""
 
     shape: tuple[int, ...]
+    dtype: torch.dtype
     contents: Mapping[str, bytes] = field(repr=False)
 
     def content(self, name: str) -> bytes:
@@ -71,8 +73,8 @@ class MemoryImages:
         return self.contents[name]
 
     def tensor(self, name: str) -> Tensor:
-        """One image [C, H, W] in float32, as it came."""
-        return _from_bytes(self.contents[name], self.shape)
+        """One image [C, H, W] in float32, or tokens [L], as it came."""
+        return _from_bytes(self.contents[name], self.shape, self.dtype)
 
     def picture(self, name: str) -> Tensor:
         """The same: it came pre-processed."""
@@ -92,7 +94,7 @@ class Collector:
     preprocessing: Preprocessing | None
     """Normalizes pixels that come as whole numbers; floats are taken as they are."""
     shape: tuple[int, ...] | None
-    """[C, H, W] that the model takes; None: that of the first image."""
+    """[C, H, W] or [L] that the model takes; None: that of the first image."""
     labels: list[int | None] = field(default_factory=list[int | None])
     _file: ImageFile | None = None
 
@@ -110,7 +112,7 @@ class Collector:
             )
         if not bool(torch.isfinite(tensor).all()):
             raise self._fault("holds NaN or infinity; leave it out, or mend what makes it")
-        self._file = self._file or ImageFile(tuple(tensor.shape))
+        self._file = self._file or ImageFile(tuple(tensor.shape), tensor.dtype)
         self._file.append(tensor)
         self.labels.append(self._class(label))
 
@@ -131,7 +133,7 @@ class Collector:
         )
 
     def _normalized(self, image: Any) -> Tensor:
-        """The image as float32 on the CPU: floats as they are, pixels of 0 to 255 and PIL's as the model wants them."""
+        """The image as float32 on the CPU: floats as they are, pixels of 0 to 255 and PIL's as the model wants them; tokens as int64."""
         if hasattr(image, "convert") and hasattr(image, "tobytes"):
             if why := refusal(image):
                 raise self._fault(why)
@@ -140,6 +142,8 @@ class Collector:
             tensor = torch.as_tensor(image).detach().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
             raise self._fault(f"is {type(image).__name__}, where a tensor [C, H, W] is wanted") from error
+        if is_tokens(tensor) and (self.shape is None or len(self.shape) == 1):
+            return tensor.long()
         if tensor.dim() != 3:
             raise self._fault(f"has shape {list(tensor.shape)}, where [C, H, W] or a batch [B, C, H, W] is wanted")
         if tensor.dtype == torch.uint8:
@@ -170,5 +174,10 @@ class Collector:
         return InputError(f"{self.what} data ({self.source}): image {len(self)} {why}")
 
 
-def _from_bytes(content: bytes, shape: tuple[int, ...]) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.float32).reshape(shape)
+def is_tokens(data: Any, rank: int = 1) -> bool:
+    """Are these the tokens [L] of a text; with a rank of 2 a batch of them, [B, L]?"""
+    return isinstance(data, Tensor) and data.dim() == rank and data.dtype in (torch.int64, torch.int32)
+
+
+def _from_bytes(content: bytes, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=dtype).reshape(shape)

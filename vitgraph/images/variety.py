@@ -43,7 +43,7 @@ def check_variety(images: ImageSet) -> None:
 
 def _is_plain(image: Tensor) -> bool:
     """Whether each channel of [C, H, W] has one value."""
-    values = image.flatten(1)
+    values = image.flatten(1) if image.dim() > 1 else image[None]  # tokens: all the same
     return bool((values == values[:, :1]).all())
 
 

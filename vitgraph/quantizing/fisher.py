@@ -83,7 +83,7 @@ def gradients(
     for pixels, seen in filled_batches(program, images):
         tap = _Feeling(program, observers)
         with torch.enable_grad():
-            output = tap.run(pixels.requires_grad_())
+            output = tap.run(pixels.requires_grad_(pixels.is_floating_point()))
             values = [tap.kept[observer] for observer in observers]
             untyped: Any = torch.autograd.grad(loss(output, generator), values, allow_unused=True)  # None where unused
         pairs = zip(untyped, values, strict=True)

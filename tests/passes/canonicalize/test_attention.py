@@ -126,6 +126,26 @@ def test_a_mask_whose_rows_all_allow_a_key_costs_nothing_more() -> None:
     assert [node.target for node in program.calls()] == [aten.scaled_dot_product_attention.default]
 
 
+COPIED: dict[str, Said] = {
+    "of pairs": lambda m, x: sdpa(x, x, x, (m.keep | torch.eye(6, dtype=torch.bool)).expand(x.shape[0], 1, 6, 6)),
+    "of queries": lambda m, x: sdpa(x, x, x, (torch.arange(6) < 9)[None, None, :, None].expand(x.shape[0], -1, 6, 6)),
+    "numbers": lambda m, x: sdpa(x, x, x, m.keep.float()[None, None].expand(x.shape[0], 4, -1, -1)),
+}
+
+
+@pytest.mark.parametrize("name", COPIED)
+def test_one_mask_for_all_images_is_a_constant(name: str) -> None:
+    """As transformers makes it: repeated for each image of an open batch."""
+    said = COPIED[name]
+    fused = pipeline("fold-constants,fuse-attention,fold-constants").run(canonical(said, dynamic=True))
+    (found,) = fused.calls(attention)
+    bias = found.args[3]
+    assert isinstance(bias, torch.fx.Node)
+    assert bias.op == "get_attr"
+    assert fused.calls(aten.masked_fill.Scalar) == []
+    torch.testing.assert_close(fused.run(numbers(3)), Model(said)(numbers(3)), rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize("name", EMPTY_ROWS)
 def test_rows_that_allow_nothing_are_zero(name: str) -> None:
     rows = Model(MASKED[name])(numbers())[:, :, 2]
