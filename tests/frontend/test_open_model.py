@@ -102,7 +102,7 @@ def test_what_is_no_model_and_no_program(tmp_path: Path) -> None:
         (str(tmp_path / "model.onnx"), "is no ONNX model"),
         (str(tmp_path / "gone.onnx"), "no such ONNX file"),
         (tmp_path / "gone", "no saved program is there"),
-        (parse(MLP), "one input .batch, 1 or 3, height, width"),
+        (parse(MLP), "one input, images .batch, 1 or 3, height, width"),
     ):
         with pytest.raises(InputError, match=told):
             open_model(ModelRequest(spec))
