@@ -80,7 +80,7 @@ def test_a_fixed_batch_skips_others_with_the_reason(cli: Cli) -> None:
         (["fixed.onnx", "--batch", "0"], "write sizes with commas between"),
         (["fixed.onnx", "--backend", "tensorrt"], "builds engines and runs no model"),
         (["fixed.onnx", "--backend", "ort,orz"], "there is no backend 'orz'"),
-        (["fixed.onnx", "--backend", "eager"], "a model takes one input, images [batch, 1 or 3, height, width]"),
+        (["fixed.onnx", "--backend", "eager"], "a model takes one input [batch, 1 or 3, height, width]"),
         (["nothing"], "no folder with either"),
     ],
 )
