@@ -61,6 +61,7 @@ def write_trace(entrants: Sequence[Entrant], file: Path) -> None:
 
     from vitgraph.outputs.scratch import ScratchFolder
     from vitgraph.outputs.whole_file import write_whole
+    from vitgraph.reading import TRACE, read_bytes
 
     profiler: Any = torch.profiler
     with profiler.profile() as found:
@@ -70,4 +71,4 @@ def write_trace(entrants: Sequence[Entrant], file: Path) -> None:
     with ScratchFolder() as folder:
         made = folder / "trace.json"
         found.export_chrome_trace(str(made))
-        write_whole(file, made.read_bytes(), replace=False)
+        write_whole(file, read_bytes(made, TRACE), replace=False)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from vitgraph.errors import VitgraphError
 from vitgraph.outputs.whole_file import write_whole
-from vitgraph.reading import KERNEL_CACHE, read_bytes
+from vitgraph.reading import KERNEL_CACHE, decode, parse_json, read_bytes
 from vitgraph.runtime.accelerator import CardFacts
 
 VARIABLE = "VITGRAPH_CACHE"
@@ -64,9 +64,8 @@ def read_kernels(key: CacheKey) -> bytes | None:
         return None
     try:
         head, _, content = read_bytes(file, KERNEL_CACHE).partition(b"\n")
-        told = json.loads(head)
-        good = isinstance(told, dict) and told == _head(key, content)
-    except (VitgraphError, ValueError, RecursionError):
+        good = parse_json(decode(head, KERNEL_CACHE, str(file)), str(file)) == _head(key, content)
+    except VitgraphError:
         good, content = False, b""
     if not good:
         _log.warning("%s: is damaged or of another engine, GPU, driver or version; kernels are compiled again", file)

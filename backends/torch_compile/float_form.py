@@ -53,6 +53,7 @@ def float_form(program: Program) -> FloatForm:
         elif node.target is _CAST and isinstance(node.args[1], torch.dtype) and node.args[1].is_floating_point:
             node.args = (node.args[0], torch.float16, *node.args[2:])
     copy.clean()
+    copy.own_tensors()  # what follows writes into them
     module = copy.module.half().eval()
     return FloatForm(
         module,

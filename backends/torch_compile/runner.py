@@ -97,8 +97,7 @@ class CompiledRunner(Runner):
         size = len(batch)
         if size not in self._recorded:
             try:
-                with torch.no_grad():
-                    self._recorded[size] = self._record(batch)
+                self._recorded[size] = self._record(batch)
             except torch.OutOfMemoryError as error:
                 raise InputError(
                     f"{self.name}: the GPU's memory does not hold a batch of {size}; run smaller batches, or free memory"
@@ -113,7 +112,8 @@ class CompiledRunner(Runner):
         compiled = self._compile(_own_code(source))
 
         def run() -> Tensor:
-            return flatten_outputs(compiled(place))[0]
+            with torch.no_grad():
+                return flatten_outputs(compiled(place))[0]
 
         with self.card.queue():
             place.copy_(batch)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vitgraph.errors import InputError
+from vitgraph.reading import DRIVER, read_text
 from vitgraph.runtime.accelerator import CardFacts
 
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -98,8 +99,8 @@ def missing_card() -> str | None:
 def driver_version(file: Path = _DRIVER) -> str:
     """The kernel driver's, such as `580.65.06`; where it does not say, the newest CUDA that it serves."""
     try:
-        found = _DRIVER_VERSION.search(file.read_text(encoding="utf-8"))
-    except OSError:
+        found = _DRIVER_VERSION.search(read_text(file, DRIVER))
+    except InputError:
         found = None
     if found is not None:
         return found[1]

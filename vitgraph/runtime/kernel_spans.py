@@ -34,7 +34,8 @@ def profiled(work: Callable[[], object]) -> list[Span]:
     profiler: Any = torch.profiler
     with profiler.profile() as found:  # of all that torch can see here, the device among it
         work()
-    cpu: Any = torch.autograd.DeviceType.CPU
+    library: Any = torch
+    cpu = library.autograd.DeviceType.CPU
     return [
         Span(str(each.name), each.time_range.start, each.time_range.end, each.device_type != cpu)
         for each in found.events()
