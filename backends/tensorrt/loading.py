@@ -41,9 +41,7 @@ def unrunnable_why() -> str | None:
     return None
 
 
-def load_engine(
-    path: Path, card: Card | None = None, bindings: Callable[[Flavour], Any] = import_bindings
-) -> EngineRunner:
+def load_engine(path: Path, card: Card | None = None, bindings: Callable[[Flavour], Any] | None = None) -> EngineRunner:
     """The engine in a file, or in a compilation's folder, on the card (unless given, the GPU that torch takes).
 
     `InputError` where it can't run there: no GPU or driver, no runtime, not valid, no memory.
@@ -52,7 +50,7 @@ def load_engine(
     if not file.is_file():
         raise InputError(f"{path}: holds no {PLAN}; compile for a target that TensorRT builds for (`vitgraph doctor`)")
     plan = read_bytes(file, ENGINE)
-    runtime = EngineRuntime.of(plan, str(file), bindings)
+    runtime = EngineRuntime.of(plan, str(file), bindings or import_bindings)
     card = card or CudaCard()
     facts = card.facts()
     if slower := runtime.check(plan, str(file), facts.compute_capability):

@@ -34,7 +34,7 @@ class PretendedCard:
         return sum(tensor.nbytes for tensor in self.memory.values())
 
     def trim(self) -> None:
-        """There is nothing to give back."""
+        """There is nothing to release."""
 
     def synchronize(self) -> None:
         """All is done already."""

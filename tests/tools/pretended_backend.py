@@ -9,6 +9,7 @@ import pytest
 from torch import Tensor
 
 from tests.backends.pretended_card import PretendedCard
+from tests.backends.tensorrt.fake_runtime import FakeBindings
 from vitgraph import backends
 from vitgraph.backends import all_backends
 from vitgraph.backends.eager import EagerRunner
@@ -87,3 +88,16 @@ def pretended_installed() -> Generator[None]:
         all_backends.cache_clear()
         yield
     all_backends.cache_clear()
+
+
+@contextmanager
+def engines_run() -> Generator[None]:
+    """`--backend tensorrt` runs engines of bindings that pretend."""
+    card = PretendedCard(seconds=SECONDS)
+    place = "vitgraph.backends.tensorrt.loading"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VITGRAPH_CACHE", "")
+        patch.setattr(f"{place}.unrunnable_why", lambda: None)
+        patch.setattr(f"{place}.CudaCard", lambda: card)
+        patch.setattr(f"{place}.import_bindings", lambda flavour: FakeBindings(card))
+        yield

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.tensorrt.fake_runtime import plan_of
 from tests.tools.conftest import Cli
-from tests.tools.pretended_backend import pretended_installed
+from tests.tools.pretended_backend import engines_run, pretended_installed
 from vitgraph.tools.bench_rounds import by_clock, take_turns
 
 
@@ -86,6 +87,19 @@ def test_a_trace_is_one_for_chrome(cli: Cli, program: str) -> None:
     again = cli(*words)
     assert again.status == 2
     assert "t.json exists" in " ".join(again.err.split())
+
+
+def test_an_engine_is_timed_in_all_its_sizes(cli: Cli) -> None:
+    Path("engine.plan").write_bytes(plan_of(layers=[{"Name": "_gemm_1", "LayerType": "gemm"}]))
+    with engines_run():
+        ran = cli("bench", "engine.plan", "--backend", "trt", "--batch", "2,17", "--rounds", "2", "--profile", "--json")
+    assert ran.status == 0, ran.err
+    small, large = ran.json["results"]
+    assert (small["batch"], large["batch"]) == (2, 17)
+    assert small["device_median_ms"] > 0
+    assert large["device_images_per_second"] > 0
+    assert small["execution"]["settings"]["profiles"] == "1:4:8"
+    assert [each["kernel"] for each in ran.json["profile"][0]["kernels"]] == ["_gemm_1"]
 
 
 def test_an_engine_that_is_not_what_was_planned_ends_with_1(cli: Cli, program: str) -> None:

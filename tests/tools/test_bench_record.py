@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.tensorrt.fake_runtime import plan_of
 from tests.tools.conftest import Cli
-from tests.tools.pretended_backend import pretended_installed
+from tests.tools.pretended_backend import engines_run, pretended_installed
 from vitgraph.outputs.manifest import differences
 
 COMPILE = ("compile", "digits-vit", "--target", "cpu", "--recipe", "fp16", "--pipeline", "canonicalize,fold-constants", "--batch", "1:8:16")  # fmt: skip
@@ -49,6 +50,18 @@ def test_latency_comes_from_a_gpu_and_the_folder_stays_whole(cli: Cli) -> None:
 def _evaluates(cli: Cli) -> None:
     """The device judges accuracy by the same path as ONNX Runtime."""
     words = ("evaluate", "out", "--data", "digits:test", "--images", "40", "--json")
+    refused = cli(*words, "--backend", "trt")
+    assert refused.status == 2
+    assert "\n" not in refused.err.strip()
+    with engines_run():
+        assert "is no engine such as engine.plan" in cli(*words, "--backend", "trt").err
+        engine = Path("out/engine.plan")
+        engine.write_bytes(plan_of(shape=[-1, 1, 24, 24], width=10))
+        judged = cli(*words, "--backend", "trt")
+        engine.unlink()
+    assert judged.status == 0, judged.err
+    assert judged.json["measured_on"] == "tensorrt engine.plan"
+    assert judged.json["execution"]["settings"]["runtime"] == "tensorrt_rtx 1.7.1"
     ort, device = (cli(*words, "--backend", name).json for name in ("ort", "pretended"))
     assert device["measured_on"] == "pretended program"
     assert device["top1"] == ort["top1"]

@@ -60,7 +60,7 @@ class Accelerator(Protocol):
         ...
 
     def trim(self) -> None:
-        """Give back what torch keeps for later and does not use."""
+        """Release what torch keeps for later and does not use."""
         ...
 
     def synchronize(self) -> None:

@@ -1,6 +1,6 @@
 """Bindings of TensorRT that pretend: the calls that a runner makes, on engines that a few words describe.
 
-An engine `takes` images `[N, 3, 2]` and gives twice the first two numbers of each, `[N, 2]`. Its plan is the header that
+An engine takes images `[N, 3, 2]` and gives twice the first two numbers of each, `[N, 2]`, unless it is described otherwise. Its plan is the header that
 TensorRT-RTX writes and its description as JSON.
 """
 
@@ -100,7 +100,8 @@ class FakeContext:
 
     def __init__(self, engine: "FakeEngine", config: FakeConfig | None) -> None:
         self.engine, self.config = engine, config
-        self.addresses, self.shape, self.profile = dict[str, int](), (), 0
+        self.addresses, self.profile = dict[str, int](), 0
+        self.shape: tuple[int, ...] = ()
         self.runs = 0
         engine.contexts.append(self)
 
@@ -115,7 +116,7 @@ class FakeContext:
         return name in self.engine.tensors and least <= shape[0] <= most
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.shape if name == "image" else (self.shape[0], 2)
+        return self.shape if name == "image" else (self.shape[0], self.engine.width)
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -128,7 +129,7 @@ class FakeContext:
             return False
         memory = self.engine.runtime.trt.card.memory
         image, answer = memory[self.addresses["image"]], memory[self.addresses["answer"]]
-        answer.copy_(2 * image.flatten(1)[:, :2])
+        answer.copy_(2 * image.flatten(1)[:, : self.engine.width])
         self.runs += 1
         if self.config is not None and self.config.cache is not None:
             self.config.cache.held = sorted({*self.config.cache.held, self.shape[0]})
@@ -145,6 +146,7 @@ class FakeEngine:
         self.tensors: dict[str, str] = described.get("tensors", {"image": "INPUT", "answer": "OUTPUT"})
         self.layers: list[dict[str, Any]] = described.get("layers", [])
         self.contexts = list[FakeContext]()
+        self.width: int = described.get("width", 2)
         self.num_io_tensors, self.num_optimization_profiles = len(self.tensors), len(self.profiles)
 
     def get_tensor_name(self, index: int) -> str:
@@ -161,7 +163,7 @@ class FakeEngine:
         return shape
 
     def get_tensor_profile_shape(self, name: str, index: int) -> list[Sequence[int]]:
-        return [[size, 3, 2] for size in self.profiles[index]]
+        return [[size, *self.get_tensor_shape(name)[1:]] for size in self.profiles[index]]
 
     def create_runtime_config(self) -> FakeConfig:
         return FakeConfig()

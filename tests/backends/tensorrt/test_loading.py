@@ -38,7 +38,7 @@ def test_the_header_says_what_it_was_built_for(plan: bytes) -> None:
 @without_gpu
 @pytest.mark.parametrize("cut", [None, 100, 40, 4])
 def test_without_a_driver_the_real_runtime_refuses_in_one_line(plan: bytes, tmp_path: Path, cut: int | None) -> None:
-    """Behind the question whether there is a GPU, which is asked first."""
+    """Once the question is past whether there is a GPU."""
     (tmp_path / "engine.plan").write_bytes(plan[:cut])
     with pytest.raises(InputError) as error:
         load_engine(tmp_path, PretendedCard())
