@@ -57,7 +57,7 @@ class Device(Executor):
 
     def compute(self, batch: Tensor) -> Tensor:
         """The first output, on the CPU."""
-        found = self._ready(batch)
+        found = self.ready(batch)
         found.batch.copy_(batch)
         found.replay()
         return found.output.to("cpu", copy=True)
@@ -74,7 +74,7 @@ class Device(Executor):
 
     def resident(self, batch: Tensor) -> Callable[[], object]:
         """What replays the graph of this batch size, on these images."""
-        found = self._ready(batch)
+        found = self.ready(batch)
         found.batch.copy_(batch)
         self.accelerator.synchronize()
         return found.replay
@@ -83,7 +83,7 @@ class Device(Executor):
         """The kernels of every step, by torch's profiler."""
         return step_times(self, batch, self.accelerator.synchronize)
 
-    def _ready(self, batch: Tensor) -> Recorded:
+    def ready(self, batch: Tensor) -> Recorded:
         """The steps recorded for batches of this size."""
         size = len(batch)
         if size not in self._recorded:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -134,12 +133,14 @@ def build_engine(
     Raises InputError for a file that is not a whole ONNX model or a batch that does not fit it, EngineBuildError where
     the parser or builder refuses the graph, VitgraphError where no builder is at hand.
     """
+    from vitgraph.backends.tensorrt.runtime import import_bindings  # brings torch; to list backends needs none
+
     _require_model_file(onnx_path)
     why = unbuildable_why(target)
     if why is not None:
         raise VitgraphError(f"cannot build an engine for {target.name} here: {why}")
     flavour: Flavour = "tensorrt" if _full_tensorrt_serves(target) else "tensorrt_rtx"
-    trt = _import(flavour)
+    trt = import_bindings(flavour)
     record, watch = Record(), Watch()
     start = time.perf_counter()
     plan = _run_cancellable(lambda: build_plan(trt, onnx_path, target, batch, record, watch), watch, progress)
@@ -178,13 +179,6 @@ def _full_tensorrt_serves(target: Target) -> bool:
         return False
     major, minor = torch.cuda.get_device_capability()
     return f"{major}.{minor}" == target.compute_capability
-
-
-def _import(flavour: Flavour) -> Any:
-    if flavour == "tensorrt":
-        return import_module("tensorrt")
-    import_module("tensorrt_rtx_libs")  # loads the shared objects that the bindings need
-    return import_module("tensorrt_rtx_bindings")
 
 
 def _run_cancellable(

@@ -54,7 +54,7 @@ class Loaded:
 
 
 class EngineRunner(Runner):
-    """Runs batches of any size that its profiles take; larger ones in pieces."""
+    """Runs batches of any size: larger ones than its profiles take in pieces, smaller ones filled up with zeros, whose answers are dropped."""
 
     def __init__(self, loaded: Loaded, card: Card) -> None:
         """`InputError` where the engine does not take one tensor and give one that torch has."""
@@ -72,16 +72,21 @@ class EngineRunner(Runner):
 
     def compute(self, batch: Tensor) -> Tensor:
         """The first output, on the CPU."""
-        found = list[Tensor]()
-        for piece, prepared in self._pieces(batch):
+        found, least = list[Tensor](), min(profile.least for profile in self.profiles)
+        missing = max(0, least - len(batch))
+        filled = torch.cat([batch, batch.new_zeros(missing, *batch.shape[1:])]) if missing else batch
+        for piece, prepared in self._pieces(filled):
             with self.card.queue():
                 prepared.batch.copy_(piece)
                 prepared.launch()
                 found.append(prepared.output.to("cpu", copy=True))
-        return torch.cat(found)
+        return torch.cat(found)[: len(batch)]
 
     def resident(self, batch: Tensor) -> Callable[[], object]:
-        """The batch stays on the device; in pieces where it is larger than the engine takes, which are copied there each time."""
+        """The batch stays on the device; in pieces where it is larger than the engine takes, which are copied there each time.
+
+        `InputError` for one that is smaller: what is filled up is no measure of it.
+        """
         pieces = self._pieces(batch)
         with self.card.queue():
             held = [(piece.to(prepared.batch, copy=True), prepared) for piece, prepared in pieces]

@@ -21,7 +21,7 @@ def test_the_drivers_version_is_read(tmp_path: Path, text: str, version: str) ->
 
 @pytest.mark.parametrize("text", [None, "", "nothing of the kind"])
 def test_without_one_the_newest_cuda_is_told(tmp_path: Path, text: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: 13010, raising=False)
+    monkeypatch.setattr("torch._C._cuda_getDriverVersion", lambda: 13010, raising=False)
     file = tmp_path / "version"
     if text is not None:
         file.write_text(text)

@@ -35,7 +35,7 @@ def test_without_steps_those_of_one_name_are_together() -> None:
 def test_the_profiler_sees_marks_and_calls_on_this_processor() -> None:
     def work() -> None:
         with marked("3"):
-            torch.ones(64, 64) @ torch.ones(64, 64)
+            torch.matmul(torch.ones(64, 64), torch.ones(64, 64))
 
     seen = profiled(work)
     (mark,) = [span for span in seen if span.name == f"{MARK}3" and not span.on_device]

@@ -94,10 +94,14 @@ def pretended_installed() -> Generator[None]:
 def engines_run() -> Generator[None]:
     """`--backend tensorrt` runs engines of bindings that pretend."""
     card = PretendedCard(seconds=SECONDS)
+
+    def bindings(flavour: str) -> FakeBindings:
+        return FakeBindings(card)
+
     place = "vitgraph.backends.tensorrt.loading"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VITGRAPH_CACHE", "")
         patch.setattr(f"{place}.unrunnable_why", lambda: None)
         patch.setattr(f"{place}.CudaCard", lambda: card)
-        patch.setattr(f"{place}.import_bindings", lambda flavour: FakeBindings(card))
+        patch.setattr(f"{place}.import_bindings", bindings)
         yield

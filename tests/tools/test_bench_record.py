@@ -41,10 +41,18 @@ def test_latency_comes_from_a_gpu_and_the_folder_stays_whole(cli: Cli) -> None:
     assert not any("ratio" in key for key in row)
     assert "Pretended GPU, driver 580.1" in Path("out/report.html").read_text()
     assert Path("out/model.onnx").read_bytes() == model
+    assert "2.5 ms (1.3 to 3.7) for 2 images by pretended on Pretended GPU" in " ".join(
+        cli("inspect", "out").out.split()
+    )
     assert differences(Path("out")) == []
     assert not Path(".out.unfinished").exists()
     _refuses_what_is_not_ours(cli)
     assert cli(*COMPILE, "-o", "out", "--force").status == 0, "it is still replaced"
+    after["latency"]["results"][0]["device_median_ms"] = "fast"
+    Path("out/report.json").write_text(json.dumps(after))
+    edited = cli("inspect", "out")
+    assert edited.status == 2
+    assert "is no vitgraph report: latency" in " ".join(edited.err.split())
 
 
 def _evaluates(cli: Cli) -> None:

@@ -30,10 +30,14 @@ def test_every_step_has_its_kernels_and_its_site() -> None:
 
 def test_a_run_without_transfers_is_the_graph(pretended: Pretended, monkeypatch: pytest.MonkeyPatch) -> None:
     card, images = PretendedCard(), digits_images(7)
-    monkeypatch.setattr("vitgraph.backends.cuda.device.CudaCard", lambda device: card)
+
+    def on_card(device: str) -> PretendedCard:
+        return card
+
+    monkeypatch.setattr("vitgraph.backends.cuda.device.CudaCard", on_card)
     expected = twin_of(lowered_digits("sparse-int8")).run(images[:3])
     replay = pretended.resident(images[:3])
     assert pretended.accelerator is card
     card.seconds(replay)
-    assert torch.equal(pretended._recorded[3].output, expected)
+    assert torch.equal(pretended.ready(images[:3]).output, expected)
     assert pretended.captures == 1

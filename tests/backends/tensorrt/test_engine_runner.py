@@ -94,12 +94,19 @@ def test_the_profile_whose_best_is_nearest_is_taken(bench: Bench) -> None:
     assert [context.profile for context in bench.bindings.engines[0].contexts] == [0, 1]
 
 
-def test_a_batch_below_the_least_is_refused(bench: Bench) -> None:
+def test_a_batch_below_the_least_is_filled_up_and_not_timed(bench: Bench) -> None:
+    with bench.load(plan_of(profiles=[[4, 4, 8]])) as runner:
+        assert torch.equal(runner.run(images(3)), answer_to(images(3)))
+        with pytest.raises(InputError, match=r"takes batches of 4 to 8, not 3; compile with --batch 1:3:3"):
+            runner.resident(images(3))
+
+
+def test_pieces_that_no_profile_takes_are_refused(bench: Bench) -> None:
     with (
-        bench.load(plan_of(profiles=[[4, 4, 8]])) as runner,
-        pytest.raises(InputError, match=r"takes batches of 4 to 8, not 3; compile with --batch 1:3:3"),
+        bench.load(plan_of(profiles=[[7, 8, 8]])) as runner,
+        pytest.raises(InputError, match=r"takes batches of 7 to 8, not 9 \(2 pieces of about 5\)"),
     ):
-        runner.run(images(3))
+        runner.run(images(9))
 
 
 def test_an_engine_of_a_fixed_batch_takes_no_other(bench: Bench) -> None:
