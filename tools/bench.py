@@ -12,7 +12,11 @@ import typer
 
 from vitgraph.domains import BatchSize, Repeats, RepeatsOrNone, Threads, hold, plain_number, shortened
 from vitgraph.errors import InputError
+from vitgraph.tools.bench_entrants import Entrant, enter
+from vitgraph.tools.bench_profile import drawn_profile, make_profile, write_trace
+from vitgraph.tools.bench_record import check_measurable, record
 from vitgraph.tools.bench_rounds import take_turns
+from vitgraph.tools.bench_rows import Times, drawn_rows, make_rows
 from vitgraph.tools.command import Answer, command
 from vitgraph.tools.drawing import group
 from vitgraph.tools.progress import show_progress
@@ -20,8 +24,6 @@ from vitgraph.tools.runnable import BACKEND_HELP
 
 if TYPE_CHECKING:
     from vitgraph.progress import Progress
-    from vitgraph.tools.bench_entrants import Entrant
-    from vitgraph.tools.bench_rows import Times
 
 NOTES = {
     "ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency.",
@@ -71,7 +73,6 @@ def bench(
 ) -> Answer:
     """Time models and backends side by side: medians of interleaved rounds, and ratios to the first of the same batch."""
     from vitgraph.backends import find_backend
-    from vitgraph.tools.bench_entrants import enter
 
     names, sizes = backend.split(","), _sizes(batch)
     chosen = [find_backend(name) for name in names]
@@ -82,7 +83,7 @@ def bench(
         if not ready:
             raise InputError(f"--batch {batch}: {'; '.join(dict.fromkeys(str(each.why) for each in entrants))}")
         if output.record:
-            _check_measurable(models, entrants)
+            check_measurable(models, entrants)
         with show_progress() as progress:
             times = _time(ready, rounds, warm_up, progress)
         data = {
@@ -95,7 +96,7 @@ def bench(
             **_results(entrants, ready, times, output),
         }
     if output.record:
-        data |= {"recorded": _record(models, data)}
+        data |= {"recorded": record(models, data)}
     return Answer(data, group(*_told(data)), *_judge(ready))
 
 
@@ -118,18 +119,6 @@ def _check_output(models: Sequence[Path], output: BenchOutput) -> None:
         from vitgraph.compile.recorded_latency import check_recordable
 
         check_recordable(models)
-
-
-def _check_measurable(models: Sequence[Path], entrants: Sequence[Entrant]) -> None:
-    from vitgraph.tools.bench_record import check_measurable
-
-    check_measurable(models, entrants)
-
-
-def _record(models: Sequence[Path], data: dict[str, Any]) -> list[str]:
-    from vitgraph.tools.bench_record import record
-
-    return record(models, data)
 
 
 def _time(ready: Sequence[Entrant], rounds: int, warm_up: int, progress: Progress) -> dict[int, Times]:
@@ -155,9 +144,6 @@ def _machine(ready: Sequence[Entrant]) -> dict[str, Any]:
 def _results(
     entrants: Sequence[Entrant], ready: Sequence[Entrant], times: dict[int, Times], output: BenchOutput
 ) -> dict[str, Any]:
-    from vitgraph.tools.bench_profile import make_profile, write_trace
-    from vitgraph.tools.bench_rows import make_rows
-
     found: dict[str, Any] = {"results": make_rows(entrants, times)}
     if output.profile:
         found["profile"] = make_profile(ready)
@@ -169,9 +155,6 @@ def _results(
 
 def _told(data: dict[str, Any]) -> Iterator[Any]:
     """The tables and the notes."""
-    from vitgraph.tools.bench_profile import drawn_profile
-    from vitgraph.tools.bench_rows import drawn_rows
-
     rows, *others = drawn_rows(data["results"])
     yield rows
     card = data["card"]
@@ -180,7 +163,8 @@ def _told(data: dict[str, Any]) -> Iterator[Any]:
     yield f"{data['baseline']}. {data['note']}".rstrip()
     yield from others
     yield from drawn_profile(data.get("profile", ()))
-    yield from (f"trace: {data[key]}" for key in ("trace",) if key in data)
+    if "trace" in data:
+        yield f"trace: {data['trace']}"
     yield from (f"latency of {out}: recorded in its report" for out in data.get("recorded", ()))
 
 

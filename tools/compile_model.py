@@ -188,7 +188,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             ("agreement", f"{_percent(accuracy.agreement)} of {accuracy.images} images, on {accuracy.measured_on}"),
             ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
         ]
-    facts += [("latency", _timed(row, report.latency)) for row in (report.latency or {}).get("results", ())]
+    if report.latency:
+        facts += [("latency", _timed(row, report.latency["measured_on"])) for row in report.latency["results"]]
     facts.append(("model.onnx", report.uncompared or ""))
     facts += [("warning", warning) for warning in report.warnings]
     if engine is None:
@@ -196,10 +197,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     return [*facts, *_engine_facts(engine, report.sites.get("linear"))]
 
 
-def _timed(row: dict[str, Any], latency: dict[str, Any]) -> str:
+def _timed(row: dict[str, Any], card: str) -> str:
     return (
         f"{row['device_median_ms']:g} ms ({row['device_p10_ms']:g} to {row['device_p90_ms']:g}) for {row['batch']} images by "
-        f"{row['backend']} on {latency['measured_on']}"
+        f"{row['backend']} on {card}"
     )
 
 
