@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.backends.cuda.lowered_models import digits_images, digits_program, lowered_digits, twin_of
 from tests.backends.onnx_vit import Vit, write_vit
@@ -22,11 +23,17 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def test_the_card_times_records_and_says_what_is_taken() -> None:
     card = CudaCard()
     x, before = card.empty((4096, 4096), torch.float16).fill_(1), card.used_bytes()
-    short, long = (min(card.seconds(lambda n=n: [x @ x for _ in range(n)]) for _ in range(5)) for n in (1, 20))
+
+    def multiply() -> Tensor:
+        return torch.matmul(x, x)
+
+    def often() -> None:
+        for _ in range(20):
+            multiply()
+
+    short, long = (min(card.seconds(work) for _ in range(5)) for work in (multiply, often))
     assert 0 < short < long
-    with card.queue():
-        x @ x
-    replay, result = card.capture(lambda: x @ x)
+    replay, result = card.capture(multiply)
     x.fill_(2)
     card.synchronize()
     card.seconds(replay)
