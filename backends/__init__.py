@@ -22,7 +22,10 @@ OWN: Mapping[str, str] = {
     "openvino": "vitgraph.backends.openvino.backend:OpenVino",
     "tensorrt": "vitgraph.backends.tensorrt.backend:TensorRT",
     "cuda": "vitgraph.backends.cuda.backend:Cuda",
+    "torch-compile": "vitgraph.backends.torch_compile.backend:TorchCompile",
 }
+SHORT: Mapping[str, str] = {"trt": "tensorrt"}
+"""What a backend may be called besides its name."""
 DEFAULT_RUNNER, DEFAULT_BUILDER = "ort", "tensorrt"
 """What measures a compilation and what builds its engine, where nobody asks for another."""
 
@@ -35,8 +38,8 @@ def all_backends() -> Mapping[str, str]:
 
 
 def load_backend(name: str) -> Backend | Builder:
-    """A backend of either kind by its name; `InputError` lists near misses for a name that is not known."""
-    place = all_backends().get(name)
+    """A backend of either kind by its name or its short one; `InputError` lists near misses for a name that is not known."""
+    place = all_backends().get(SHORT.get(name, name))
     if place is None:
         close = get_close_matches(name.lower(), all_backends(), 3, 0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(all_backends())}"
@@ -73,13 +76,14 @@ def choose(name: str | None) -> tuple[Backend, Builder | None]:
     """What measures a compilation and what builds its engine: the defaults, or `name` for what it can do.
 
     No builder where `name` only runs: who asks for such a backend wants its numbers, not another's engine. One that does both
-    and can't run on this machine builds, and the default measures.
+    builds, and the default measures where it can't run on this machine, or runs engines: there is none yet when accuracy is measured.
     """
     if name is None:
         return find_backend(DEFAULT_RUNNER), find_builder(DEFAULT_BUILDER)
     chosen = load_backend(name)
     builder = chosen if isinstance(chosen, Builder) else None
-    runs = isinstance(chosen, Backend) and (builder is None or chosen.refusal(None) is None)
+    runs = isinstance(chosen, Backend) and chosen.source != "engine.plan"
+    runs = runs and (builder is None or chosen.refusal(None) is None)
     return chosen if isinstance(chosen, Backend) and runs else find_backend(DEFAULT_RUNNER), builder
 
 

@@ -39,7 +39,7 @@ from vitgraph.ir.batch import parse_batch
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.passes import find_pass
 from vitgraph.runtime.backend import Backend, Runner
-from vitgraph.tools.bench import run_rounds
+from vitgraph.tools.bench_rounds import run_rounds
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -1,9 +1,8 @@
-"""`vitgraph bench`: latency on this CPU of models and backends in turns, so that all see the same machine."""
+"""`vitgraph bench`: latency of models and backends in turns, so that all see the same machine."""
 
 from __future__ import annotations
 
-import statistics
-import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,31 +12,39 @@ import typer
 
 from vitgraph.domains import BatchSize, Repeats, RepeatsOrNone, Threads, hold, plain_number, shortened
 from vitgraph.errors import InputError
-from vitgraph.progress import silent
+from vitgraph.tools.bench_entrants import Entrant, enter
+from vitgraph.tools.bench_profile import drawn_profile, make_profile, write_trace
+from vitgraph.tools.bench_record import check_measurable, record
+from vitgraph.tools.bench_rounds import take_turns
+from vitgraph.tools.bench_rows import Times, drawn_rows, make_rows
 from vitgraph.tools.command import Answer, command
-from vitgraph.tools.drawing import group, table
+from vitgraph.tools.drawing import group
 from vitgraph.tools.progress import show_progress
-from vitgraph.tools.runnable import BACKEND_HELP, load_runner
+from vitgraph.tools.runnable import BACKEND_HELP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from vitgraph.progress import Progress
-    from vitgraph.runtime.backend import Backend, Runner
 
-NOTES = {"ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency."}
+NOTES = {
+    "ort": "ort computes Q/DQ in floating point: it orders models, it does not foretell a GPU's latency.",
+    "torch-compile": "torch-compile runs the model's layers in FP16 without quantization and masks: time it, not its answers.",
+}
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """A model in a backend at one batch size; `once` runs it, unless `why` says why it takes no part."""
+class BenchOutput:
+    """What else a benchmark leaves."""
 
-    model: str
-    backend: str
-    batch: int
-    runner: Runner
-    once: Callable[[], object]
-    why: str | None = None
+    profile: Annotated[bool, typer.Option("--profile", help="Tell the kernels of one run, by site, on a device.")] = (
+        False
+    )
+    trace: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one run of each as a Chrome trace.", show_default=False),
+    ] = None
+    record: Annotated[
+        bool, typer.Option("--record", help="Put what a GPU took into the report of each OUT, as its latency.")
+    ] = False
 
 
 def declare(app: typer.Typer) -> None:
@@ -50,6 +57,7 @@ def bench(
         list[Path],
         typer.Argument(metavar="OUT|MODEL.onnx|PROGRAM ...", help="What to run; the first is the baseline."),
     ],
+    output: BenchOutput,
     backend: Annotated[
         str, typer.Option(metavar="NAME[,NAME]", help=f"What runs each; the first is the baseline. {BACKEND_HELP}")
     ] = "ort",
@@ -68,23 +76,28 @@ def bench(
 
     names, sizes = backend.split(","), _sizes(batch)
     chosen = [find_backend(name) for name in names]
+    _check_output(models, output)
     with ExitStack() as stack:
-        entrants = [each for path in models for one in chosen for each in _enter(path, one, sizes, threads, stack)]
+        entrants = enter(models, chosen, sizes, threads, stack)
         ready = [entrant for entrant in entrants if entrant.why is None]
         if not ready:
             raise InputError(f"--batch {batch}: {'; '.join(dict.fromkeys(str(each.why) for each in entrants))}")
+        if output.record:
+            check_measurable(models, entrants)
         with show_progress() as progress:
-            times = run_rounds([entrant.once for entrant in ready], rounds, warm_up, progress)
-        found = _results(entrants, dict(zip(map(id, ready), times, strict=True)))
-    data = {
-        "measured_on": "this CPU",
-        "rounds": rounds,
-        "warm_up": warm_up,
-        "threads": threads,
-        "baseline": "ratios are to the first model in the first backend at the same batch",
-        "note": " ".join(NOTES[name] for name in names if name in NOTES),
-    }
-    return Answer(data | {"results": found}, group(*_told(found, data)))
+            times = _time(ready, rounds, warm_up, progress)
+        data = {
+            **_machine(ready),
+            "rounds": rounds,
+            "warm_up": warm_up,
+            "threads": threads,
+            "baseline": "ratios are to the first model in the first backend at the same batch",
+            "note": " ".join(NOTES[one.name] for one in chosen if one.name in NOTES),
+            **_results(entrants, ready, times, output),
+        }
+    if output.record:
+        data |= {"recorded": record(models, data)}
+    return Answer(data, group(*_told(data)), *_judge(ready))
 
 
 def _sizes(batch: str | None) -> list[int] | None:
@@ -96,93 +109,69 @@ def _sizes(batch: str | None) -> list[int] | None:
     return list(dict.fromkeys(hold("--batch", BatchSize, size) for size in sizes))
 
 
-def _enter(path: Path, backend: Backend, sizes: list[int] | None, threads: int, stack: ExitStack) -> Iterator[Entrant]:
-    """Load a model into a backend; one entrant for each batch size."""
-    runner = stack.enter_context(load_runner(path, backend, threads))
-    own = runner.batch_size
-    for size in sizes or [own or 1]:
-        yield Entrant(
-            str(path),
-            backend.name,
-            size,
-            runner,
-            _work(runner, size),
-            None if own in (None, size) else _fixed(path, own, size),
-        )
+def _check_output(models: Sequence[Path], output: BenchOutput) -> None:
+    """Refuse what can't be written before anything is loaded."""
+    if output.trace is not None:
+        from vitgraph.outputs.destination import check_file
+
+        check_file(output.trace, force=False)
+    if output.record:
+        from vitgraph.compile.recorded_latency import check_recordable
+
+        check_recordable(models)
 
 
-def _fixed(path: Path, own: int | None, size: int) -> str:
-    return f"{path} was made for batches of {own}, not {size}; `vitgraph compile --batch 1:{size}:{size}` leaves the size open"
-
-
-def _work(runner: Runner, size: int) -> Callable[[], object]:
-    """One run on noise of the shape that the model takes."""
-    import torch
-
-    shape = [size, *(1 if each is None else each for each in runner.input_shape[1:])]
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(runner.input_dtype)
-    return lambda: runner.run(noise)
-
-
-def run_rounds(
-    works: Sequence[Callable[[], object]],
-    rounds: int,
-    warm_up: int,
-    progress: Progress = silent,
-    clock: Callable[[], float] = time.perf_counter,
-) -> list[list[float]]:
-    """Seconds of every run of each work: each round runs all of them, and every other round in the opposite order."""
-    for work in works:
-        for _ in range(warm_up):
-            work()
-    times = [list[float]() for _ in works]
-    order = list(range(len(works)))
-    for turn in range(rounds):
-        for index in order if turn % 2 == 0 else reversed(order):
-            start = clock()
-            works[index]()
-            times[index].append(clock() - start)
-        progress("rounds", turn + 1, rounds)
+def _time(ready: Sequence[Entrant], rounds: int, warm_up: int, progress: Progress) -> dict[int, Times]:
+    """Seconds of every run by the entrant's `id`, with transfers and where there is a device without; all take turns."""
+    watches = [(entrant, watch) for entrant in ready for watch in entrant.watches]
+    found = take_turns([watch for _, watch in watches], rounds, warm_up, progress)
+    times: dict[int, Times] = {}
+    for (entrant, _), seconds in zip(watches, found, strict=True):
+        times[id(entrant)] = [*times.get(id(entrant), []), seconds]
     return times
 
 
-def _results(entrants: list[Entrant], times: dict[int, list[float]]) -> list[dict[str, Any]]:
-    """A row for each entrant, batch by batch; what was not measured is null, with the reason."""
-    rows = list[dict[str, Any]]()
-    for size in dict.fromkeys(entrant.batch for entrant in entrants):
-        group = [entrant for entrant in entrants if entrant.batch == size]
-        first = times.get(id(group[0]))
-        rows += [_row(entrant, times.get(id(entrant)), first) for entrant in group]
-    return rows
+def _machine(ready: Sequence[Entrant]) -> dict[str, Any]:
+    """What was measured on."""
+    card = next((each.runner.accelerator for each in ready if each.runner.accelerator is not None), None)
+    if card is None:
+        return {"measured_on": "this CPU", "card": None, "card_why": "no backend of this run uses a GPU"}
+    facts = card.facts()
+    mixed = any(each.runner.accelerator is None for each in ready)
+    return {"measured_on": f"{facts.name}{' and this CPU' if mixed else ''}", "card": facts.as_json()}
 
 
-def _row(entrant: Entrant, times: list[float] | None, first: list[float] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"model": entrant.model, "backend": entrant.backend, "batch": entrant.batch}
-    if times is None:
-        return {**row, **dict.fromkeys(MEASURED), "why": entrant.why}
-    median, executed = statistics.median(times), entrant.runner.execution(entrant.batch)
-    measured = {
-        "median_ms": round(1000 * median, 4),
-        "min_ms": round(1000 * min(times), 4),
-        "max_ms": round(1000 * max(times), 4),
-        "ratio_to_first": None if first is None else round(median / statistics.median(first), 4),
-        "min_ratio_to_first": None if first is None else round(min(times) / min(first), 4),
-        "images_per_second": round(entrant.batch / median, 2),
-    }
-    why = {"why": "the baseline does not run this batch"} if first is None else {}
-    return {**row, **measured, **why, **({} if executed is None else {"execution": executed.as_json()})}
+def _results(
+    entrants: Sequence[Entrant], ready: Sequence[Entrant], times: dict[int, Times], output: BenchOutput
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"results": make_rows(entrants, times)}
+    if output.profile:
+        found["profile"] = make_profile(ready)
+    if output.trace is not None:
+        write_trace(ready, output.trace)
+        found["trace"] = str(output.trace)
+    return found
 
 
-MEASURED = ("median_ms", "min_ms", "max_ms", "ratio_to_first", "min_ratio_to_first", "images_per_second")
-"""The keys of a measurement, in the order of the table."""
-
-
-def _told(found: list[dict[str, Any]], data: dict[str, Any]) -> Iterator[Any]:
-    """The table, the notes, and what each runtime says that it executed."""
-    columns = ["model", "backend", "batch", *MEASURED]
-    rows = [["–" if each[key] is None else str(each[key]) for key in columns] for each in found]
-    yield table([key.replace("_", " ") for key in columns], rows)
+def _told(data: dict[str, Any]) -> Iterator[Any]:
+    """The tables and the notes."""
+    rows, *others = drawn_rows(data["results"])
+    yield rows
+    card = data["card"]
+    if card is not None:
+        yield f"{card['name']}, driver {card['driver']}, CUDA {card['cuda']}, torch {card['torch']}."
     yield f"{data['baseline']}. {data['note']}".rstrip()
-    executed = {(each["model"], each["backend"]): each["execution"]["summary"] for each in found if "execution" in each}
-    yield from (f"{model} in {backend}: {summary}" for (model, backend), summary in executed.items())
-    yield from dict.fromkeys(str(each["why"]) for each in found if "why" in each)
+    yield from others
+    yield from drawn_profile(data.get("profile", ()))
+    if "trace" in data:
+        yield f"trace: {data['trace']}"
+    yield from (f"latency of {out}: recorded in its report" for out in data.get("recorded", ()))
+
+
+def _judge(ready: Sequence[Entrant]) -> tuple[int, str]:
+    """Exit status 1 where what was loaded is not what was planned."""
+    broken = {each.model: each.runner.violations for each in ready if each.runner.violations}
+    lines = [f"  {model}: {violation}" for model, found in broken.items() for violation in found]
+    if not lines:
+        return 0, ""
+    return 1, "\n".join([f"what was loaded is not what was planned at {len(lines)} site(s)", *lines])

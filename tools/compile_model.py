@@ -188,11 +188,20 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             ("agreement", f"{_percent(accuracy.agreement)} of {accuracy.images} images, on {accuracy.measured_on}"),
             ("executed", str((accuracy.model_extra or {}).get("execution", {}).get("summary", ""))),
         ]
+    if report.latency:
+        facts += [("latency", _timed(row, report.latency["measured_on"])) for row in report.latency["results"]]
     facts.append(("model.onnx", report.uncompared or ""))
     facts += [("warning", warning) for warning in report.warnings]
     if engine is None:
         return [*facts, ("engine", f"not built: {report.engine_why}")]
     return [*facts, *_engine_facts(engine, report.sites.get("linear"))]
+
+
+def _timed(row: dict[str, Any], card: str) -> str:
+    return (
+        f"{row['device_median_ms']:g} ms ({row['device_p10_ms']:g} to {row['device_p90_ms']:g}) for {row['batch']} images by "
+        f"{row['backend']} on {card}"
+    )
 
 
 def _embedding(accuracy: AccuracyPart, found: EmbeddingPart) -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ from vitgraph.tools.drawing import group, table
 
 PACKAGES = (
     "torch", "torchvision", "timm", "transformers", "onnx", "onnx-ir", "onnxruntime", "openvino", "tensorrt-rtx-cu13-bindings",
-    "tensorrt-rtx-cu13-libs", "tensorrt", "safetensors", "pillow", "numpy",
+    "tensorrt-rtx-cu13-libs", "tensorrt", "triton", "safetensors", "pillow", "numpy",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ def doctor() -> Answer:
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads_wait": waiting(),
         "gpu": _gpu(),
+        "driver": _driver(),
     }
     providers = _providers()
     data = {
@@ -103,6 +104,13 @@ def _gpu() -> str | None:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def _driver() -> str | None:
+    """Of that GPU."""
+    from vitgraph.runtime.cuda_card import driver_version, missing_card
+
+    return None if missing_card() else driver_version()
 
 
 def _providers() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vitgraph.frontend.saved_programs import SavedModel
     from vitgraph.images.image_set import ImageSet
     from vitgraph.images.preprocess import Preprocessing
-    from vitgraph.runtime.backend import Backend, Execution
+    from vitgraph.runtime.backend import Backend, Execution, Violation
 
 
 def declare(app: typer.Typer) -> None:
@@ -60,7 +60,7 @@ def evaluate(
     model = _describe(out, settings)
     other = None if against is None else _comparable(against, model, out, settings)
     pictures = _open(model, data, images, settings, labelled=other is None)
-    found, executed = _run(out, model, chosen, pictures)
+    found, executed, broken = _run(out, model, chosen, pictures)
     expected = None if against is None or other is None else _run(against, other, chosen, pictures)[0]
     answer: dict[str, Any] = {
         "model": model.name,
@@ -71,11 +71,12 @@ def evaluate(
         "measured_on": f"{chosen.name} {chosen.source}",
         "data_sha256": pictures.sha256,
         **({} if executed is None else {"execution": executed.as_json()}),
+        **({"violations": [asdict(each) for each in broken]} if broken else {}),
     }
     told = _table(answer, model)
     text = told if executed is None else group(told, f"{backend}: {executed.summary()}")
     judged = [(out, found), *([] if against is None or expected is None else [(against, expected)])]
-    return Answer(answer, text, *_judge(judged, len(pictures)))
+    return Answer(answer, text, *_judge(judged, len(pictures), [f"{out}: {each}" for each in broken]))
 
 
 def _classes(found: Predictions, expected: Any) -> dict[str, Any]:
@@ -132,16 +133,19 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _judge(judged: Sequence[tuple[Path, Predictions | Features]], images: int) -> tuple[int, str]:
-    """Exit status, and what failed: an accuracy among outputs of NaN is none, nor is an agreement with them."""
+def _judge(
+    judged: Sequence[tuple[Path, Predictions | Features]], images: int, broken: Sequence[str]
+) -> tuple[int, str]:
+    """Exit status, and what failed: an accuracy among outputs of NaN is none, nor is an agreement with them; an engine that is not
+    what was planned was measured all the same."""
     faults = [
         f"{out}: its output holds NaN or infinity for {found.not_finite} of {images} images, which count as wrong"
         for out, found in judged
         if found.not_finite
     ]
     if not faults:
-        return 0, ""
-    return 1, "; ".join([*faults, "`vitgraph bisect` finds the pass that began it"])
+        return (1, "\n".join(["what was loaded is not what was planned:", *broken])) if broken else (0, "")
+    return 1, "; ".join([*broken, *faults, "`vitgraph bisect` finds the pass that began it"])
 
 
 @dataclass(frozen=True)
@@ -230,8 +234,8 @@ def _numbered(out: Path, pictures: ImageSet, settings: ImageSettings) -> ImageSe
 
 def _run(
     out: Path, model: _Model, chosen: Backend, pictures: ImageSet
-) -> tuple[Predictions | Features, Execution | None]:
-    """What it gives for the images, and what the runtime says that it computed."""
+) -> tuple[Predictions | Features, Execution | None, tuple[Violation, ...]]:
+    """What it gives for the images, what the runtime says that it computed, and where that is not what was planned."""
     from vitgraph.compile.accuracy import predict
     from vitgraph.compile.features import embed
 
@@ -239,5 +243,5 @@ def _run(
         what = f"evaluation: {out}"
         told = (runner, pictures, runner.batch_size, progress, what)
         found = embed(*told) if model.features else predict(*told)
-        executed = runner.execution(runner.batch_size or 8)
-    return found, executed
+        executed, broken = runner.execution(runner.batch_size or 8), runner.violations
+    return found, executed, broken

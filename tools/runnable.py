@@ -29,6 +29,8 @@ def _pick(path: Path, backend: Backend) -> Path | Program:
 
     if backend.source == "cuda" and any((each / "plan.json").is_file() for each in (path, path / "cuda")):
         return path
+    if backend.source == "engine.plan":
+        return _engine(path)
     if path.suffix == ".onnx" and path.is_file() and backend.source == "program":
         return open_onnx(path)
     file = path / "model.onnx" if path.is_dir() else path
@@ -40,3 +42,12 @@ def _pick(path: Path, backend: Backend) -> Path | Program:
             f"{path}: is no ONNX file such as model.onnx, no saved program, and no folder with either; `vitgraph compile` writes one"
         )
     return read_program(path)
+
+
+def _engine(path: Path) -> Path:
+    """A folder with an engine in it, or an engine's own file."""
+    if (path / "engine.plan").is_file() or (path.is_file() and path.suffix in (".plan", ".engine")):
+        return path
+    raise InputError(
+        f"{path}: is no engine such as engine.plan, and no folder with one; `vitgraph compile` leaves one where TensorRT builds"
+    )

@@ -5,9 +5,10 @@ Memory of kernels' results is allocated once for a batch size; the graph replays
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +18,10 @@ from torch import Tensor
 from vitgraph.backends.cuda.executing import Executor, KernelFunction
 from vitgraph.backends.cuda.plan import Plan
 from vitgraph.backends.cuda.refusals import refusal_here
+from vitgraph.backends.cuda.step_times import step_times
 from vitgraph.errors import InputError
+from vitgraph.runtime.accelerator import Accelerator, KernelTime
+from vitgraph.runtime.cuda_card import CudaCard
 
 _MODULES = {"linear": "linear", "normalize": "normalize", "activate": "activation", "attention": "attention"}
 """The module of each kernel that is written in Triton."""
@@ -53,14 +57,39 @@ class Device(Executor):
 
     def compute(self, batch: Tensor) -> Tensor:
         """The first output, on the CPU."""
+        found = self.ready(batch)
+        found.batch.copy_(batch)
+        found.replay()
+        return found.output.to("cpu", copy=True)
+
+    @cached_property
+    def card(self) -> Accelerator:
+        """The GPU, for who times."""
+        return CudaCard(self.device)
+
+    @property
+    def accelerator(self) -> Accelerator:
+        """The GPU."""
+        return self.card
+
+    def resident(self, batch: Tensor) -> Callable[[], object]:
+        """What replays the graph of this batch size, on these images."""
+        found = self.ready(batch)
+        found.batch.copy_(batch)
+        self.accelerator.synchronize()
+        return found.replay
+
+    def kernel_times(self, batch: Tensor) -> Sequence[KernelTime]:
+        """The kernels of every step, by torch's profiler."""
+        return step_times(self, batch, self.accelerator.synchronize)
+
+    def ready(self, batch: Tensor) -> Recorded:
+        """The steps recorded for batches of this size."""
         size = len(batch)
         if size not in self._recorded:
             with torch.no_grad(), enough_memory(self.name, f"a batch of {size}"):
                 self._recorded[size] = self.recorded(size, batch)
-        found = self._recorded[size]
-        found.batch.copy_(batch)
-        found.replay()
-        return found.output.to("cpu", copy=True)
+        return self._recorded[size]
 
     def close(self) -> None:
         """Let go of graphs and their memory."""

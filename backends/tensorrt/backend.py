@@ -1,4 +1,4 @@
-"""TensorRT builds engines of ONNX files: `tensorrt_rtx` on any machine, full `tensorrt` on the GPU itself.
+"""TensorRT builds engines of ONNX files and runs them: `tensorrt_rtx` builds on any machine, full `tensorrt` on the GPU itself.
 
 Both flavours share one code path; what a version lacks is found by asking for it (`getattr`), since the enum values and
 names that overlap agree from 10.3 to 11.x and RTX. Networks are always strongly typed: the graph says the types.
@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vitgraph.backends.tensorrt.builder import BatchSizes as Sizes
 from vitgraph.backends.tensorrt.builder import EngineBuildError, Record, Watch, build_plan, make_logger, reasons
+from vitgraph.backends.tensorrt.contract_file import KEY, contract_to_json
 from vitgraph.backends.tensorrt.engine import Engine, read_sparse_tactics
 from vitgraph.backends.tensorrt.engine_check import EnginePlan, check_contract, judge_patterns
 from vitgraph.backends.tensorrt.engine_layers import EngineLayer, parse_inspector_json, parse_layers_message
@@ -25,10 +25,13 @@ from vitgraph.errors import InputError, VitgraphError
 from vitgraph.ir.batch import Batch
 from vitgraph.ir.program import Program
 from vitgraph.progress import Progress
-from vitgraph.runtime.backend import Artifact
+from vitgraph.runtime.backend import Artifact, Source
 from vitgraph.runtime.onnx_model import OnnxModel
 from vitgraph.targets.capability import Flavour
 from vitgraph.targets.target import Target
+
+if TYPE_CHECKING:
+    from vitgraph.backends.tensorrt.engine_runner import EngineRunner
 
 _INSTALL = "pip install tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings (Linux, x86-64)"
 
@@ -49,7 +52,7 @@ class EngineBuild:
             self.model.path, self.target, sizes, lambda phase, done: progress(f"build: {phase}", round(100 * done), 100)
         )
         verdict = check_contract(engine, self.planned)
-        listing = json.dumps(engine.as_json(), indent=1) + "\n"
+        listing = json.dumps({**engine.as_json(), KEY: contract_to_json(self.planned)}, indent=1) + "\n"
         files = {"engine.plan": engine.plan, "engine.json": listing.encode(), "build.log": engine.log.encode()}
         return Artifact(files, verdict.engine, verdict.violations)
 
@@ -76,13 +79,26 @@ class EngineBuild:
 
 
 class TensorRT:
-    """Builds engines and holds them to their contract."""
+    """Builds engines, holds them to their contract, and runs them."""
 
     name: ClassVar[str] = "tensorrt"
+    source: ClassVar[Source] = "engine.plan"
 
     def refusal(self, target: Target | None) -> str | None:
-        """Why no engine for `target` can be built on this machine, or None where one can."""
-        return _not_installed() if target is None else unbuildable_why(target)
+        """Why no engine for `target` can be built on this machine; without one, why none can run on it."""
+        from vitgraph.backends.tensorrt.loading import unrunnable_why  # brings torch; to list backends needs none
+
+        return unrunnable_why() if target is None else unbuildable_why(target)
+
+    def load(self, model: Program | Path, target: Target | None = None, *, threads: int = 0) -> EngineRunner:
+        """An engine, by its file or the folder it lies in, on the GPU; `InputError` where it can't run here, each reason in one line."""
+        from vitgraph.backends.tensorrt.loading import load_engine
+
+        if not isinstance(model, Path):
+            raise InputError(
+                f"{model.name}: the tensorrt backend runs engines; `vitgraph compile` builds one of a program, name its folder"
+            )
+        return load_engine(model)
 
     def plan(self, program: Program, model: OnnxModel, target: Target, batch: Batch) -> EngineBuild:
         """What the engine of this file is to hold, read off the program and the file."""
@@ -117,12 +133,14 @@ def build_engine(
     Raises InputError for a file that is not a whole ONNX model or a batch that does not fit it, EngineBuildError where
     the parser or builder refuses the graph, VitgraphError where no builder is at hand.
     """
+    from vitgraph.backends.tensorrt.runtime import import_bindings  # brings torch; to list backends needs none
+
     _require_model_file(onnx_path)
     why = unbuildable_why(target)
     if why is not None:
         raise VitgraphError(f"cannot build an engine for {target.name} here: {why}")
     flavour: Flavour = "tensorrt" if _full_tensorrt_serves(target) else "tensorrt_rtx"
-    trt = _import(flavour)
+    trt = import_bindings(flavour)
     record, watch = Record(), Watch()
     start = time.perf_counter()
     plan = _run_cancellable(lambda: build_plan(trt, onnx_path, target, batch, record, watch), watch, progress)
@@ -161,13 +179,6 @@ def _full_tensorrt_serves(target: Target) -> bool:
         return False
     major, minor = torch.cuda.get_device_capability()
     return f"{major}.{minor}" == target.compute_capability
-
-
-def _import(flavour: Flavour) -> Any:
-    if flavour == "tensorrt":
-        return import_module("tensorrt")
-    import_module("tensorrt_rtx_libs")  # loads the shared objects that the bindings need
-    return import_module("tensorrt_rtx_bindings")
 
 
 def _run_cancellable(

@@ -16,6 +16,7 @@ import numpy as np
 from vitgraph.backends.onnx.stored_weights import StoredWeight
 from vitgraph.backends.tensorrt.engine import Engine
 from vitgraph.backends.tensorrt.engine_layers import EngineLayer
+from vitgraph.backends.tensorrt.plan_header import judge_capability
 from vitgraph.errors import CheckFailed
 from vitgraph.ir.packing import Packing
 from vitgraph.runtime.backend import Violation
@@ -71,8 +72,7 @@ class ContractReport:
 
 def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
     """Hold `engine` against `plan`; the report's `engine` has every key but those of a missing measurement."""
-    fallback = [violation for linear in plan.linears for violation in _judge_linear(engine, linear)]
-    attention = [violation for site in plan.attentions for violation in _judge_attention(engine, site)]
+    fallback, attention = judge_linears(engine, plan), judge_attentions(engine, plan)
     weights, patterns = _judge_weights(engine, plan.linears), judge_patterns(plan)
     fallen = {violation.site for violation in fallback}
     fused = [site for site in plan.attentions if _fused(engine, site)]
@@ -101,7 +101,17 @@ def check_contract(engine: Engine, plan: EnginePlan) -> ContractReport:
             "why": engine.sparse.why,
         },
     }
-    return ContractReport((*fallback, *attention, *weights, *patterns), report)
+    return ContractReport((*fallback, *attention, *weights, *patterns, *judge_capability(engine)), report)
+
+
+def judge_linears(engine: Engine, plan: EnginePlan) -> tuple[Violation, ...]:
+    """The quantized linears that are not the products that were planned."""
+    return tuple(violation for linear in plan.linears for violation in _judge_linear(engine, linear))
+
+
+def judge_attentions(engine: Engine, plan: EnginePlan) -> tuple[Violation, ...]:
+    """The attentions that are not the kernels that were planned."""
+    return tuple(violation for site in plan.attentions for violation in _judge_attention(engine, site))
 
 
 def _kinds(sites: Iterable[PlannedLinear | PlannedAttention]) -> list[str]:

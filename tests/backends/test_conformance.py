@@ -48,6 +48,12 @@ DEVIATIONS = {
     ("openvino", "attention_fp8"): Deviation(0.13, 0.02, "rounds to FP8 by way of FP16: near ties, one step"),
 }
 
+NO_REFERENCE = {
+    "tensorrt": "runs engines, which are held to their contract",
+    "torch-compile": "computes in FP16 what programs do in other types; it is there to be timed",
+}
+"""Backends that are not asked for a program's numbers."""
+
 
 def runners() -> Mapping[str, Backend]:
     """All backends that run models by name, the test plugin's among them."""
@@ -68,8 +74,10 @@ def backend(request: pytest.FixtureRequest) -> Backend:
 
 
 def working(name: str) -> Backend:
-    """The backend of this name; where it can't work here, the test is skipped with the reason."""
+    """The backend of this name; where it can't work here, or runs no programs, the test is skipped with the reason."""
     if why := RUNNERS[name].refusal(None):
+        pytest.skip(f"{name}: {why}")
+    if why := NO_REFERENCE.get(name):
         pytest.skip(f"{name}: {why}")
     return RUNNERS[name]
 

@@ -28,6 +28,10 @@ ACCURACY = {
     "measured_on": "ort",
     "data_sha256": "",
 }
+LATENCY = {
+    "measured_on": "GPU", "card": {"name": "GPU", "driver": "580"}, "rounds": 3,
+    "results": [{"backend": "cuda", "batch": 8, "median_ms": 1.0, "device_median_ms": "fast", "device_p10_ms": 1.0, "device_p90_ms": 1.0, "device_images_per_second": 8.0}],
+}  # fmt: skip
 PREPROCESSING = {"image_size": [8, 8], "resize": [8, 8], "mean": [0.5], "std": [0.5]}
 REPORT: dict[str, Any] = CONTENT | {"engine": BUILT, "accuracy": ACCURACY, "preprocessing": PREPROCESSING}
 PLACEMENT = {
@@ -110,6 +114,9 @@ MISTAKES = [
     _text("report: nested 3,000 deep", "[" * 3000 + "]" * 3000, "not JSON"),
     _text("report: half a surrogate pair", json.dumps(REPORT | {"target": "\ud800"}), "not JSON"),
     _report("report: a batch in words", "batch", "abc"),
+    _report("report: latency in words", "latency", "fast"),
+    _report("report: latency without a card", "latency", {"measured_on": "GPU", "rounds": 3, "results": []}, "latency", "card"),
+    _report("report: a time in words", "latency", LATENCY, "latency", "results.0.device_median_ms"),
     _report("report: a batch of none", "batch", "0", "batch", "write one size"),
     _report("report: a batch that is a number", "batch", 8, "batch"),
     _report("report: no model", "model", None, "model"),

@@ -30,7 +30,7 @@ def test_another_packages_backend_builds_and_measures(cli: Cli) -> None:
         listed = {each["backend"]: each for each in cli("doctor", "--json").json["backends"]}
     assert listed["planted"]["does"] == ["runs models", "builds engines"]
     assert "NoSuchClass" in listed["planted-missing"]["why"]
-    assert listed["tensorrt"]["does"] == ["builds engines"]
+    assert listed["tensorrt"]["does"] == ["runs models", "builds engines"]
     assert cli("evaluate", "out", "--data", "digits:test", "--backend", "planted").status == 2, "gone with its package"
 
 

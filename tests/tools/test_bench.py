@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.tools.conftest import Cli
-from vitgraph.tools.bench import run_rounds
+from vitgraph.tools.bench_rounds import run_rounds
 
 
 def write_model(path: Path, layers: int, batch: int | str = "N") -> None:
@@ -78,7 +78,8 @@ def test_a_fixed_batch_skips_others_with_the_reason(cli: Cli) -> None:
         (["fixed.onnx", "--batch", "8"], "was made for batches of 4, not 8"),
         (["fixed.onnx", "--batch", "1:8"], "write sizes with commas between"),
         (["fixed.onnx", "--batch", "0"], "write sizes with commas between"),
-        (["fixed.onnx", "--backend", "tensorrt"], "builds engines and runs no model"),
+        (["fixed.onnx", "--backend", "trt"], "--backend tensorrt: "),
+        (["fixed.onnx", "--backend", "torch-compile"], "--backend torch-compile: "),
         (["fixed.onnx", "--backend", "ort,orz"], "there is no backend 'orz'"),
         (["fixed.onnx", "--backend", "eager"], "a model takes one input [batch, 1 or 3, height, width]"),
         (["nothing"], "no folder with either"),

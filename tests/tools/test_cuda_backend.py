@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.tools.conftest import Cli
+from vitgraph.backends.cuda.twin import Twin
 
 STEPS = "canonicalize,fold-constants,fuse-layer-norm,fuse-attention,fold-constants,nm-mask,quantize{outputs=true},assign-precision,materialize,legalize"
 COMPILE = (
@@ -17,7 +18,13 @@ COMPILE = (
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 
 
-def test_the_plan_is_left_and_inspect_tells_its_sites(cli: Cli) -> None:
+def on_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--backend cuda` runs plans by the references on the CPU."""
+    monkeypatch.setattr("vitgraph.backends.cuda.backend.refusal_here", lambda: None)
+    monkeypatch.setattr("vitgraph.backends.cuda.device.Device", Twin)
+
+
+def test_the_plan_is_left_and_inspect_tells_its_sites(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     ran = cli(*COMPILE, "--target", "h200", "--evaluate-data", "digits:test", "--evaluate-images", "8", "-o", "o")
     assert ran.status == 0, ran.err
     assert "16 int8 2:4 by cuSPARSELt, Triton" in ran.out
@@ -42,6 +49,12 @@ def test_the_plan_is_left_and_inspect_tells_its_sites(cli: Cli) -> None:
         assert refused.status == 2
         assert "no CUDA device is here" in " ".join(refused.err.split())
         assert "Traceback" not in refused.err
+    on_the_twin(monkeypatch)
+    judged = cli("evaluate", "o", "--data", "digits:test", "--images", "8", "--backend", "cuda", "--json")
+    assert judged.status == 0, judged.err
+    assert judged.json["measured_on"] == "cuda cuda"
+    assert judged.json["top1"] == report["accuracy"]["top1"]
+    assert judged.json["execution"]["settings"]["2:4"] == "16 of 18 linears"
     report["engine"]["sites"][0]["estimated_us"] = "fast"
     Path("o/report.json").write_text(json.dumps(report))
     edited = cli("inspect", "o")

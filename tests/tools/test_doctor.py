@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 import pytest
+import torch
 
 from tests.tools.conftest import Cli
 
@@ -13,6 +14,21 @@ def test_tells_what_is_here(cli: Cli) -> None:
     assert "CPUExecutionProvider" in found["onnxruntime_providers"]
     assert {each["target"]: each["builds_here"] for each in found["targets"]}["cpu"] is False
     assert version("torch") in cli("doctor").out
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_says_why_nothing_runs_on_a_gpu_here(cli: Cli) -> None:
+    found = cli("doctor", "--json").json
+    assert (found["machine"]["gpu"], found["machine"]["driver"]) == (None, None)
+    why = {each["backend"]: (each["does"], each["why"]) for each in found["backends"]}
+    for name, does in (
+        ("tensorrt", ["runs models", "builds engines"]),
+        ("cuda", ["runs models", "builds engines"]),
+        ("torch-compile", ["runs models"]),
+    ):
+        assert why[name][0] == does
+        assert "\n" not in why[name][1]
+        assert why[name][1]
 
 
 def test_says_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

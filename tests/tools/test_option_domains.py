@@ -30,7 +30,7 @@ LINES: dict[str, tuple[str, ...]] = {
 """A command line of each command in which nothing is wrong."""
 WORK = (
     "vitgraph.compile.compiler.run_compile", "vitgraph.searching.runner.run_search", "vitgraph.finetuning.runner.run_training", "vitgraph.frontend.open_model.open_program",
-    "vitgraph.frontend.saved_programs.read_program", "vitgraph.tools.bench.load_runner", "vitgraph.compile.report.read_report",
+    "vitgraph.frontend.saved_programs.read_program", "vitgraph.tools.bench_entrants.load_runner", "vitgraph.compile.report.read_report",
 )  # fmt: skip
 """What the commands call when their options are read."""
 NONE_OF_THEIRS: dict[str, tuple[str, ...]] = {

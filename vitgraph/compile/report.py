@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from vitgraph.compile.report_shapes import (
     CostShape,
+    LatencyShape,
     MaskProfitShape,
     ViolationShape,
     fault_in,
@@ -113,7 +114,8 @@ class Report(_Part):
     """With `--drop-unprofitable-masks`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.compile.mask_profit`)."""
     engine: Annotated[dict[str, Any] | None, AfterValidator(like_engine)] = None
     engine_why: str | None = None
-    latency: dict[str, Any] | None = None
+    latency: Annotated[dict[str, Any] | None, AfterValidator(like(LatencyShape))] = None
+    """What a GPU took, as `vitgraph bench --record` measured it; nothing else fills it."""
     latency_why: str | None = None
     violations: Annotated[list[dict[str, Any]], AfterValidator(like(list[ViolationShape]))] = Field(
         default_factory=list[dict[str, Any]]

@@ -58,7 +58,7 @@ def describe(job: OpenedRequest, captured: Program, program: Program) -> Report:
         passes=program.ledger,
         sites={"linear": len(linears), "attention": dict(kinds)},
         cost=cost,
-        latency_why="no GPU was asked; `vitgraph bench` measures ONNX Runtime on a CPU",
+        latency_why="nothing was timed on a GPU; where there is one, `vitgraph bench OUT --record` does it",
         seconds={},
         peak_rss_mb=0,
     )

@@ -155,6 +155,34 @@ class MaskProfitShape(_Shape):
     top1_why: str | None
 
 
+class TimedShape(_Shape):
+    """A backend at one batch size, on a GPU; milliseconds."""
+
+    backend: str
+    batch: int
+    median_ms: float
+    device_median_ms: float
+    device_p10_ms: float
+    device_p90_ms: float
+    device_images_per_second: float
+
+
+class CardShape(_Shape):
+    """The GPU."""
+
+    name: str
+    driver: str
+
+
+class LatencyShape(_Shape):
+    """What `vitgraph bench --record` left."""
+
+    measured_on: str
+    card: CardShape
+    rounds: int
+    results: list[TimedShape]
+
+
 TENSORRT_KEYS = frozenset({"linears", "attention", "gemm"})
 """What an engine of TensorRT's has in a report; one of another package's builder has what it likes."""
 

@@ -29,6 +29,12 @@ def write_manifest(folder: Path, timed: Collection[str] = ()) -> None:
     (folder / NAME).write_text(f"{text}\n", encoding="utf-8")
 
 
+def timed_files(folder: Path) -> set[str]:
+    """The files that hold times, as the folder's manifest says."""
+    found = _read(folder) or {}
+    return {name for name, entry in found.items() if isinstance(entry, dict) and "sha256_without_numbers" in entry}
+
+
 def differences(folder: Path) -> list[str]:
     """What in the folder is not as its manifest says, by name; empty for an empty folder. A file that is gone is no loss."""
     files, folders = _files(folder), _folders(folder)

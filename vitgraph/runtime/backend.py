@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from vitgraph.errors import InputError
 from vitgraph.progress import Progress
+from vitgraph.runtime.accelerator import Accelerator, KernelTime
 
 if TYPE_CHECKING:  # torch takes seconds to import; who only lists backends need not wait for it
     from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; who only lists backends need
     from vitgraph.runtime.onnx_model import OnnxModel
     from vitgraph.targets.target import Target
 
-Source = Literal["model.onnx", "program", "cuda"]
+Source = Literal["model.onnx", "program", "cuda", "engine.plan"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,28 @@ class Execution:
         return {"summary": self.summary(), **sites, "settings": dict(self.settings)}
 
 
+@dataclass(frozen=True)
+class Violation:
+    """A site where what was built is not what was planned, and the likely cause."""
+
+    site: str
+    planned: str
+    found: str
+    why: str
+
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.site}: planned {self.planned}, found {self.found} ({self.why})"
+
+
 class Runner(ABC):
-    """A model that is ready to run; a context manager that releases what it holds."""
+    """A model that is ready to run; a context manager that releases what it holds.
+
+    One whose model lies on a device says which (`accelerator`), and has `resident` too; the others are timed by the wall clock.
+    """
+
+    violations: tuple[Violation, ...] = ()
+    """Where what was loaded is not what was planned, as far as the runtime tells."""
 
     def __init__(self, name: str, input_shape: tuple[int | None, ...], input_dtype: torch.dtype) -> None:
         """Of the model's only input; a dimension that may have any size is None."""
@@ -83,6 +104,22 @@ class Runner(ABC):
         """What is executed for a batch of this size; None where the runtime does not say."""
         return None
 
+    @property
+    def accelerator(self) -> Accelerator | None:
+        """The device whose memory holds the model; None where that is the processor's own."""
+        return None
+
+    def resident(self, batch: Tensor) -> Callable[[], object]:
+        """A run on a batch that lies on the device from now on: it is put into the device's queue and its result stays there.
+
+        Only of a runner with an `accelerator`; raises what `run` raises.
+        """
+        raise NotImplementedError(f"{self.name} runs on no device of its own")
+
+    def kernel_times(self, batch: Tensor) -> Sequence[KernelTime]:
+        """What one run on this batch consists of, in order, each timed on the device; empty where the runtime does not say."""
+        return ()
+
     def close(self) -> None:
         """Release files, sessions and memory; a runner that is closed does not run."""
         return
@@ -100,7 +137,7 @@ class Backend(Protocol):
 
     name: ClassVar[str]
     source: ClassVar[Source]
-    """What it runs of a compilation's folder: the ONNX file that is shipped, the program, or the folder `cuda` of a plan."""
+    """What it runs of a compilation's folder: the ONNX file that is shipped, the program, the folder `cuda` of a plan, or the engine."""
 
     def refusal(self, target: Target | None) -> str | None:
         """Why it can't work here (its package is not installed), or None where it can."""
@@ -112,20 +149,6 @@ class Backend(Protocol):
         Raises `InputError` where this backend can't run the model, with what to do instead.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Violation:
-    """A site where what was built is not what was planned, and the likely cause."""
-
-    site: str
-    planned: str
-    found: str
-    why: str
-
-    def __str__(self) -> str:
-        """One line for a person."""
-        return f"{self.site}: planned {self.planned}, found {self.found} ({self.why})"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 from tests.backends.onnx_vit import Vit, linear_nodes, make_vit, onnx, softmax_nodes, write_vit
 from vitgraph.backends.onnx.stored_weights import read_weights
 from vitgraph.backends.tensorrt import backend as trt
+from vitgraph.backends.tensorrt import runtime
 from vitgraph.backends.tensorrt.backend import build_engine, unbuildable_why
 from vitgraph.backends.tensorrt.builder import EngineBuildError
 from vitgraph.backends.tensorrt.engine import Engine
@@ -264,7 +265,7 @@ def test_no_builder_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_full_tensorrt_takes_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full TensorRT cannot run here; the RTX bindings stand in for it."""
-    bindings = trt._import("tensorrt_rtx")  # pyright: ignore[reportPrivateUsage]
+    bindings = runtime.import_bindings("tensorrt_rtx")
 
     def serve(target: Target) -> bool:
         return True
@@ -273,7 +274,7 @@ def test_full_tensorrt_takes_the_same_way(tmp_path: Path, monkeypatch: pytest.Mo
         return bindings
 
     monkeypatch.setattr(trt, "_full_tensorrt_serves", serve)
-    monkeypatch.setattr(trt, "_import", load)
+    monkeypatch.setattr(runtime, "import_bindings", load)
     engine = build(Vit(), tmp_path)
     assert (engine.flavour, engine.role) == ("tensorrt", "deployable")
     assert "no (Sparsity) line" in engine.sparse.why
