@@ -51,6 +51,7 @@ PROGRAM = Kind("program", 16 * _GIB, "programs are written by `vitgraph opt -o`"
 WEIGHTS = Kind("weights", 16 * _GIB, "give a .safetensors, .pth, .pt, .bin or .ckpt file")
 PLAN = Kind("plan", 32 * _MIB, "compile the model again with --backend cuda")
 PLAN_WEIGHTS = Kind("plan's weights", 16 * _GIB, "compile the model again with --backend cuda")
+MEASURED = Kind("measured times", 32 * _MIB, "`vitgraph tune` writes measured.json on a GPU")
 ONNX = Kind("ONNX file", 2 * _GIB, "give a whole .onnx file; larger weights go to files of external data")
 ONNX_DATA = Kind("external data of ONNX", 16 * _GIB, "put the file of weights beside the .onnx file that it belongs to")
 LABEL_TABLE = Kind("labels", 64 * _MIB, "give one line file,index,label for each image")
@@ -58,7 +59,7 @@ IMAGE = Kind("image", 256 * _MIB, "remove or replace it")
 IMAGES = Kind("images", 1024 * _GIB, "give a folder, a .zip, digits:train, digits:test or random")
 KINDS = (
     RECIPE, TARGET, REPORT, ENGINE_REPORT, SETTINGS, GRAPH_TEXT, PROGRAM, WEIGHTS, ONNX, ONNX_DATA, LABEL_TABLE, IMAGE, IMAGES,
-    PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS,
+    PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS, MEASURED,
 )  # fmt: skip
 """Every kind; SECURITY.md has the same limits."""
 

@@ -67,7 +67,7 @@ def _measured(name: str, text: str, *says: str) -> Mistake:
     """Layers of an engine that masks are judged by."""
     command = ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "--pipeline", "nm-mask", "-o", "out")
     return Mistake(
-        name, (*command, "--measured-layers", "l.json"), ("--measured-layers l.json", *says), {"l.json": text}
+        name, (*command, "--measured", "l.json"), ("--measured l.json", *says), {"l.json": text}
     )
 
 
@@ -175,7 +175,7 @@ MISTAKES = [
     _measured("measured: a kernel that is a number", edited(ENGINE, "layers.0.tactic", 3), "no engine's layers"),
     _measured("measured: modules that are a number", edited(ENGINE, "layers.0.modules", 3), "no engine's layers"),
     _measured("measured: modules that are lists", edited(ENGINE, "layers.0.modules", [[1]]), "no engine's layers"),
-    Mistake("measured: gone", ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "-o", "out", "--measured-layers", "gone.json"), ("gone.json", "No such file")),
+    Mistake("measured: gone", ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "-o", "out", "--measured", "gone.json"), ("gone.json", "No such file")),
     Mistake("search.json, looked at", ("inspect", "search.json"), ("search.json", "search.html"), {"search.json": "{}"}),
     Mistake("a folder of a search, looked at", ("inspect", "found"), ("found", "search"), {"found/search.json": "{}"}),
     Mistake("a recipe, looked at", ("inspect", "recipe.yaml"), ("recipe.yaml is no graph", "--pipeline"), {"recipe.yaml": "pipeline: []"}),
