@@ -66,9 +66,7 @@ def _engine(name: str, path: str, value: Any, *says: str) -> Mistake:
 def _measured(name: str, text: str, *says: str) -> Mistake:
     """Layers of an engine that masks are judged by."""
     command = ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "--pipeline", "nm-mask", "-o", "out")
-    return Mistake(
-        name, (*command, "--measured", "l.json"), ("--measured l.json", *says), {"l.json": text}
-    )
+    return Mistake(name, (*command, "--measured", "l.json"), ("--measured l.json", *says), {"l.json": text})
 
 
 def _cost(name: str, path: str, value: Any, *says: str) -> Mistake:

@@ -149,10 +149,13 @@ class Measured(_Part):
         products = ",\n".join(json.dumps(each, allow_nan=False) for each in content.pop("products"))
         return f'{json.dumps(content, indent=1).removesuffix("}").rstrip()},\n "products": [\n{products}\n ]\n}}\n'
 
-    def of_site(self, path: str, batch: int) -> MeasuredProduct | None:
-        """The product of a plan's site at a batch size; None where it was not measured."""
-        here = (each for each in self.products for used in each.used if used.batch == batch and path in used.sites)
-        return next(here, None)
+    def of_site(self, path: str, batch: int) -> list[MeasuredProduct]:
+        """The products of a plan's site at a batch size: one, none where it was not measured, several where a module has several linears."""
+        return [
+            product
+            for product in self.products
+            if any(used.batch == batch and path in used.sites for used in product.used)
+        ]
 
 
 def padded_rows(rows: int) -> int:
@@ -175,6 +178,11 @@ def parse_measured(text: str, origin: str) -> Measured:
         where = ".".join(map(str, fault["loc"])) or "the file"
         said = fault["msg"].removeprefix("Value error, ")
         raise InputError(f"{origin}: {where}: {said}; {MEASURED.remedy}") from error
+
+
+def read_measured(file: Path) -> Measured:
+    """The file; `InputError` where it can't be read or is none."""
+    return parse_measured(read_text(file, MEASURED), str(file))
 
 
 def open_measured(place: Path, origin: str = "") -> Measured | None:

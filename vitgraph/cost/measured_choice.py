@@ -62,7 +62,8 @@ def choose(kernel: Kernel, times: MeasuredTimes, batch: int) -> FormChoice | Non
 def told(choice: FormChoice, times: MeasuredTimes, batch: int) -> str:
     """One clause: the time of each form's product, where it is from, and on which card."""
     products = ", ".join(
-        f"{form} {each.product_us:.4g} us {each.source}" + (f" and {each.after_us:.3g} us of passes estimated" if each.after_us else "")
+        f"{form} {each.product_us:.4g} us {each.source}"
+        + (f" and {each.after_us:.3g} us of passes estimated" if each.after_us else "")
         for form, each in choice.times.items()
     )
     return f"on {times.measured.device.card} at batch {batch}: {products}"
