@@ -41,6 +41,9 @@ COMPILES = [
     _line("compile two models", "compile digits-vit mlp.txt --target a100 --recipe fp16 -o out", "unexpected extra argument", "mlp.txt"),
     _line("compile with an option misspelt", "compile digits-vit --taget a100", "No such option", "--target"),
     _line("compile with an option without its value", "compile digits-vit --target", "--target", "requires an argument"),
+    _line("compile with another former name", "compile digits-vit --target a100 --recipe fp16 -o out --measured-layers x", "--measured-layers is called --measured now"),
+    _with(COMPILE, "--measured", "h200", "--measured h200: was measured on NVIDIA H200", "a100 is of 8.0", "vitgraph tune"),
+    _line("times with nothing to judge", "compile digits-vit --target h200 --recipe fp16 -o out --measured h200", "masks and quantizes nothing", "sparse-int8"),
     _line("compile with a former name", "compile digits-vit --target a100 --recipe fp16 -o out --evidence x", "--evidence is called --measured now"),
     _with(COMPILE, "--target", "", "unknown target ''"),
     _with(COMPILE, "--target", "a1000", "unknown target 'a1000'", "a100"),
@@ -119,6 +122,23 @@ MODELS = [
     _line("cost of nothing", "inspect --cost", "--cost wants a MODEL"),
     _line("cost's options without it", "inspect mlp.txt --target a100", "--target: belongs to --cost"),
     _line("cost for a target that is not there", "inspect mlp.txt --cost --target a1000", "a1000", "a100"),
+    _line(
+        "cost by times of another card",
+        "inspect mlp.txt --cost --target a100 --measured h200",
+        "was measured on NVIDIA H200",
+        "a100",
+    ),
+    _line(
+        "cost by times that are not there", "inspect mlp.txt --cost --measured gone.json", "gone.json", "No such file"
+    ),
+    _line(
+        "cost by a file without times",
+        "inspect mlp.txt --cost --measured mlp.txt",
+        "holds no times of products",
+        "vitgraph tune",
+    ),
+    _line("times without cost", "inspect mlp.txt --measured h200", "--measured: belongs to --cost"),
+    _line("published figures by times", "inspect --cost --published --measured h200", "leave out --measured"),
     _line("cost of a node", "inspect mlp.txt --cost --node fc1", "leave out --node"),
 ]
 OTHERS = [
@@ -159,6 +179,14 @@ OTHERS = [
     _with(("bench", "mlp.txt"), "--batch", "0", "--batch '0'"),
     _with(("bench", "mlp.txt"), "--batch", "9" * 5000, "--batch"),
     _with(("bench", "mlp.txt"), "--batch", "70000", "--batch", "65536"),
+    _line("tune nothing", "tune", "Missing argument"),
+    _line("tune what is not there", "tune gone", "gone: is no folder of `vitgraph compile --backend cuda`"),
+    _line("tune a program as captured", "tune mlp.txt", "mlp.txt"),
+    _with(("tune", "mlp.txt"), "--batch", "0", "--batch '0'"),
+    _with(("tune", "mlp.txt"), "--batch", "1,,8", "--batch '1,,8'"),
+    _with(("tune", "mlp.txt"), "--batch", "70000", "--batch", "65536"),
+    _with(("tune", "mlp.txt"), "--rounds", "0", "'--rounds'"),
+    _with(("tune", "mlp.txt"), "--rounds", HUGE, "'--rounds'"),
     _with(SEARCH, "--method", "luck", "'--method'", "elsa"),
     _with(SEARCH, "--budget", "0x", "--budget '0x'", "2.9x"),
     _with(SEARCH, "--budget", "2", "--budget '2'"),

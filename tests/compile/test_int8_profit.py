@@ -84,7 +84,7 @@ def test_a_quick_dense_kernel_drops_the_mask_and_keeps_int8() -> None:
     program = sparse_vit(**BASE)
     masks = {verdict.site: verdict.pays for verdict in judge_masks(program, H200, 128, quick)}
     sites = {verdict.site: verdict for verdict in judge_int8(program, quick, 128)}
-    assert masks["blocks.0.mlp.fc1"] is (125.0 + 0.1 > 94.5 + 84.7)
+    assert not masks["blocks.0.mlp.fc1"]
     assert sites["blocks.0.mlp.fc1"].pays
     assert sites["blocks.0.mlp.fc1"].format == "int8"
 
@@ -94,7 +94,6 @@ def test_only_linears_in_int8_are_judged() -> None:
     sites = [verdict.site for verdict in judge_int8(sparse_vit(**TINY), times_of(shipped()), 128)]
     assert not any("patch_embed" in site for site in sites), "a convolution"
     fp16 = pipeline("canonicalize,assign-precision{to=f16},materialize")
-
     program = fp16.run(capture(TwoLayers(), torch.randn(1, 196, 64)), Context())
     assert judge_int8(program, times_of(shipped()), 8) == []
 

@@ -30,7 +30,8 @@ class Profit:
     @property
     def idle(self) -> bool:
         """Whether anything buys no time."""
-        return any(not verdict.pays for verdict in (*(self.masks or ()), *(self.int8 or ())))
+        pays = [mask.pays for mask in self.masks or ()] + [site.pays for site in self.int8 or ()]
+        return not all(pays)
 
     def applied(self, steps: Pipeline) -> Pipeline:
         """The same pipeline with the masks skipped, and the INT8 sites left in FP16 by `mixed-precision`."""

@@ -27,7 +27,6 @@ from vitgraph.errors import InputError
 from vitgraph.reading import MEASURED, parse_json, read_text
 from vitgraph.targets.target import Target
 
-FORMAT = "vitgraph measured products 1"
 Form = Literal["fp16", "fp16 2:4", "int8", "int8 2:4", "fp8"]
 """Number format and sparsity of a product."""
 Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
@@ -131,7 +130,7 @@ class MeasuredProduct(_Part):
 class Measured(_Part):
     """A whole file."""
 
-    format: Literal["vitgraph measured products 1"] = FORMAT
+    format: Literal["vitgraph measured products 1"] = "vitgraph measured products 1"
     device: MeasuredDevice
     method: MeasuredMethod
     products: Annotated[list[MeasuredProduct], Field(min_length=1, max_length=MOST_PRODUCTS)]
