@@ -78,7 +78,7 @@ class CudaTuner(CudaClock):
         return Prepared(replay, len(turns))
 
     def release(self) -> None:
-        """Give memory back to the GPU."""
+        """Return memory to the GPU."""
         self.cuda.synchronize()
         self.cuda.empty_cache()
 

@@ -101,7 +101,7 @@ class SparseProduct:
         """`x` INT8 `[M, K]`, `w` packed, `scale` FP32 `[N]`; gives FP16 `[M, N]` in memory of its own. M, N, K multiples of 32."""
         library: Any = torch
         options = {"alpha": scale, "out_dtype": torch.float16, "transpose_result": True}
-        shape = (*x.shape, scale.shape[0])
+        shape = (x.shape[0], x.shape[1], scale.shape[0])
         if shape not in self._algorithms:
             self._algorithms[shape] = int(library._cslt_sparse_mm_search(w, x.t(), **options))
         found: Tensor = library._cslt_sparse_mm(w, x.t(), **options, alg_id=self._algorithms[shape])

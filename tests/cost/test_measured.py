@@ -46,37 +46,37 @@ def test_what_is_written_is_read_again() -> None:
     assert json.loads(found.to_json()) == CONTENT
 
 
-@pytest.mark.parametrize(
-    ("edit", "says"),
-    [
-        (lambda c: time(c).update(us=-1.0), r"products\.0\.times\.0\.us: .*greater than 0"),
-        (lambda c: time(c).update(us=0), "greater than 0"),
-        (lambda c: time(c).update(us=math.nan), "NaN is no number"),
-        (lambda c: time(c).update(us=math.inf), "Infinity is no number"),
-        (lambda c: time(c).update(us=1e300), "less than or equal to"),
-        (lambda c: time(c).update(us="fast"), "number"),
-        (lambda c: time(c).update(us=True), "not true or false"),
-        (lambda c: time(c).update(us=None), "`why` says why it is null"),
-        (lambda c: time(c).update(quartiles=[5.0, 6.0]), "between its quartiles"),
-        (lambda c: time(c).update(quartiles=[1.0]), "quartiles"),
-        (lambda c: time(c).update(form="int2"), "form"),
-        (lambda c: time(c).update(why="slow"), "`why`"),
-        (lambda c: time(c).update(kernel="a\nb"), "pattern"),
-        (lambda c: time(c).update(gpu="x"), "gpu: Extra inputs are not permitted"),
-        (lambda c: c["products"][0]["times"].append(time(c)), "each form is there once"),
-        (lambda c: c["products"].append({**c["products"][0], "rows": 200}), "each size is there once"),
-        (lambda c: c["products"][0].update(rows=0), "rows"),
-        (lambda c: c["products"][0].update(rows=10**30), "rows"),
-        (lambda c: c["products"][0].update(n=1.5), "n: "),
-        (lambda c: c["products"][0]["used"][0].update(batch=0), "batch"),
-        (lambda c: c.update(products=[]), "products"),
-        (lambda c: c.update(format="vitgraph measured products 2"), "format: .*vitgraph tune"),
-        (lambda c: c["device"].update(compute_capability="sm_90"), "compute_capability"),
-        (lambda c: c["device"].update(card="x" * 300), "card"),
-        (lambda c: c["method"].update(rounds=0), "rounds"),
-        (lambda c: c.pop("device"), "device: Field required"),
-    ],
-)
+FAULTS: list[tuple[Callable[[Any], object], str]] = [
+    (lambda c: time(c).update(us=-1.0), r"products\.0\.times\.0\.us: .*greater than 0"),
+    (lambda c: time(c).update(us=0), "greater than 0"),
+    (lambda c: time(c).update(us=math.nan), "NaN is no number"),
+    (lambda c: time(c).update(us=math.inf), "Infinity is no number"),
+    (lambda c: time(c).update(us=1e300), "less than or equal to"),
+    (lambda c: time(c).update(us="fast"), "number"),
+    (lambda c: time(c).update(us=True), "not true or false"),
+    (lambda c: time(c).update(us=None), "`why` says why it is null"),
+    (lambda c: time(c).update(quartiles=[5.0, 6.0]), "between its quartiles"),
+    (lambda c: time(c).update(quartiles=[1.0]), "quartiles"),
+    (lambda c: time(c).update(form="int2"), "form"),
+    (lambda c: time(c).update(why="slow"), "`why`"),
+    (lambda c: time(c).update(kernel="a\nb"), "pattern"),
+    (lambda c: time(c).update(gpu="x"), "gpu: Extra inputs are not permitted"),
+    (lambda c: c["products"][0]["times"].append(time(c)), "each form is there once"),
+    (lambda c: c["products"].append({**c["products"][0], "rows": 200}), "each size is there once"),
+    (lambda c: c["products"][0].update(rows=0), "rows"),
+    (lambda c: c["products"][0].update(rows=10**30), "rows"),
+    (lambda c: c["products"][0].update(n=1.5), "n: "),
+    (lambda c: c["products"][0]["used"][0].update(batch=0), "batch"),
+    (lambda c: c.update(products=[]), "products"),
+    (lambda c: c.update(format="vitgraph measured products 2"), "format: .*vitgraph tune"),
+    (lambda c: c["device"].update(compute_capability="sm_90"), "compute_capability"),
+    (lambda c: c["device"].update(card="x" * 300), "card"),
+    (lambda c: c["method"].update(rounds=0), "rounds"),
+    (lambda c: c.pop("device"), "device: Field required"),
+]
+
+
+@pytest.mark.parametrize(("edit", "says"), FAULTS)
 def test_other_files_are_refused_by_the_place_of_the_fault(edit: Callable[[Any], object], says: str) -> None:
     with pytest.raises(InputError, match=says) as error:
         parse_measured(changed(edit), "some.json")

@@ -81,7 +81,7 @@ def test_out_of_memory_for_one_size_is_told_and_the_file_is_there(cli: Cli, tune
 
 def test_an_interrupt_leaves_no_file(cli: Cli, tuner: PretendedTuner) -> None:
     leave_plan(Path("o"))
-    tuner.fails = {("fp16", 37): KeyboardInterrupt}  # type: ignore[dict-item]
+    tuner.fails = {("fp16", 37): KeyboardInterrupt}
     assert cli("tune", "o", "--batch", "1").status == 130
     assert sorted(each.name for each in Path("o").iterdir()) == ["cuda"]
 

@@ -1,9 +1,9 @@
-"""Which INT8 linears buy time on a device that was measured: one verdict for each, and what falling back to FP16 gives back."""
+"""Which INT8 linears buy time on a device that was measured: one verdict for each, and what falling back to FP16 gains."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vitgraph.cost.fusion import find_kernels
@@ -91,7 +91,7 @@ def _together(verdict: Int8Verdict, kept: set[str]) -> Int8Verdict:
     if verdict.pays or verdict.site not in kept:
         return verdict
     why = f"another linear of this module pays; it by itself: {verdict.why}"
-    return Int8Verdict(**{**asdict(verdict), "pays": True, "why": why})
+    return replace(verdict, pays=True, why=why)
 
 
 def _rounded(us: float) -> float:

@@ -49,7 +49,7 @@ class Profit:
 
 
 def judge(job: OpenedRequest, program: Program) -> Profit:
-    """Judge a program as the pipeline left it. INT8 sites are judged by times of products, where `mixed-precision` can take them back."""
+    """Judge a program as the pipeline left it. INT8 sites are judged by times of products, where `mixed-precision` can let them fall back."""
     batch, masked = job.batch.best, any(step.name == "nm-mask" for step in job.pipeline.passes)
     masks = judge_masks(program, job.target, batch, job.evidence) if masked else None
     placeable = quantizes(job.pipeline) and not gives_features(program)

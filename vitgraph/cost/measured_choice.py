@@ -52,8 +52,12 @@ def choose(kernel: Kernel, times: MeasuredTimes, batch: int) -> FormChoice | Non
     if compiled is None or kernel.kind not in ("fp16", "int8"):
         return None
     dense = form_of(kernel.kind, DENSE)
-    wanted = dict.fromkeys(form for form in (compiled, dense, form_of("fp16", DENSE)) if form is not None)
-    found = {form: time for form in wanted if (time := times.of(kernel, batch, form)) is not None}
+    forms: tuple[Form | None, ...] = (compiled, dense, "fp16")
+    found = dict[Form, ProductTime]()
+    for form in forms:
+        time = None if form is None else times.of(kernel, batch, form)
+        if time is not None:
+            found[time.form] = time
     if compiled not in found or not any(not form.endswith("2:4") for form in found):
         return None
     return FormChoice(found, {form: times.input_us(kernel, batch, form) for form in found}, compiled)

@@ -69,10 +69,12 @@ def rows(
     for name, group in document()["groups"].items():
         setting = Setting(**group.get("setting", {}))
         bench = Bench(document()["encoders"], setting, setting.roofline(shares), once)
-        for measured in group.get(MEASURED, []) if MEASURED in forms else []:
-            yield from _measured(bench, name, measured)
+        files: list[str] = group.get(MEASURED, []) if MEASURED in forms else []
+        for file in files:
+            yield from _measured(bench, name, file)
         for form in forms:
-            for entry in group.get(form, []) if form in FORMS else []:
+            entries: list[Any] = group.get(form, []) if form in FORMS else []
+            for entry in entries:
                 yield _row(bench, name, form, entry, group.get("terms", "held"))
         yield from (Row(name, what, None, None, "unanswered", why) for what, why in group.get("unanswered", []))
 

@@ -27,7 +27,9 @@ class PretendedTuner:
     """Counts what it is asked for."""
 
     us: Mapping[Form, float] = field(default_factory=lambda: dict(US))
-    fails: Mapping[tuple[Form, int], Callable[[], Exception]] = field(default_factory=dict)
+    fails: Mapping[tuple[Form, int], Callable[[], BaseException]] = field(
+        default_factory=dict[tuple[Form, int], Callable[[], BaseException]]
+    )
     """By form and rows, what preparing it raises."""
     asked: list[tuple[str, int]] = field(default_factory=list[tuple[str, int]])
     """Each timing: which form, and how often it was run."""

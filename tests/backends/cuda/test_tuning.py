@@ -22,7 +22,7 @@ def test_each_size_in_each_format_in_microseconds_of_one_product() -> None:
         assert all(each.quartiles == (each.us, each.us) and each.covers == "site" for each in product.times)
     assert found.device.card == "Pretended H200"
     assert found.method.rounds == 4
-    assert device.released == 2, "memory is given back after each size"
+    assert device.released == 2, "memory is returned after each size"
     assert parse_measured(found.to_json(), "file") == found
 
 
@@ -71,4 +71,4 @@ def test_a_failure_in_the_rounds_leaves_the_size_null() -> None:
 
 def test_an_interrupt_ends_it() -> None:
     with pytest.raises(KeyboardInterrupt):
-        tune(SIZES, PretendedTuner(fails={("fp16", 394): KeyboardInterrupt}), rounds=1)  # type: ignore[dict-item]
+        tune(SIZES, PretendedTuner(fails={("fp16", 394): KeyboardInterrupt}), rounds=1)
