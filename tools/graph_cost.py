@@ -103,7 +103,7 @@ def _targets(names: list[str]) -> tuple[Target, ...]:
 
 def _times(place: Path, targets: Sequence[Target]) -> MeasuredTimes:
     """What was measured, on that of the targets which it was measured on; `InputError` where it is none of them."""
-    from vitgraph.cost.measured import check_card, open_measured
+    from vitgraph.cost.measured_files import check_card, open_measured
     from vitgraph.cost.measured_times import MeasuredTimes
     from vitgraph.cost.roofline import Roofline, roofline
 

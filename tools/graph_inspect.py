@@ -123,7 +123,7 @@ def _report(folder: Path, form: Format) -> Answer:
 def _put_measured(report: Report, folder: Path) -> None:
     """Into what the report says of a plan's sites, the times of measured.json where one lies in the folder."""
     from vitgraph.backends.cuda.measured_sites import with_measured
-    from vitgraph.cost.measured import NAME, read_measured
+    from vitgraph.cost.measured_files import NAME, read_measured
     from vitgraph.ir.batch import parse_batch
     from vitgraph.tools.drawn_plan import is_cuda
 

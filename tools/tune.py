@@ -49,7 +49,7 @@ def tune_plan(
     from vitgraph.backends.cuda.cuda_tuner import open_tuner
     from vitgraph.backends.cuda.linear_sizes import linear_sizes
     from vitgraph.backends.cuda.tuning import tune
-    from vitgraph.cost.measured import NAME
+    from vitgraph.cost.measured_files import NAME
     from vitgraph.outputs.destination import check_file
     from vitgraph.outputs.whole_file import write_whole
 

@@ -11,7 +11,8 @@ from vitgraph.compile.int8_profit import Int8Profit, Int8Verdict, judge_int8
 from vitgraph.compile.mask_profit import check_mask_profit, judge_masks
 from vitgraph.compile.profit import Profit
 from vitgraph.compile.report import AccuracyPart
-from vitgraph.cost.measured import Measured, shipped
+from vitgraph.cost.measured import Measured
+from vitgraph.cost.measured_files import shipped
 from vitgraph.cost.measured_times import MeasuredTimes
 from vitgraph.cost.roofline import Roofline, roofline
 from vitgraph.errors import InputError

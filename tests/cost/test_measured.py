@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from vitgraph.cost.measured import Measured, check_card, open_measured, parse_measured, read_measured, shipped
+from vitgraph.cost.measured import Measured
+from vitgraph.cost.measured_files import check_card, open_measured, parse_measured, read_measured, shipped
 from vitgraph.errors import InputError
 from vitgraph.targets.target import get_target
 

@@ -5,7 +5,7 @@ import pytest
 from vitgraph.cost.encoder import Encoder
 from vitgraph.cost.estimates import describe_estimates, estimate_on, measured_forms
 from vitgraph.cost.kernel import total
-from vitgraph.cost.measured import shipped
+from vitgraph.cost.measured_files import shipped
 from vitgraph.cost.measured_mixture import mixture
 from vitgraph.cost.measured_times import MeasuredTimes
 from vitgraph.cost.roofline import Estimate, Roofline, roofline

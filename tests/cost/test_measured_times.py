@@ -5,8 +5,9 @@ import statistics
 import pytest
 
 from vitgraph.cost.kernel import Kernel, linear
-from vitgraph.cost.measured import Form, Measured, MeasuredProduct, MeasuredTime, shipped
+from vitgraph.cost.measured import Form, Measured, MeasuredProduct, MeasuredTime
 from vitgraph.cost.measured_choice import FormChoice, choose, told
+from vitgraph.cost.measured_files import shipped
 from vitgraph.cost.measured_times import FORMS, MeasuredTimes, form_of, parts_of
 from vitgraph.cost.roofline import Roofline, roofline
 from vitgraph.cost.workload import DENSE, Attention, Zeros, two_of_four

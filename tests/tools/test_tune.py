@@ -11,7 +11,7 @@ from tests.backends.cuda.pretended_tuner import OutOfMemory, PretendedTuner
 from tests.tools.conftest import Cli, Ran
 from vitgraph.backends.cuda import cuda_tuner
 from vitgraph.backends.cuda.plan_folder import plan_files
-from vitgraph.cost.measured import read_measured
+from vitgraph.cost.measured_files import read_measured
 from vitgraph.ir.program_file import save
 
 

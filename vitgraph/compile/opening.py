@@ -119,7 +119,7 @@ def read_evidence(place: Path, target: Target) -> tuple[Evidence, tuple[str, ...
     `InputError` where it is neither, or was measured on what is not the target.
     """
     from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
-    from vitgraph.cost.measured import check_card, open_measured
+    from vitgraph.cost.measured_files import check_card, open_measured
     from vitgraph.cost.measured_times import MeasuredTimes
     from vitgraph.cost.roofline import Roofline, roofline
 

@@ -21,7 +21,7 @@ from importlib import resources
 from typing import Any
 
 from vitgraph.cost.kernel import linear
-from vitgraph.cost.measured import shipped
+from vitgraph.cost.measured_files import shipped
 from vitgraph.cost.measured_times import parts_of
 from vitgraph.cost.published_forms import FORMS, Bench, Setting, Unanswered
 from vitgraph.cost.shares import FITTED, Shares

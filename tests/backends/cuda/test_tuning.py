@@ -7,7 +7,8 @@ from vitgraph.backends.cuda.interleaved import Work
 from vitgraph.backends.cuda.linear_sizes import LinearSize
 from vitgraph.backends.cuda.timed_products import TUNED
 from vitgraph.backends.cuda.tuning import tune
-from vitgraph.cost.measured import Used, parse_measured
+from vitgraph.cost.measured import Used
+from vitgraph.cost.measured_files import parse_measured
 
 SIZES = [LinearSize(197, 192, 192, (Used(batch=1, sites=["a", "b"]),)), LinearSize(394, 192, 192)]
 
