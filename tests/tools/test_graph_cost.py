@@ -126,6 +126,7 @@ def test_estimates_are_for_the_batch_that_a_program_has(cli: Cli) -> None:
     )
 
 
+@pytest.mark.slow
 def test_measured_products_take_the_place_of_estimates_and_say_so(cli: Cli) -> None:
     plain, replaced = (
         cli("inspect", "deit_tiny_patch16_224", "--cost", "--json", "--batch", "128", *words).json
