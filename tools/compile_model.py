@@ -234,7 +234,10 @@ def _mask_profit(found: dict[str, Any]) -> str:
 
 
 def _int8_profit(found: dict[str, Any]) -> str:
-    gained = f", {found['us_gained']:.4g} us of a batch gained" if found["fallen_back"] else ""
+    idle = [site for site in found["sites"] if not site["pays"]]
+    measured = sum(site["source"] == "measured" for site in idle)
+    by = f"by products of which {measured} of {len(idle)} are measured, else estimated"
+    gained = f", {found['us_gained']:.4g} us of a batch gained {by}" if idle else ""
     regained = found["top1_regained"]
     gain = f"top-1 {found['top1_all_int8']:.2f} % without that" if regained is not None else f"{found['top1_why']}"
     return f"{found['kept']} linears kept, {found['fallen_back']} fallen back that buy no time{gained}; {gain}"

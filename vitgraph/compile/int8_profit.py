@@ -42,7 +42,7 @@ class Int8Profit:
     all_int8_why: str | None
 
     def against(self, kept: AccuracyPart | None) -> dict[str, Any]:
-        """The report's key `int8_profit`, beside the accuracy with the sites that stayed."""
+        """The report's key `int8_profit`, beside the accuracy with the sites that stayed; what is gained is as measured as the rows' `source`."""
         idle = [verdict for verdict in self.verdicts if not verdict.pays]
         before = None if self.all_int8 is None else self.all_int8.top1
         after = None if kept is None else kept.top1
