@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -30,13 +31,17 @@ class PretendedCuda:
         return nullcontext()
 
 
+def recorded() -> tuple[Callable[[], None], Any]:
+    """What replays a sum, and a weak reference to what it sums."""
+    operand = torch.ones(3)
+    replay, output = cuda_graph.captured(lambda: operand.sum())
+    assert float(output) == 3
+    return replay, weakref.ref(operand)
+
+
 def test_what_it_works_on_lives_as_long_as_the_replay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "cuda", PretendedCuda())
-    operand = torch.ones(3)
-    alive = weakref.ref(operand)
-    replay, output = cuda_graph.captured(lambda operand=operand: operand.sum())
-    assert float(output) == 3
-    del operand
+    replay, alive = recorded()
     gc.collect()
     assert alive() is not None, "the graph would read memory that is another's"
     replay()
