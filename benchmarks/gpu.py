@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -30,7 +29,10 @@ import torch
 from torch import Tensor, nn
 
 import vitgraph
+from vitgraph.backends.cuda.cuda_graph import captured
+from vitgraph.backends.cuda.cuda_tuner import CudaClock
 from vitgraph.backends.cuda.executing import Executor
+from vitgraph.backends.cuda.interleaved import Clock, Work, interleave
 from vitgraph.backends.cuda.lowered import Lowered
 from vitgraph.backends.cuda.lowering import lower_program
 from vitgraph.backends.cuda.twin import Twin
@@ -46,12 +48,9 @@ MODELS = (
 """The first ones are those that marks are set for: time may end before the last."""
 DRY = "test_vit"
 RECIPES = ("int8", "sparse-int8")
-ROUNDS, AT_LEAST_MS = 20, 5.0
-"""A round runs each for so long."""
-Work = Callable[[], object]
 
 
-class Machine(Protocol):
+class Machine(Clock, Protocol):
     """Where plans run, and how that is timed."""
 
     def name(self) -> str:
@@ -70,12 +69,8 @@ class Machine(Protocol):
         """One run of the model in FP16."""
         ...
 
-    def milliseconds(self, work: Work, times: int) -> float:
-        """Of one run, the mean of so many without a gap."""
-        ...
 
-
-class Gpu:
+class Gpu(CudaClock):
     """Kernels, CUDA graphs and CUDA's own clock."""
 
     def name(self) -> str:
@@ -98,28 +93,12 @@ class Gpu:
 
     def dense(self, model: nn.Module, batch: Tensor) -> Work:
         """A CUDA graph of what torch.compile makes of the model in FP16."""
-        cuda: Any = torch.cuda
         compiled, given = torch.compile(deepcopy(model).half().cuda(), dynamic=False), batch.half().cuda()
         with torch.no_grad():
             for _ in range(3):
                 compiled(given)
-            cuda.synchronize()
-            graph = cuda.CUDAGraph()
-            with cuda.graph(graph):
-                compiled(given)
-        replay: Work = graph.replay
+            replay, _ = captured(lambda: compiled(given))
         return replay
-
-    def milliseconds(self, work: Work, times: int) -> float:
-        """Of one run, the mean of so many without a gap."""
-        cuda: Any = torch.cuda
-        first, last = (cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        for _ in range(times):
-            work()
-        last.record()
-        cuda.synchronize()
-        return float(first.elapsed_time(last)) / times
 
 
 class DryRun:
@@ -234,15 +213,11 @@ class Table:
                 f"{what}, {recipe}", lambda executor=executor: self.machine.planned(executor, batch)
             )
         works = {key: work for key, work in made.items() if work is not None}
-        counts = {key: max(1, round(AT_LEAST_MS / self.machine.milliseconds(work, 3))) for key, work in works.items()}
-        times: dict[str, list[float]] = {key: [] for key in works}
-        for turn in range(ROUNDS):
-            for key in list(works) if turn % 2 else list(works)[::-1]:
-                times[key].append(self.machine.milliseconds(works[key], counts[key]))
+        spreads = interleave(works, self.machine)
         row: dict[str, Any] = {"model": name, "batch": len(batch)}
         for key in ("fp16", *RECIPES):
-            each = times.get(key)
-            row[key] = None if each is None else {"ms": statistics.median(each), "least": min(each), "most": max(each)}
+            each = spreads.get(key)
+            row[key] = None if each is None else {"ms": each.median, "least": each.least, "most": each.most}
         return row
 
     def write(self) -> None:

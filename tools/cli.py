@@ -20,7 +20,7 @@ from vitgraph.tools.interruption import TOLD
 from vitgraph.tools.streams import answering, ready_streams
 
 COMMANDS = (
-    "compile_model", "optimize", "graph_inspect", "evaluate", "bench", "search", "train", "graph_bisect", "listings", "doctor", "demo",
+    "compile_model", "optimize", "graph_inspect", "evaluate", "bench", "tune", "search", "train", "graph_bisect", "listings", "doctor", "demo",
 )  # fmt: skip
 """The files that declare commands, in the order of `vitgraph --help`; each has `declare(app)`."""
 

@@ -78,11 +78,12 @@ def compile_model(
     drop_unprofitable_masks: Annotated[
         bool, typer.Option("--drop-unprofitable-masks", help="Drop N:M masks that buy no time on the target.")
     ] = False,
-    measured_layers: Annotated[
+    measured: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE|OUT",
-            help="Judge that by the kernels of an engine built on the device (engine.json, or trtexec's layers.json).",
+            metavar="FILE|OUT|h200",
+            help="Judge that by what was measured on the device: times of products (`vitgraph tune`), by which INT8 falls back to FP16 too,"
+            " or the kernels of an engine built there (engine.json, trtexec's layers.json).",
             show_default=False,
         ),
     ] = None,
@@ -119,7 +120,7 @@ def compile_model(
                 min_int8=min_int8,
                 max_float_layers=max_float_layers,
                 drop_unprofitable_masks=drop_unprofitable_masks,
-                measured_layers=measured_layers,
+                measured=measured,
                 backend=backend,
                 batch=settings.batch,
                 force=force,
@@ -175,6 +176,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     facts += [("placement", _placement(each)) for each in findings_of(report.passes, PlacementFinding)]
     if report.mask_profit is not None:
         facts.append(("masks", _mask_profit(report.mask_profit)))
+    if report.int8_profit is not None:
+        facts.append(("INT8", _int8_profit(report.int8_profit)))
     stored = cost.get("weight_bytes")
     if stored:
         facts.append(("weights", f"{stored['stored']:,} bytes packed, of {stored['dense_fp32']:,} in FP32"))
@@ -237,6 +240,16 @@ def _mask_profit(found: dict[str, Any]) -> str:
     regained = found["top1_regained"]
     gain = f"top-1 {found['top1_all_masks']:.2f} % with all" if regained is not None else f"{found['top1_why']}"
     return f"{found['kept']} kept, {found['dropped']} dropped that buy no time; {gain}"
+
+
+def _int8_profit(found: dict[str, Any]) -> str:
+    idle = [site for site in found["sites"] if not site["pays"]]
+    measured = sum(site["source"] == "measured" for site in idle)
+    by = f"by products of which {measured} of {len(idle)} are measured, else estimated"
+    gained = f", {found['us_gained']:.4g} us of a batch gained {by}" if idle else ""
+    regained = found["top1_regained"]
+    gain = f"top-1 {found['top1_all_int8']:.2f} % without that" if regained is not None else f"{found['top1_why']}"
+    return f"{found['kept']} linears kept, {found['fallen_back']} fallen back that buy no time{gained}; {gain}"
 
 
 def _engine_facts(engine: dict[str, Any], all_linears: int | None) -> list[tuple[str, str]]:

@@ -90,12 +90,25 @@ def draw_estimates(data: dict[str, Any]) -> Any:
     forms: dict[str, dict[str, float | None]] = data.get("estimated_ms_if", {})
     heads = ["estimated, not measured", "as it is", "", "bound by", *(f"all {form}" for form in forms), ""]
     rows = [_estimate(data, name, [form[name] for form in forms.values()]) for name in by_target]
-    return group(table(heads, rows), f"{data['estimated_by']}; --published shows its errors") if rows else ""
+    notes = [f"{data['estimated_by']}; --published shows its errors", *_measured(data)]
+    return group(table(heads, rows), *notes) if rows else ""
+
+
+def _measured(data: dict[str, Any]) -> list[str]:
+    """Which of the numbers have measured products in them."""
+    found: dict[str, Any] | None = data.get("measured")
+    if found is None:
+        return []
+    forms = [f"{count} were the program all {form}" for form, count in data.get("measured_if", {}).items()]
+    counts = ", ".join([f"{found['measured']} of {found['products']} as it is", *forms])
+    return [f"{found['target']}: products measured on {found['card']} in place of estimates: {counts}"]
 
 
 def _estimate(data: dict[str, Any], target: str, forms: list[float | None]) -> list[str]:
     ms, mj = _amount(data["estimated_ms"][target], "ms"), _amount(data["estimated_mj"][target], "mJ")
     bound, why = data["estimated_bound"][target] or "", data["estimated_why"].get(target, "")
+    if data.get("measured", {}).get("target") == target:
+        why = "with measured products"
     return [target, ms, mj, bound, *(_amount(form, "ms") for form in forms), why]
 
 

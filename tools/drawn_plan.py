@@ -25,8 +25,18 @@ def plan_facts(plan: dict[str, Any]) -> list[tuple[str, str]]:
         ("plan", f"{plan['bytes']:,} bytes, {plan['steps']} steps, for {made_for}"),
         ("steps", f"{kernels}; {others} operators of torch"),
         *((f"{kind}s", f"{count} {form} by {_by(kernel)}") for (kind, form, kernel), count in became.items()),
-        ("measured", "no: nothing ran on a GPU" if not any(site["measured_us"] for site in plan["sites"]) else ""),
+        ("measured", _measured(plan)),
     ]
+
+
+def _measured(plan: dict[str, Any]) -> str:
+    """How many sites have a time, and on which card."""
+    timed = sum(site["measured_us"] is not None for site in plan["sites"])
+    return (
+        f"{timed} of {len(plan['sites'])} sites, on {plan.get('measured_on', 'a GPU')}"
+        if timed
+        else "no: nothing ran on a GPU"
+    )
 
 
 def draw_sites(plan: dict[str, Any]) -> Table:

@@ -16,6 +16,9 @@ from vitgraph.tools.drawn_cost import draw_cost, draw_estimates, draw_facts
 from vitgraph.tools.model_options import ModelSettings, open_program
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vitgraph.cost.measured_times import MeasuredTimes
     from vitgraph.ir.program import Program
     from vitgraph.targets.target import Target
 
@@ -40,6 +43,15 @@ class CostOptions:
             metavar="TARGET", help="Estimate for this device only; may be given again.", rich_help_panel=_COST
         ),
     ] = field(default_factory=list[str])
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|OUT|h200",
+            help="Times of products on a GPU (`vitgraph tune`), in place of estimates for its target.",
+            rich_help_panel=_COST,
+            show_default=False,
+        ),
+    ] = None
     published: Annotated[
         bool,
         typer.Option(
@@ -51,18 +63,19 @@ class CostOptions:
 
     def given(self) -> list[str]:
         """The options that mean nothing without `--cost` and that were given."""
-        return ["--target"] * bool(self.target) + ["--published"] * self.published
+        asked = {"--target": bool(self.target), "--measured": self.measured is not None, "--published": self.published}
+        return [name for name, given in asked.items() if given]
 
 
-def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json: bool) -> Answer:
-    """What MODEL|PROGRAM|OUT costs, with estimates for the named targets, or all.
+def inspect_cost(model: str, settings: ModelSettings, costs: CostOptions, as_json: bool) -> Answer:
+    """What MODEL|PROGRAM|OUT costs, with estimates for the named targets, or all; those of a measured one with measured products.
 
     A model's weights are not loaded unless `--weights` asks for them.
     """
-    targets = _targets(names)
-    path = Path(model)
+    targets, path = _targets(costs.target), Path(model)
+    times = None if costs.measured is None else _times(costs.measured, targets)
     if (path / "report.json").is_file():
-        data = _of_report(path, [target.name for target in targets] if names else [])
+        data = _of_report(path, [target.name for target in targets] if costs.target else [], times)
         drawn = group(draw_facts(path.name, data), draw_estimates(data))
         return Answer(data, json.dumps(data, indent=2) if as_json else drawn)
     if path.suffix == ".json":
@@ -75,7 +88,8 @@ def inspect_cost(model: str, settings: ModelSettings, names: list[str], as_json:
     captured = _open(model, settings)
     program = prepare(captured)
     batch = max(images_of(program), (settings.sizes() or ONE_IMAGE).best)
-    described = {**describe_cost(captured, program, batch, targets), **project(captured, program, batch, targets)}
+    asked = (captured, program, batch, targets, times)
+    described = {**describe_cost(*asked), **project(*asked)}
     data = {"name": program.name, **described}
     data["weights"] = captured.provenance.get("weights", "as they stand in the program")
     return Answer(data, json.dumps(data, indent=2) if as_json else draw_cost(data))
@@ -87,16 +101,49 @@ def _targets(names: list[str]) -> tuple[Target, ...]:
     return tuple(get_target(name) for name in names) or all_targets()
 
 
-def _of_report(folder: Path, names: list[str]) -> dict[str, Any]:
-    """The report's cost as it was written; of its estimates, those of the named targets."""
+def _times(place: Path, targets: Sequence[Target]) -> MeasuredTimes:
+    """What was measured, on that of the targets which it was measured on; `InputError` where it is none of them."""
+    from vitgraph.cost.measured_files import check_card, open_measured
+    from vitgraph.cost.measured_times import MeasuredTimes
+    from vitgraph.cost.roofline import Roofline, roofline
+
+    origin = f"--measured {place}"
+    measured = open_measured(place, origin)
+    if measured is None:
+        raise InputError(f"{origin}: holds no times of products; `vitgraph tune` writes them on a GPU")
+    same = [each for each in targets if each.compute_capability == measured.device.compute_capability]
+    for target in same or targets[:1]:
+        line = roofline(target)
+        if check_card(measured.device, target, origin) is None and isinstance(line, Roofline):
+            return MeasuredTimes(line, measured)
+    names = ", ".join(target.name for target in same)
+    raise InputError(f"{origin}: was measured on {measured.device.card}, which is not {names}")
+
+
+def _of_report(folder: Path, names: list[str], times: MeasuredTimes | None) -> dict[str, Any]:
+    """The report's cost as it was written; of its estimates, those of the named targets, one with measured products in it."""
     from vitgraph.compile.report import read_report
 
     cost = read_report(folder).cost
     if not cost:
         raise InputError(f"{folder / 'report.json'} has no cost: the compiled graph is not canonical; count its MODEL")
+    if times is not None:
+        cost = cost | _measured_in(folder, times)
     if not names:
         return cost
     return {key: _only(value, names) if key.startswith("estimated") else value for key, value in cost.items()}
+
+
+def _measured_in(folder: Path, times: MeasuredTimes) -> dict[str, Any]:
+    """The estimates anew, with measured products, of the program in a compilation's folder at the batch that it is for."""
+    from vitgraph.compile.report import read_report
+    from vitgraph.cost.estimates import describe_estimates
+    from vitgraph.cost.fusion import find_kernels
+    from vitgraph.frontend.saved_programs import read_program
+    from vitgraph.ir.batch import parse_batch
+
+    batch = parse_batch(read_report(folder).batch).best
+    return describe_estimates(find_kernels(read_program(folder)), batch, times=times)
 
 
 def _only(value: Any, names: list[str]) -> Any:

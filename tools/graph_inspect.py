@@ -6,7 +6,7 @@ import fnmatch
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from vitgraph.tools.graph_drawn import to_dot, to_text
 from vitgraph.tools.graph_view import read_onnx, view_program
 from vitgraph.tools.model_options import MODEL_HELP, ModelSettings, open_program
 from vitgraph.tools.published_figures import show_published
+
+if TYPE_CHECKING:
+    from vitgraph.compile.report import Report
 
 INSPECT_HELP = MODEL_HELP + " Or a saved program, MODEL.onnx, engine.json, or a folder that `vitgraph compile` wrote."
 
@@ -92,18 +95,21 @@ def _cost(model: str | None, settings: ModelSettings, costs: CostOptions, node: 
     if node is not None or form is Format.DOT:
         raise InputError("--cost counts the whole graph, as text or JSON; leave out --node and --format dot")
     if costs.published:
+        if costs.measured is not None:
+            raise InputError("--published has its own measurements; leave out --measured")
         return show_published(model, costs.target, form is Format.JSON)
     if model is None:
         raise InputError(
             "--cost wants a MODEL to count, or --published to hold the cost model against published figures"
         )
-    return inspect_cost(model, settings, costs.target, form is Format.JSON)
+    return inspect_cost(model, settings, costs, form is Format.JSON)
 
 
 def _report(folder: Path, form: Format) -> Answer:
     from vitgraph.compile.report import read_report
 
     report = read_report(folder)
+    _put_measured(report, folder)
     data = json.loads(report.to_json())
     if form is Format.JSON:
         return Answer(data, report.to_json())
@@ -112,6 +118,20 @@ def _report(folder: Path, form: Format) -> Answer:
 
     sites = [draw_sites(report.engine)] if report.engine is not None and is_cuda(report.engine) else []
     return Answer(data, group(summary(report, folder), *sites))
+
+
+def _put_measured(report: Report, folder: Path) -> None:
+    """Into what the report says of a plan's sites, the times of measured.json where one lies in the folder."""
+    from vitgraph.backends.cuda.measured_sites import with_measured
+    from vitgraph.cost.measured_files import NAME, read_measured
+    from vitgraph.ir.batch import parse_batch
+    from vitgraph.tools.drawn_plan import is_cuda
+
+    engine = report.engine
+    if engine is not None and is_cuda(engine) and (folder / NAME).is_file():
+        measured = read_measured(folder / NAME)
+        sites = with_measured(engine["sites"], measured, parse_batch(engine["batch"]).best)
+        report.engine = {**engine, "sites": sites, "measured_on": measured.device.card}
 
 
 def _engine(file: Path, pattern: str | None, form: Format) -> Answer:

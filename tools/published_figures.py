@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ TERMS = {
     "held": "held out",
     "assumed": "the source leaves something out, and what was taken is named above",
     "counted": "counts of operations, no times",
+    "measured": "products alone, in microseconds, by number format above",
 }
 
 
@@ -50,14 +52,27 @@ def capture_named(name: str) -> Program:
 
 def _draw(found: Sequence[Row], summary: Sequence[Summary], sources: dict[str, str]) -> Any:
     groups = [
-        group(
-            source, table([name, "published", "model", "error", ""], [_row(row) for row in found if row.group == name])
-        )
+        group(source, _drawn_group(name, [row for row in found if row.group == name]))
         for name, source in sources.items()
     ]
     heads = ["terms", "figures", "median error", "largest", ""]
     sums = [[s.terms, str(s.figures), f"{s.median:.0%}", f"{s.largest:.0%}", TERMS[s.terms]] for s in summary]
     return group(*groups, table(heads, sums))
+
+
+def _drawn_group(name: str, rows: Sequence[Row]) -> Any:
+    """A line for each figure; of measured products, of which there are hundreds, one for each form (`--format json` has all)."""
+    if rows and all(row.terms == "measured" for row in rows):
+        return table([name, "figures", "median error", "largest"], list(_by_form(rows)))
+    return table([name, "published", "model", "error", ""], [_row(row) for row in rows])
+
+
+def _by_form(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for form in dict.fromkeys(row.what.partition(" us in ")[2] for row in rows):
+        errors = [row.error for row in rows if row.what.endswith(f" us in {form}") and row.error is not None]
+        if errors:
+            worst = max(errors, key=abs)
+            yield [form, str(len(errors)), f"{statistics.median(map(abs, errors)):.0%}", f"{worst:+.0%}"]
 
 
 def _row(row: Row) -> list[str]:

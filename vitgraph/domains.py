@@ -95,6 +95,8 @@ Repeats = Annotated[int, Range(ge=1, le=10**6)]
 """How often something is done."""
 RepeatsOrNone = Annotated[int, Range(ge=0, le=10**6)]
 """The same, where not at all is an answer too."""
+Microseconds = Annotated[float, Range(gt=0, le=1e9)]
+"""Of one product; a quarter of an hour at most."""
 Population = Annotated[int, Range(ge=4, le=10**4)]
 """Of a generation: parents in pairs, which are paired again."""
 Selectors = tuple[Annotated[str, Length(1)], ...]

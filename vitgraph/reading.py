@@ -55,6 +55,7 @@ ENGINE = Kind("engine", 16 * _GIB, "`vitgraph compile` builds one, or build_on_d
 KERNEL_CACHE = Kind("kernel cache", _GIB, "remove it: kernels are compiled again")
 DRIVER = Kind("driver's version", _MIB, "install the driver again")
 TRACE = Kind("trace", _GIB, "trace fewer models or smaller batches")
+MEASURED = Kind("measured times", 32 * _MIB, "`vitgraph tune` writes measured.json on a GPU")
 ONNX = Kind("ONNX file", 2 * _GIB, "give a whole .onnx file; larger weights go to files of external data")
 ONNX_DATA = Kind("external data of ONNX", 16 * _GIB, "put the file of weights beside the .onnx file that it belongs to")
 LABEL_TABLE = Kind("labels", 64 * _MIB, "give one line file,index,label for each image")
@@ -63,6 +64,7 @@ IMAGES = Kind("images", 1024 * _GIB, "give a folder, a .zip, digits:train, digit
 KINDS = (
     RECIPE, TARGET, REPORT, ENGINE_REPORT, SETTINGS, GRAPH_TEXT, PROGRAM, WEIGHTS, ONNX, ONNX_DATA, LABEL_TABLE, IMAGE, IMAGES,
     PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS, ENGINE, KERNEL_CACHE, DRIVER, TRACE,
+    PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS, MEASURED,
 )  # fmt: skip
 """Every kind; SECURITY.md has the same limits."""
 

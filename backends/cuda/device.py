@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitgraph.backends.cuda.cuda_graph import captured
 from vitgraph.backends.cuda.executing import Executor, KernelFunction
 from vitgraph.backends.cuda.plan import Plan
 from vitgraph.backends.cuda.refusals import refusal_here
@@ -105,12 +106,7 @@ class Device(Executor):
 
     def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         """A CUDA graph of what `run` does, as what replays it, and its result."""
-        cuda: Any = torch.cuda
-        cuda.synchronize()
-        graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
-            output = run()
-        return graph.replay, output
+        return captured(run)
 
 
 @contextmanager
@@ -128,13 +124,13 @@ class SparseProduct:
     """cuSPARSELt's product, by the algorithm that it found the fastest for a shape."""
 
     def __init__(self) -> None:
-        self._algorithms = dict[tuple[int, int], int]()
+        self._algorithms = dict[tuple[int, int, int], int]()
 
     def __call__(self, x: Tensor, w: Tensor, scale: Tensor) -> Tensor:
         """`x` INT8 `[M, K]`, `w` packed, `scale` FP32 `[N]`; gives FP16 `[M, N]` in memory of its own. M, N, K multiples of 32."""
         library: Any = torch
         options = {"alpha": scale, "out_dtype": torch.float16, "transpose_result": True}
-        shape = (w.data_ptr(), x.shape[0])
+        shape = (x.shape[0], x.shape[1], scale.shape[0])
         if shape not in self._algorithms:
             self._algorithms[shape] = int(library._cslt_sparse_mm_search(w, x.t(), **options))
         found: Tensor = library._cslt_sparse_mm(w, x.t(), **options, alg_id=self._algorithms[shape])

@@ -26,25 +26,25 @@ def read_measured_layers(path: Path) -> dict[str, str | None]:
     `path` is such a file, or a compilation's folder. Raises `InputError` where it is not, or says nothing about kernels.
     """
     file = path / "engine.json" if path.is_dir() else path
-    text, origin = read_text(file, ENGINE_REPORT), f"--measured-layers {file}"
+    text, origin = read_text(file, ENGINE_REPORT), f"--measured {file}"
     try:
         found = dict(_own(parse_json(text, origin, nan=True)) if '"layers"' in text else _inspected(text, origin))
     except (ValueError, KeyError, TypeError, AttributeError, VitgraphError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"--measured-layers {path}: no engine's layers in it ({error}); give engine.json, or the layers.json of trtexec"
+            f"--measured {path}: no measured times and no engine's layers in it ({error}); give measured.json, engine.json, or the layers.json of trtexec"
         ) from error
     if not found:
         raise InputError(
-            f"--measured-layers {path}: none of its layers names a kernel; build with detailed profiling verbosity"
+            f"--measured {path}: none of its layers names a kernel; build with detailed profiling verbosity"
         )
     return found
 
 
 def _own(engine: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
     if engine["flavour"] == "tensorrt_rtx":
-        raise InputError(f"--measured-layers: {RTX_SPARSE_WHY}; give an engine that full TensorRT built on the device")
+        raise InputError(f"--measured: {RTX_SPARSE_WHY}; give an engine that full TensorRT built on the device")
     for layer in engine["layers"]:
         if layer["type"] and not layer["fused_attention"] and layer["tactic"]:
             yield from ((module, _sparse(layer["tactic"])) for module in layer["modules"])

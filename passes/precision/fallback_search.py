@@ -59,6 +59,8 @@ class FallbackSearch:
     alone: dict[Switch, float]
     """The divergence of each switch by itself."""
     roots: list[Switch] = field(default_factory=list[Switch])
+    first: list[Switch] = field(default_factory=list[Switch])
+    """Those of the roots that fell back for another reason than what they cost."""
     why: dict[Switch, str] = field(default_factory=dict[Switch, str])
     measured_at: float = field(init=False)
     """The divergence when all gains were measured last."""
@@ -75,6 +77,17 @@ class FallbackSearch:
     def met(self) -> bool:
         """Whether the drop is within the budget."""
         return self.budget.max_drop is None or self.damage.drop <= self.budget.max_drop
+
+    def take_first(self, some: Sequence[Switch]) -> None:
+        """Let these fall back, as far as the bounds on their number allow: INT8 buys them no time, and they are not put back."""
+        for switch in some:
+            refusal = self.budget.allows(self._with([switch]), self.switches)
+            if refusal is None:
+                self.first.append(switch)
+                self.roots.append(switch)
+            self.why[switch] = refusal or "unprofitable: INT8 buys it no time on the device"
+        if self.first:
+            self.damage = self.measure.without(self.off, what="mixed precision: fallen back")[0]
 
     def run(self) -> None:
         """Let switches fall back until the budget is met or nothing more may go, then restore what was not needed."""
@@ -142,7 +155,7 @@ class FallbackSearch:
 
     def _put_back(self) -> None:
         """Put roots back one by one while the budget holds; the one that costs least first."""
-        open_ = list(self.roots)
+        open_ = [root for root in self.roots if root not in self.first]
         while open_:
             rests = [[other for other in self.roots if other is not root] for root in open_]
             sets = [frozenset[Switch]().union(*(self.switches.off(root) for root in rest)) for rest in rests]

@@ -11,6 +11,8 @@ Each switch (see `switches`) is measured twice against the same program in float
 floating point; and all but it, everything else in INT8. Then the search in `fallback_search` lets fall back what is worth most.
 No labels are needed: the drop is the one to expect if the floating-point program's confidence is right.
 
+Linears in `unprofitable` fall back first, whatever they cost: `compile --measured` names those that are no faster in INT8 on the device.
+
 A budget that can't be met is no error here: the best that was reached stays, and its findings say how close it is.
 """
 
@@ -50,6 +52,8 @@ class MixedPrecision(Pass):
     """How many sites may fall back at most; without max_drop: so many fall back, the worst ones."""
     min_int8: Natural = 0
     """How many linears stay INT8 at least."""
+    unprofitable: Selectors = ()
+    """These linears fall back first, as far as min_int8 and max_float_layers allow: INT8 buys them no time."""
     images: ImageCount = 32
     """How many calibration images to measure on."""
     only: Selectors = ()
@@ -84,6 +88,7 @@ class MixedPrecision(Pass):
         harm = {switch: damage.divergence for switch, damage in zip(switches.all, alone, strict=True)}
         budget = FallbackBudget(self.max_drop, self.max_float_layers, self.min_int8)
         search = FallbackSearch(measure, switches, candidates, budget, first, gains, harm)
+        search.take_first(self._unprofitable(switches))
         search.run()
         context.findings.append(self._verdict(search, first, len(measure)))
         context.findings += _table(search, alone, without)
@@ -92,6 +97,11 @@ class MixedPrecision(Pass):
                 "model", f"expected to lose {search.damage.drop:.3g} points, over max_drop={self.max_drop:g}"
             )
         take_back(program, [s for s in switches.all if s in search.off and context.take(self.name, s.path)])
+
+    def _unprofitable(self, switches: Switches) -> list[Switch]:
+        """The linears that are named so; InputError for a selector that names no site."""
+        named = select(switches.all, self.unprofitable) if self.unprofitable else []
+        return [switch for switch in named if switch.is_linear]
 
     def _verdict(self, search: FallbackSearch, first: Damage, images: int) -> PlacementFinding:
         """The placement as a whole: what was asked and what came of it."""

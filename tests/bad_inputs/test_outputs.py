@@ -119,7 +119,7 @@ INSIDE = [
     ("pipeline", (*COMPILE, "--pipeline", "out/recipe.yaml"), "out/recipe.yaml"),
     ("calibration data", (*COMPILE, "--calibration-data", "out/program"), "out/program"),
     ("evaluation data by a link", (*COMPILE, "--evaluate-data", "data"), "data"),
-    ("measured layers", (*COMPILE, "--measured-layers", "out/engine.json"), "out/engine.json"),
+    ("measured layers", (*COMPILE, "--measured", "out/engine.json"), "out/engine.json"),
     ("training data", (*SEARCH[:-1], "out"), "out"),
     (
         "weights of a search",

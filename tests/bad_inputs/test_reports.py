@@ -70,9 +70,41 @@ def _engine(name: str, path: str, value: Any, *says: str) -> Mistake:
 def _measured(name: str, text: str, *says: str) -> Mistake:
     """Layers of an engine that masks are judged by."""
     command = ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "--pipeline", "nm-mask", "-o", "out")
-    return Mistake(
-        name, (*command, "--measured-layers", "l.json"), ("--measured-layers l.json", *says), {"l.json": text}
-    )
+    return Mistake(name, (*command, "--measured", "l.json"), ("--measured l.json", *says), {"l.json": text})
+
+
+def _times(name: str, change: dict[str, Any], *says: str) -> Mistake:
+    """Times of products, in one of which something else stands."""
+    time = {
+        "form": "fp16",
+        "us": 4.0,
+        "quartiles": None,
+        "kernel": "k",
+        "covers": "site",
+        "output": "fp16",
+        "why": None,
+    }
+    content: dict[str, Any] = {
+        "format": "vitgraph measured products 1", "device": {"card": "NVIDIA A100-SXM4-80GB", "compute_capability": "8.0"},
+        "method": {"clock": "c", "cache": "warm", "rounds": None},
+        "products": [{"rows": 8, "n": 8, "k": 8, "times": [{**time, **change}]}], **change.get("top", {}),
+    }  # fmt: skip
+    for product in content["products"]:
+        product["times"][0].pop("top", None)
+    return _measured(name, json.dumps(content), *says)
+
+
+TIMES: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
+    ("NaN", {"us": float("nan")}, ("is not JSON", "NaN is no number")),
+    ("less than nothing", {"us": -3.0}, ("products.0.times.0.us", "greater than 0", "`vitgraph tune` writes")),
+    ("in words", {"us": "fast"}, ("products.0.times.0.us",)),
+    ("null without a reason", {"us": None}, ("why",)),
+    ("a format that is none", {"form": "int3"}, ("products.0.times.0.form",)),
+    ("a key too many", {"speed": 3}, ("speed", "not permitted")),
+    ("of another version", {"top": {"format": "vitgraph measured products 9"}}, ("format", "`vitgraph tune` writes")),
+    ("of nothing", {"top": {"products": []}}, ("products",)),
+    ("of another card", {"top": {"device": {"card": "NVIDIA H200", "compute_capability": "9.0"}}}, ("was measured on NVIDIA H200", "a100 is of 8.0")),
+]  # fmt: skip
 
 
 def _cost(name: str, path: str, value: Any, *says: str) -> Mistake:
@@ -182,7 +214,8 @@ MISTAKES = [
     _measured("measured: a kernel that is a number", edited(ENGINE, "layers.0.tactic", 3), "no engine's layers"),
     _measured("measured: modules that are a number", edited(ENGINE, "layers.0.modules", 3), "no engine's layers"),
     _measured("measured: modules that are lists", edited(ENGINE, "layers.0.modules", [[1]]), "no engine's layers"),
-    Mistake("measured: gone", ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "-o", "out", "--measured-layers", "gone.json"), ("gone.json", "No such file")),
+    *(_times(f"times: {name}", change, *says) for name, change, says in TIMES),
+    Mistake("measured: gone", ("compile", "digits-vit", "--target", "a100", "--recipe", "fp16", "-o", "out", "--measured", "gone.json"), ("gone.json", "No such file")),
     Mistake("search.json, looked at", ("inspect", "search.json"), ("search.json", "search.html"), {"search.json": "{}"}),
     Mistake("a folder of a search, looked at", ("inspect", "found"), ("found", "search"), {"found/search.json": "{}"}),
     Mistake("a recipe, looked at", ("inspect", "recipe.yaml"), ("recipe.yaml is no graph", "--pipeline"), {"recipe.yaml": "pipeline: []"}),

@@ -137,7 +137,9 @@ def test_reads_what_trtexec_wrote(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"Layers": ["a"]}', '{"Layers": 3}', '{"layers": []}'])
 def test_refuses_what_holds_no_layers(tmp_path: Path, text: str) -> None:
     (tmp_path / "layers.json").write_text(text)
-    with pytest.raises(InputError, match=r"layers\.json(: no engine's layers|: none of its layers| is not JSON)"):
+    with pytest.raises(
+        InputError, match=r"layers\.json(: no measured times and no engine's layers|: none of its layers| is not JSON)"
+    ):
         read_measured_layers(tmp_path / "layers.json")
     with pytest.raises(InputError, match="nowhere"):
         read_measured_layers(tmp_path / "nowhere")

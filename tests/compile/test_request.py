@@ -32,7 +32,7 @@ def test_bounds_that_were_named() -> None:
 
 
 def test_masks_are_judged_when_either_asks_for_it() -> None:
-    assert [MaskRequest().judged, MaskRequest(True).judged, MaskRequest(measured_layers=Path("e")).judged] == [
+    assert [MaskRequest().judged, MaskRequest(True).judged, MaskRequest(measured=Path("e")).judged] == [
         False, True, True,
     ]  # fmt: skip
 

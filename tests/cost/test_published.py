@@ -80,7 +80,7 @@ def test_every_figure_is_answered_or_says_why() -> None:
 
 
 def test_every_group_has_a_source_and_only_known_forms() -> None:
-    known = {"source", "setting", "terms", "unanswered", *FORMS}
+    known = {"source", "setting", "terms", "unanswered", "measured", *FORMS}
     for name, group in document()["groups"].items():
         assert group["source"], name
         assert set(group) <= known, name

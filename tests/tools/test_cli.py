@@ -16,7 +16,7 @@ from vitgraph.tools.cli import main, make_app
 from vitgraph.tools.command import Answer, command
 
 COMMANDS = (
-    "compile", "opt", "inspect", "evaluate", "bench", "search", "train", "bisect", "passes", "targets", "recipes", "doctor", "demo",
+    "compile", "opt", "inspect", "evaluate", "bench", "tune", "search", "train", "bisect", "passes", "targets", "recipes", "doctor", "demo",
 )  # fmt: skip
 
 

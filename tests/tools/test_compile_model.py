@@ -225,7 +225,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "compile", "m", "--target", "a100", "--recipe", "int8", "-o", "o", "--weights", "random", "--model-args", "depth=1 x=a",
         "--model-args", "y=2.5", "--image-size", "32x48", "--calibration-data", "c", "--calibration-images", "7",
         "--evaluate-data", "e", "--evaluate-images", "9", "--pipeline", "nm-mask{n=2 m=4}", "--batch", "1:2:4", "--seed", "5", "--force",
-        "--max-drop", "0.3", "--min-int8", "4", "--max-float-layers", "2", "--drop-unprofitable-masks", "--measured-layers", "engine.json",
+        "--max-drop", "0.3", "--min-int8", "4", "--max-float-layers", "2", "--drop-unprofitable-masks", "--measured", "engine.json",
         "--backend", "openvino", "--warn-drop", "1.5",
     )  # fmt: skip
     assert ran.status == 0, ran.err
@@ -236,7 +236,7 @@ def test_every_option_reaches_the_compiler(cli: Cli, monkeypatch: pytest.MonkeyP
         "model": "m", "target": "a100", "recipe": "int8", "out": Path("o"), "weights": "random",
         "model_args": {"depth": 1, "x": "a", "y": 2.5}, "calibration_data": "c", "calibration_images": 7,
         "evaluate_data": "e", "evaluate_images": 9, "pipeline": "nm-mask{n=2 m=4}", "batch": "1:2:4", "seed": 5, "force": True,
-        "max_drop": 0.3, "min_int8": 4, "max_float_layers": 2, "drop_unprofitable_masks": True, "measured_layers": Path("engine.json"),
+        "max_drop": 0.3, "min_int8": 4, "max_float_layers": 2, "drop_unprofitable_masks": True, "measured": Path("engine.json"),
         "backend": "openvino", "warn_drop": 1.5,
     }  # fmt: skip
 
@@ -320,7 +320,7 @@ def engine_json(flavour: str, tactics: dict[str, str]) -> str:
 def test_evidence_decides_where_it_speaks(cli: Cli) -> None:
     sparse, dense = "sm80_xmma_sparse_gemm_i8i8_i8i32_f32", "sm80_xmma_gemm_i8i8_i8i32_f32"
     Path("engine.json").write_text(engine_json("tensorrt", {"blocks.0.mlp.fc1": sparse, "blocks.0.mlp.fc2": dense}))
-    ran = cli(*DIGITS, "--recipe", "sparse-int8", "--measured-layers", "engine.json", "-o", "out", "--json")
+    ran = cli(*DIGITS, "--recipe", "sparse-int8", "--measured", "engine.json", "-o", "out", "--json")
     assert ran.status == 0, ran.err
     rows = {row["site"]: row for row in ran.json["mask_profit"]["sites"]}
     assert [site for site, row in rows.items() if row["pays"]] == ["blocks.0.mlp.fc1"]
@@ -346,7 +346,7 @@ def test_what_cannot_be_judged_is_told_before_any_work(
     words = ["--drop-unprofitable-masks"]
     if measured_layers is not None:
         Path("engine.json").write_text(measured_layers)
-        words = ["--measured-layers", "engine.json"]
+        words = ["--measured", "engine.json"]
     words += ["--recipe", "fp16", "--pipeline", steps]
     ran = cli("compile", "digits-vit", "--target", target, *words, "-o", "out")
     assert ran.status == 2

@@ -1,10 +1,12 @@
 """`vitgraph inspect --cost`: the reference numbers of seven models to the last digit, and what it refuses."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.tools.conftest import Cli
+from vitgraph.cost.measured_files import shipped
 
 # model: parameters M, block linears % of them, MACs G, of attention G, uniform 2:4 and 1:4 (G and times fewer),
 # size over FP32 with block linears packed and the rest FP16 (INT8, INT4), bit operations (everything 8 bits; rest FP32)
@@ -124,9 +126,56 @@ def test_estimates_are_for_the_batch_that_a_program_has(cli: Cli) -> None:
     )
 
 
+@pytest.mark.slow
+def test_measured_products_take_the_place_of_estimates_and_say_so(cli: Cli) -> None:
+    plain, replaced = (
+        cli("inspect", "deit_tiny_patch16_224", "--cost", "--json", "--batch", "128", *words).json
+        for words in ((), ("--measured", "h200"))
+    )
+    assert plain["estimated_ms_if"]["fp16"]["a100"] == replaced["estimated_ms_if"]["fp16"]["a100"]
+    for form in ("fp16", "int8", "int8 2:4"):
+        assert plain["estimated_ms_if"][form]["h200"] != replaced["estimated_ms_if"][form]["h200"]
+        assert replaced["measured_if"][form] == "48 of 50"
+    assert replaced["measured"]["measured"] == 0, "as it is it computes in FP32"
+    assert "measured" not in plain
+    text = cli(
+        "inspect", "deit_tiny_patch16_224", "--cost", "--batch", "128", "--measured", "h200", "--target", "h200"
+    ).out
+    assert row(text, "h200 ").endswith("with measured products")
+    assert (
+        "products measured on NVIDIA H200 in place of estimates: 0 of 50 as it is, 48 of 50 were the program all fp16"
+        in text
+    )
+
+
+def test_measured_products_of_a_compilation(cli: Cli) -> None:
+    """Its own sizes told in a file: its estimate follows."""
+    assert (
+        cli("compile", "digits-vit", "--target", "h200", "--recipe", "fp16", "--weights", "random", "-o", "out").status
+        == 0
+    )
+    content = json.loads(shipped().to_json())
+    rows = dict.fromkeys((37, n, k) for n, k in ((192, 64), (64, 64), (256, 64), (64, 256)))
+    times = [{**content["products"][0]["times"][0], "us": 1000.0}]
+    content["products"] = [{"rows": m, "n": n, "k": k, "used": [], "times": times} for m, n, k in rows]
+    Path("m.json").write_text(json.dumps(content))
+    before = cli("inspect", "out", "--cost", "--json", "--target", "h200").json
+    found = cli("inspect", "out", "--cost", "--json", "--target", "h200", "--measured", "m.json").json
+    assert found["measured"]["measured_ms"] == found["measured"]["measured"] * 1.0
+    assert found["measured"]["measured"] >= 4
+    assert found["estimated_ms"]["h200"] > before["estimated_ms"]["h200"] + 3.9
+    assert found["macs"] == before["macs"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
+        (["digits-vit", "--measured", "h200"], "--measured: belongs to --cost"),
+        (["digits-vit", "--cost", "--measured", "h200", "--target", "a100"], "was measured on NVIDIA H200"),
+        (
+            ["digits-vit", "--cost", "--measured", "h200", "--target", "h100"],
+            "was measured on NVIDIA H200, which is not h100",
+        ),
         (["digits-vit", "--target", "a100"], "--target: belongs to --cost"),
         (["--published"], "--published: belongs to --cost"),
         (["--cost"], "--cost wants a MODEL to count, or --published"),
@@ -157,3 +206,5 @@ def test_every_published_figure_beside_the_models(cli: Cli) -> None:
     assert row(text, "held ").split()[1:4] == ["61", "13%", "52%"]
     assert row(text, "assumed ").split()[1:4] == ["10", "7%", "95%"]
     assert row(text, "counted ").split()[1:4] == ["18", "0%", "1%"]
+    assert row(text, "measured ").split()[1:4] == ["320", "21%", "131%"]
+    assert row(text, "fp8 ").split() == ["fp8", "64", "51%", "+114%"]

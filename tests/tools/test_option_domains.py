@@ -23,7 +23,7 @@ VALUES = ("nan", "inf", "-inf", "0", "-1", "1" + "0" * 30, "abc", "", "true", "[
 COMPILE = ("digits-vit", "--target=a100", "--recipe=fp16", "--output=out")
 LINES: dict[str, tuple[str, ...]] = {
     "compile": COMPILE, "opt": ("mlp.txt", "--pipeline=canonicalize"), "inspect": ("mlp.txt",), "evaluate": ("out", "--data=digits:test"),
-    "bench": ("mlp.txt",), "search": ("digits-vit", "--target=a100", "--budget=2x", "--output=out"),
+    "bench": ("mlp.txt",), "tune": ("out",), "search": ("digits-vit", "--target=a100", "--budget=2x", "--output=out"),
     "train": ("digits-vit", "--train-data=digits:train", "--output=out"),
     "bisect": ("mlp.txt", "--pipeline=canonicalize", "--check=verify"), "passes": (), "targets": (), "recipes": (), "doctor": (), "demo": (),
 }  # fmt: skip

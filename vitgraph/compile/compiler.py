@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vitgraph.compile.evaluation import Reference
-    from vitgraph.compile.mask_profit import MaskProfit
+    from vitgraph.compile.profit import Profit
     from vitgraph.compile.recipe import Recipe
     from vitgraph.compile.report import Report
     from vitgraph.images.data_sources import Data
@@ -64,7 +64,7 @@ def compile_model(
     min_int8: int | None = None,
     max_float_layers: int | None = None,
     drop_unprofitable_masks: bool = False,
-    measured_layers: str | Path | None = None,
+    measured: str | Path | None = None,
     backend: str | None = None,
     batch: BatchSizes | None = None,
     force: bool = False,
@@ -77,7 +77,8 @@ def compile_model(
     `quantize` or `sparsify`, which knows what is left of its own; passes that have run on a program are not run again. `weights` are `pretrained` unless given. `batch` is
     one size, or (least, best, most); 1, or a program's own, unless given. `pipeline` replaces the recipe's. `max_drop` (points of top-1),
     `min_int8` (linears) and `max_float_layers` put the pass `mixed-precision` with these bounds into it. `drop_unprofitable_masks` drops
-    N:M masks that buy no time on the target, by the cost model's estimate or by `measured_layers` (the layers of an engine built on the device).
+    N:M masks that buy no time on the target, by the cost model's estimate or by what was `measured` on the device: the layers of an engine built
+    there, or times of products (`vitgraph tune`), by which INT8 linears that are no faster fall back to FP16 too.
     More than `warn_drop` points of top-1 lost, and most of a model left in floating point, are told in `report.warnings`. `backend` measures and builds, as far as it can, in place of ONNX Runtime and TensorRT.
     Raises `InputError` before any work where something asked for can't be had, and `CheckFailed` when the engine does not keep its contract or
     the drop is over `max_drop`; then `out` is there and says so.
@@ -97,7 +98,7 @@ def compile_model(
     from vitgraph.compile.files_read import files_read
     from vitgraph.passes import find_pass
 
-    data = (weights, calibration_data, evaluate_data, measured_layers)
+    data = (weights, calibration_data, evaluate_data, measured)
     request = CompileRequest(
         model=read_model(model, weights, model_args, preprocessing, seed),
         target=read_target(target),
@@ -118,7 +119,7 @@ def compile_model(
         bounds=read_bounds(max_drop=max_drop, min_int8=min_int8, max_float_layers=max_float_layers),
         masks=MaskRequest(
             drop_unprofitable_masks,
-            None if measured_layers is None else read_path("measured_layers", measured_layers),
+            None if measured is None else read_path("measured", measured),
         ),
         warn_drop=read_points("warn_drop", warn_drop),
         backend=read_backend(backend),
@@ -132,7 +133,7 @@ def run_compile(request: CompileRequest, progress: Progress = silent) -> Report:
     job = open_request(request, progress)
     with whole_folder(output.out, output.force, TIMED) as folder:
         report = _compile(job, clock, folder)
-        report.warnings = float_warnings(report.passes, job.recipe.name)
+        report.warnings = [*job.warnings, *float_warnings(report.passes, job.recipe.name)]
         report.warnings += warnings_of(report.accuracy, job.pipeline, job.recipe.name, request.warn_drop)
         report.seconds = clock.read()
         _write_report(report, folder)
@@ -179,9 +180,9 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
     with clock.timed("capture"):
         captured = program_of(job.weights.take(), job.batch)
     reference = Reference(job, captured)
-    program, mask_profit = _run_passes(job, clock, captured), None
+    program, profit = _run_passes(job, clock, captured), None
     if job.judges_masks:
-        job, program, mask_profit = _drop_unprofitable(job, clock, reference, program, folder)
+        job, program, profit = _drop_unprofitable(job, clock, reference, program, folder)
     save(program, folder / "program" / "program.safetensors")
     (folder / "program" / "graph.txt").write_text(show(program), encoding="utf-8")
     with clock.timed("lower"):
@@ -190,8 +191,8 @@ def _rewrite(job: OpenedRequest, clock: Stopwatch, folder: Path) -> tuple[Opened
     report.passes = timed_ledger(program.ledger, clock.passes)
     _hold_to_program(job, clock, report, program, model)
     report.accuracy, report.accuracy_why = evaluate(job, clock, reference, program, model, job.runner.source)
-    if mask_profit is not None:
-        report.mask_profit = mask_profit.against(report.accuracy)
+    if profit is not None:
+        profit.tell(report)
     return job, report, job.builder.plan(program, model, job.target, job.batch)
 
 
@@ -230,24 +231,23 @@ def _run_passes(job: OpenedRequest, clock: Stopwatch, captured: Program) -> Prog
 
 def _drop_unprofitable(
     job: OpenedRequest, clock: Stopwatch, reference: Reference, program: Program, folder: Path
-) -> tuple[OpenedRequest, Program, MaskProfit]:
-    """The program without the masks that buy no time: the pipeline again, with their sites left dense.
+) -> tuple[OpenedRequest, Program, Profit]:
+    """The program without the masks, and the INT8 sites, that buy no time: the pipeline again, with them left out.
 
     Masks are not cut out of the program that has them: weights, scales and fits of later layers followed from them.
     """
     from vitgraph.backends.onnx.lowering import lower
     from vitgraph.compile.evaluation import evaluate
-    from vitgraph.compile.mask_profit import MaskProfit, judge_masks, without_masks
+    from vitgraph.compile.profit import judge
 
-    verdicts = judge_masks(program, job.target, job.batch.best, job.measured_layers)
-    idle = [verdict.site for verdict in verdicts if not verdict.pays]
-    if not idle:
-        return job, program, MaskProfit(verdicts, None, "every mask pays")
+    profit = judge(job, program)
+    if not profit.idle:
+        return job, program, profit
     with TemporaryDirectory(dir=folder) as scratch:
         model = lower(program, Path(scratch) / "model.onnx")
         accuracy, why = evaluate(job, clock, reference, program, model, "all masks")
-    job = replace(job, pipeline=without_masks(job.pipeline, idle))
-    return job, _run_passes(job, clock, reference.program), MaskProfit(verdicts, accuracy, why)
+    job = replace(job, pipeline=profit.applied(job.pipeline))
+    return job, _run_passes(job, clock, reference.program), replace(profit, before=accuracy, before_why=why)
 
 
 def _write_report(report: Report, folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Which N:M masks buy time on a target: one verdict for each masked site, by estimate or by an engine's own choice.
 
 An estimate asks the cost model twice, for the kernel as it is compiled (type, batch, neighbours fused into it) with its
-zeros and without. MeasuredLayers is better: a builder that times both kinds of kernel on the device has taken a sparse one or
-has not. The saliency lost is what the mask's own score says of what was dropped.
+zeros and without. What was measured on the device is better: layers of an engine, whose builder timed both kinds of kernel and
+took a sparse one or did not; or times of products (`vitgraph.cost.measured_times`), by which a mask pays where it is faster
+than the fastest dense form of its site, FP16 among them. The saliency lost is what the mask's own score says of what was dropped.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from vitgraph.cost.fusion import find_kernels
 from vitgraph.cost.kernel import Kernel
+from vitgraph.cost.measured_choice import choose, told
+from vitgraph.cost.measured_times import MeasuredTimes
 from vitgraph.cost.roofline import Roofline, roofline
 from vitgraph.cost.workload import DENSE
 from vitgraph.errors import InputError
@@ -27,11 +30,12 @@ if TYPE_CHECKING:
 
 MeasuredLayers = Mapping[str, str | None]
 """By module path, the sparse kernel that a builder took for it, or None where it took a dense one."""
+Evidence = MeasuredLayers | MeasuredTimes
 
 
 @dataclass(frozen=True)
 class MaskVerdict:
-    """One row of the decision table; times are estimates in microseconds, None where measured decided."""
+    """One row of the decision table; times in microseconds are estimates, or have measured products in them, as `why` says; None where layers decided."""
 
     site: str
     mask: str
@@ -66,29 +70,36 @@ class MaskProfit:
         }
 
 
-def check_mask_profit(steps: Pipeline, target: Target, measured: MeasuredLayers | None) -> None:
-    """Raise `InputError` where there is no mask to judge, or nothing to judge it by on this target."""
-    if all(step.name != "nm-mask" for step in steps.passes):
+def check_mask_profit(steps: Pipeline, target: Target, measured: Evidence | None, asked: bool = True) -> None:
+    """Raise `InputError` where there is no mask to judge, or nothing to judge it by on this target.
+
+    Times of products judge INT8 sites too, so that, unless masks were `asked` for, a pipeline that quantizes will do.
+    """
+    names = {step.name for step in steps.passes}
+    if isinstance(measured, MeasuredTimes) and not asked and not names & {"nm-mask", "quantize"}:
+        raise InputError("--measured: the pipeline masks and quantizes nothing; take a recipe such as sparse-int8")
+    if "nm-mask" not in names and (asked or not isinstance(measured, MeasuredTimes)):
         raise InputError("--drop-unprofitable-masks: the pipeline has no nm-mask; take a recipe such as sparse-int8")
     line = roofline(target)
     if measured is None and not isinstance(line, Roofline):
         raise InputError(
-            f"--drop-unprofitable-masks: no time can be estimated for {target.name} ({line}); give --measured-layers the layers of an"
+            f"--drop-unprofitable-masks: no time can be estimated for {target.name} ({line}); give --measured the layers of an"
             " engine that was built on the device, or take another target"
         )
 
 
 def judge_masks(
-    program: Program, target: Target, batch: int = 1, measured: MeasuredLayers | None = None
+    program: Program, target: Target, batch: int = 1, measured: Evidence | None = None
 ) -> list[MaskVerdict]:
     """A verdict for every site that `nm-mask` masked, in its order; the program is a compiled one, in its final types.
 
     Raises `InputError` where measured speaks of none of these sites.
     """
     masked = findings_of(program.ledger, MaskFinding)
-    if measured is not None and masked and not any(mask.masked in measured for mask in masked):
+    times, layers = (measured, None) if isinstance(measured, MeasuredTimes) else (None, measured)
+    if layers is not None and masked and not any(mask.masked in layers for mask in masked):
         raise InputError(
-            f"--measured-layers: its layers name none of the {len(masked)} masked sites, {masked[0].masked} the first;"
+            f"--measured: its layers name none of the {len(masked)} masked sites, {masked[0].masked} the first;"
             " give the layers of this model's engine"
         )
     weighted = [kernel for kernel in find_kernels(program) if kernel.weights]
@@ -97,8 +108,11 @@ def judge_masks(
     found = list[MaskVerdict]()
     for mask in masked:
         site = mask.masked
-        if measured is not None and site in measured:
-            taken = measured[site]
+        timed = None if times is None else _timed(mask, kernels[site, mask.place], times, batch)
+        if timed is not None:
+            found.append(timed)
+        elif layers is not None and site in layers:
+            taken = layers[site]
             why = f"the builder took {taken}" if taken else "the builder took a dense kernel"
             found.append(_verdict(mask, None, None, taken is not None, why))
         elif isinstance(line, Roofline):
@@ -114,6 +128,15 @@ def judge_masks(
         else verdict
         for verdict in found
     ]
+
+
+def _timed(mask: MaskFinding, kernel: Kernel, times: MeasuredTimes, batch: int) -> MaskVerdict | None:
+    """By times of products on the device; None where they know nothing of such a kernel."""
+    choice = choose(kernel, times, batch)
+    if choice is None or choice.sparse is None:
+        return None
+    faster = choice.gains(choice.sparse, choice.dense)
+    return _verdict(mask, choice.us(choice.dense), choice.us(choice.sparse), faster, told(choice, times, batch))
 
 
 def _estimated(mask: MaskFinding, kernel: Kernel, line: Roofline, batch: int) -> MaskVerdict:

@@ -19,6 +19,7 @@ from vitgraph.outputs.workspace import parts_of
 from vitgraph.progress import Progress
 
 if TYPE_CHECKING:
+    from vitgraph.compile.mask_profit import Evidence
     from vitgraph.compile.recipe import Recipe
     from vitgraph.frontend.models import ModelFacts
     from vitgraph.frontend.open_model import Handover
@@ -57,13 +58,14 @@ class OpenedRequest:
     unbuilt_why: str | None
     judges_masks: bool
     """Whether masks that buy no time are dropped."""
-    measured_layers: Mapping[str, str | None] | None
-    """See `vitgraph.compile.mask_profit`."""
+    evidence: Evidence | None
+    """What was measured on the device (see `vitgraph.compile.mask_profit`)."""
+    warnings: tuple[str, ...] = ()
+    """What to tell of the request in the report."""
 
 
 def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
     """Open everything that a request names; `InputError` where something asked for can't be had."""
-    from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
     from vitgraph.compile.mask_profit import check_mask_profit
     from vitgraph.frontend.open_model import Handover, open_saved
     from vitgraph.frontend.saved_programs import QUANTIZED, lowered
@@ -80,9 +82,9 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
         steps = remaining(steps, saved.program)
     steps.check(target, None if data.calibration is None else UnopenedImages())
     runner, builder, unbuilt_why = _backends(request.backend, target)
-    layers = None if masks.measured_layers is None else read_measured_layers(masks.measured_layers)
+    evidence, warnings = (None, ()) if masks.measured is None else read_evidence(masks.measured, target)
     if masks.judged:
-        check_mask_profit(steps, target, layers)
+        check_mask_profit(steps, target, evidence, masks.drop_unprofitable)
     opened = open_inputs(request.model, data, request.batch, saved)
     again = [step.name for step in steps.passes if step.name in (QUANTIZING if state == QUANTIZED else FROM_FP32)]
     if again:
@@ -106,8 +108,29 @@ def open_request(request: CompileRequest, progress: Progress) -> OpenedRequest:
         builder=builder,
         unbuilt_why=unbuilt_why,
         judges_masks=masks.judged,
-        measured_layers=layers,
+        evidence=evidence,
+        warnings=warnings,
     )
+
+
+def read_evidence(place: Path, target: Target) -> tuple[Evidence, tuple[str, ...]]:
+    """What `--measured` names, by its content: times of products, or layers of an engine; and what to warn of.
+
+    `InputError` where it is neither, or was measured on what is not the target.
+    """
+    from vitgraph.backends.tensorrt.measured_kernels import read_measured_layers
+    from vitgraph.cost.measured_files import check_card, open_measured
+    from vitgraph.cost.measured_times import MeasuredTimes
+    from vitgraph.cost.roofline import Roofline, roofline
+
+    origin = f"--measured {place}"
+    measured = open_measured(place, origin)
+    if measured is None:
+        return read_measured_layers(place), ()
+    warning, line = check_card(measured.device, target, origin), roofline(target)
+    if not isinstance(line, Roofline):
+        raise InputError(f"{origin}: no time can be estimated for {target.name} beside what was measured: {line}")
+    return MeasuredTimes(line, measured), () if warning is None else (warning,)
 
 
 def _backends(name: str | None, target: Target) -> tuple[Backend, Builder, str | None]:
@@ -125,21 +148,31 @@ def _backends(name: str | None, target: Target) -> tuple[Backend, Builder, str |
 
 def bounded(steps: Pipeline, bounds: PrecisionBounds, recipe: str) -> Pipeline:
     """The pipeline with `mixed-precision` under these bounds: a `mixed-precision` it has gets them, else one is put after what quantizes, ahead of `reconstruct`."""
-    from vitgraph.pass_manager.pipeline import Pipeline
-    from vitgraph.passes.precision.mixed_precision import MixedPrecision
-
     given = bounds.given()
     if not given:
         return steps
-    names = [step.name for step in steps.passes]
-    if "quantize" not in names:
+    if not quantizes(steps):
         asked = ", ".join(f"{name}={value:g}" for name, value in given.items())
         raise InputError(
             f"{asked}: recipe {recipe} quantizes nothing, so there is nothing to place; take one such as int8"
         )
+    return with_placement(steps, given)
+
+
+def quantizes(steps: Pipeline) -> bool:
+    """Whether a pipeline has the pass `quantize`, after which `mixed-precision` has something to choose from."""
+    return any(step.name == "quantize" for step in steps.passes)
+
+
+def with_placement(steps: Pipeline, given: Mapping[str, Any]) -> Pipeline:
+    """The pipeline with these options in its `mixed-precision`; where it has none, one is put after what quantizes."""
+    from vitgraph.pass_manager.pipeline import Pipeline
+    from vitgraph.passes.precision.mixed_precision import MixedPrecision
+
+    names = [step.name for step in steps.passes]
     if "mixed-precision" in names:
         passes = [replace(step, **given) if step.name == "mixed-precision" else step for step in steps.passes]
         return Pipeline(tuple(passes))
     after = 1 + max(i for i, name in enumerate(names) if name in ("quantize", "quantize-linear-attention"))
-    placed: Any = MixedPrecision(**given)  # type: ignore[arg-type]
+    placed: Any = MixedPrecision(**given)
     return Pipeline((*steps.passes[:after], placed, *steps.passes[after:]))

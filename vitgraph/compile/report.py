@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from vitgraph.compile.report_shapes import (
     CostShape,
+    Int8ProfitShape,
     LatencyShape,
     MaskProfitShape,
     ViolationShape,
@@ -112,6 +113,8 @@ class Report(_Part):
     accuracy_why: str | None = None
     mask_profit: Annotated[dict[str, Any] | None, AfterValidator(like(MaskProfitShape))] = None
     """With `--drop-unprofitable-masks`: a verdict for each masked site, and the accuracy with all masks (see `vitgraph.compile.mask_profit`)."""
+    int8_profit: Annotated[dict[str, Any] | None, AfterValidator(like(Int8ProfitShape))] = None
+    """With `--measured` times of products: a verdict for each INT8 linear (see `vitgraph.compile.int8_profit`)."""
     engine: Annotated[dict[str, Any] | None, AfterValidator(like_engine)] = None
     engine_why: str | None = None
     latency: Annotated[dict[str, Any] | None, AfterValidator(like(LatencyShape))] = None

@@ -183,6 +183,30 @@ class LatencyShape(_Shape):
     results: list[TimedShape]
 
 
+class Int8VerdictShape(_Shape):
+    """Whether one site's INT8 buys time; microseconds."""
+
+    site: str
+    format: str
+    us_int8: float
+    us_fp16: float
+    source: str
+    pays: bool
+    why: str
+
+
+class Int8ProfitShape(_Shape):
+    """Which INT8 sites were kept."""
+
+    kept: int
+    fallen_back: int
+    us_gained: float
+    top1_all_int8: float | None
+    top1_regained: float | None
+    top1_why: str | None
+    sites: list[Int8VerdictShape]
+
+
 TENSORRT_KEYS = frozenset({"linears", "attention", "gemm"})
 """What an engine of TensorRT's has in a report; one of another package's builder has what it likes."""
 

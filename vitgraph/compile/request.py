@@ -48,16 +48,16 @@ class PrecisionBounds:
 
 @dataclass(frozen=True)
 class MaskRequest:
-    """What becomes of N:M masks that buy no time on the target."""
+    """What becomes of N:M masks, and of INT8 sites, that buy no time on the target."""
 
     drop_unprofitable: bool = False
-    measured_layers: Path | None = None
-    """The layers of an engine that was built on the device, to judge by in place of an estimate."""
+    measured: Path | None = None
+    """What was measured on the device, to judge by in place of an estimate: times of products, or the layers of an engine built there."""
 
     @property
     def judged(self) -> bool:
         """Whether masks are judged at all."""
-        return self.drop_unprofitable or self.measured_layers is not None
+        return self.drop_unprofitable or self.measured is not None
 
 
 @dataclass(frozen=True)

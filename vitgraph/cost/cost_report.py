@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from vitgraph.cost.counts import count, count_parameters
-from vitgraph.cost.estimates import compare_forms, describe_estimates
+from vitgraph.cost.estimates import compare_forms, describe_estimates, measured_forms
 from vitgraph.cost.fusion import find_kernels
+from vitgraph.cost.measured_times import MeasuredTimes
 from vitgraph.cost.paper_counts import Packed, Uniform, counted_by, packed, uniform
 from vitgraph.cost.products import Product, find_products
 from vitgraph.ir.program import Program
@@ -16,7 +17,11 @@ from vitgraph.targets.target import Target
 
 
 def describe_cost(
-    captured: Program, program: Program, batch: int = 1, targets: Sequence[Target] | None = None
+    captured: Program,
+    program: Program,
+    batch: int = 1,
+    targets: Sequence[Target] | None = None,
+    times: MeasuredTimes | None = None,
 ) -> dict[str, Any]:
     """Report key `cost`: honest counts, each paper's, by role, and estimates for a batch on these targets, or on all.
 
@@ -30,20 +35,27 @@ def describe_cost(
         **({} if known else unknown),
         "counted_by": counted_by(program, products),
         "roles": _roles(program, products),
-        **describe_estimates(find_kernels(program, products), batch, targets),
+        **describe_estimates(find_kernels(program, products), batch, targets, times),
     }
 
 
 def project(
-    captured: Program, program: Program, batch: int = 1, targets: Sequence[Target] | None = None
+    captured: Program,
+    program: Program,
+    batch: int = 1,
+    targets: Sequence[Target] | None = None,
+    times: MeasuredTimes | None = None,
 ) -> dict[str, Any]:
     """What every block linear at one N:M, or packed at one width, would come to, and the time of other types."""
     products = find_products(program)
     parameters = count_parameters(captured, products if captured is program else ())
+    kernels = find_kernels(program, products)
+    measured = {} if times is None else {"measured_if": measured_forms(kernels, batch, times)}
     return {
         "uniform": [_plain(each) for each in uniform(products)],
         "packed": [_plain(each) for each in packed(program, products, parameters)],
-        "estimated_ms_if": compare_forms(find_kernels(program, products), batch, targets),
+        "estimated_ms_if": compare_forms(kernels, batch, targets, times),
+        **measured,
     }
 
 

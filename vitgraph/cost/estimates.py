@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitgraph.cost.kernel import Kernel, refusal, total
+from vitgraph.cost.measured_mixture import mixture
+from vitgraph.cost.measured_times import MeasuredTimes
 from vitgraph.cost.paper_counts import PRUNED_ROLES
 from vitgraph.cost.roofline import Estimate, Roofline, roofline
 from vitgraph.cost.workload import DENSE, Zeros, two_of_four
@@ -25,36 +27,57 @@ FORMS: Mapping[str, tuple[str, Zeros]] = {
 """What a program is compared with: all its values in one type, and these zeros in every linear of a block."""
 
 
-def estimate_on(target: Target, kernels: Sequence[Kernel], batch: int = 1) -> Estimate | str:
-    """A program's kernels one after another on one target, zeros skipped where that is faster; or why there is no estimate."""
+def estimate_on(
+    target: Target, kernels: Sequence[Kernel], batch: int = 1, times: MeasuredTimes | None = None
+) -> Estimate | str:
+    """A program's kernels one after another on one target, zeros skipped where that is faster; or why there is no estimate.
+
+    Where products were measured on this target, their times replace estimates.
+    """
     line = roofline(target)
     if not isinstance(line, Roofline):
         return line
+    if times is not None and times.line.target.name == target.name:
+        return refusal(kernels, line) or mixture(kernels, times, batch).total
     return refusal(kernels, line) or total(kernel.built(line, batch) for kernel in kernels)
 
 
 def describe_estimates(
-    kernels: Sequence[Kernel], batch: int = 1, targets: Sequence[Target] | None = None
+    kernels: Sequence[Kernel],
+    batch: int = 1,
+    targets: Sequence[Target] | None = None,
+    times: MeasuredTimes | None = None,
 ) -> dict[str, Any]:
-    """The keys that begin with `estimated` of the report's `cost`."""
+    """The keys that begin with `estimated` of the report's `cost`, and `measured` where products were on one of the targets."""
     asked = all_targets() if targets is None else targets
-    found = {target.name: estimate_on(target, kernels, batch) for target in asked}
+    found = {target.name: estimate_on(target, kernels, batch, times) for target in asked}
     known = {name: each for name, each in found.items() if isinstance(each, Estimate)}
+    measured = {} if times is None else {"measured": mixture(kernels, times, batch).to_json(times)}
     return {
         "estimated_by": f"vitgraph's roofline at batch {batch}; FP32 products in TF32",
         "estimated_ms": {name: _rounded(known[name].ms) if name in known else None for name in found},
         "estimated_mj": {name: _rounded(known[name].mj) if name in known else None for name in found},
         "estimated_bound": {name: known[name].bound if name in known else None for name in found},
         "estimated_why": {name: each for name, each in found.items() if isinstance(each, str)},
+        **measured,
     }
 
 
 def compare_forms(
-    kernels: Sequence[Kernel], batch: int = 1, targets: Sequence[Target] | None = None
+    kernels: Sequence[Kernel],
+    batch: int = 1,
+    targets: Sequence[Target] | None = None,
+    times: MeasuredTimes | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """Milliseconds by form and target, were the program in that form; None where a target has no estimate."""
     forms = {name: [_in_form(kernel, *form) for kernel in kernels] for name, form in FORMS.items()}
-    return {name: describe_estimates(each, batch, targets)["estimated_ms"] for name, each in forms.items()}
+    return {name: describe_estimates(each, batch, targets, times)["estimated_ms"] for name, each in forms.items()}
+
+
+def measured_forms(kernels: Sequence[Kernel], batch: int, times: MeasuredTimes) -> dict[str, str]:
+    """By form, how many of the products were measured."""
+    forms = {name: [_in_form(kernel, *form) for kernel in kernels] for name, form in FORMS.items()}
+    return {name: mixture(each, times, batch).counted for name, each in forms.items()}
 
 
 def _in_form(kernel: Kernel, kind: str, zeros: Zeros) -> Kernel:

@@ -6,6 +6,7 @@ The figures stand in `published.yaml`, each group with its source. Of every figu
     held     they were not
     assumed  its source leaves out the device, the batch, the type or the pattern, and the group says what was taken
     counted  it counts operations; no time is estimated
+    measured products alone, measured by vitgraph: the share of a peak that dense INT8 reaches on an H200 was fitted to them
 
 A figure that the model cannot answer has a row too, which says why.
 """
@@ -19,12 +20,17 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from vitgraph.cost.kernel import linear
+from vitgraph.cost.measured_files import shipped
+from vitgraph.cost.measured_times import parts_of
 from vitgraph.cost.published_forms import FORMS, Bench, Setting, Unanswered
 from vitgraph.cost.shares import FITTED, Shares
 from vitgraph.ir.program import Program
 from vitgraph.reading import PUBLISHED, parse_yaml, read_text
 
-TERMS = ("fitted", "held", "assumed", "counted")
+TERMS = ("fitted", "held", "assumed", "counted", "measured")
+MEASURED = "measured"
+"""The form of a group that stands for a file of measured products."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +62,19 @@ def document() -> dict[str, Any]:
 
 
 def rows(
-    capture: Callable[[str], Program], shares: Shares = FITTED, forms: Sequence[str] = tuple(FORMS)
+    capture: Callable[[str], Program], shares: Shares = FITTED, forms: Sequence[str] = (*FORMS, MEASURED)
 ) -> Iterator[Row]:
     """Every figure of these forms; `capture` gives a timm model's canonical program."""
     once = cache(capture)
     for name, group in document()["groups"].items():
         setting = Setting(**group.get("setting", {}))
         bench = Bench(document()["encoders"], setting, setting.roofline(shares), once)
+        files: list[str] = group.get(MEASURED, []) if MEASURED in forms else []
+        for file in files:
+            yield from _measured(bench, name, file)
         for form in forms:
-            for entry in group.get(form, []):
+            entries: list[Any] = group.get(form, []) if form in FORMS else []
+            for entry in entries:
                 yield _row(bench, name, form, entry, group.get("terms", "held"))
         yield from (Row(name, what, None, None, "unanswered", why) for what, why in group.get("unanswered", []))
 
@@ -77,6 +87,16 @@ def _row(bench: Bench, group: str, form: str, entry: Sequence[Any], terms: str) 
         return Row(group, what, published, answer(), terms)
     except Unanswered as none:
         return Row(group, what, published, None, terms, str(none))
+
+
+def _measured(bench: Bench, group: str, name: str) -> Iterator[Row]:
+    """Each product of a file in each form, in microseconds, beside the cost model's linear of that size and form."""
+    for product in shipped(name).products:
+        for time in product.times:
+            kernel = linear("", product.rows, product.n, product.k, *parts_of(time.form))
+            what = f"{product.rows} x {product.k} to {product.n}, us in {time.form}"
+            published = None if time.us is None else (time.us, time.us)
+            yield Row(group, what, published, 1e3 * kernel.estimate(bench.line).ms, MEASURED)
 
 
 @dataclass(frozen=True)

@@ -65,14 +65,15 @@ class Roofline:
     def gemm(self, gemm: Gemm, kind: str, moved: float, zeros: Zeros = DENSE) -> Estimate:
         """Products computed in `kind` that move `moved` bytes, by a kernel that skips what it can of `zeros`."""
         skipped = self.usable(kind, zeros)
-        busy = min(self._waves(gemm, kind, skipped, tile, split) for tile, split in product(TILES, SPLITS))
+        reached = self._reached(kind, skipped)
+        busy = min(self._waves(gemm, kind, skipped, tile, split, reached) for tile, split in product(TILES, SPLITS))
         launch = self.shares.launch_us + (self.shares.sparse_launch_us if skipped != DENSE else 0)
         return self._estimate(launch, busy, moved, kind, gemm.operations * skipped.left)
 
     def fused_attention(self, attention: Attention, kind: str, moved: float) -> Estimate:
         """One kernel that keeps the scores to itself."""
         parts = attention.products
-        busy = sum(min(self._waves(part, kind, DENSE, tile, 1) for tile in TILES) for part in parts)
+        busy = sum(min(self._waves(part, kind, DENSE, tile, 1, self.shares.tensor) for tile in TILES) for part in parts)
         return self._estimate(
             self.shares.launch_us, busy + self._softmax(attention), moved, kind, sum(part.operations for part in parts)
         )
@@ -129,11 +130,16 @@ class Roofline:
         assert rate is not None, "`roofline` makes none without a rate of FP32"
         return rate * 1e6
 
-    def _waves(self, gemm: Gemm, kind: str, zeros: Zeros, tile: tuple[int, int], split: int) -> float:
+    def _reached(self, kind: str, zeros: Zeros) -> float:
+        """What share of the tensor cores' rate a product reaches: as measured for dense ones, where the target's file says so."""
+        rate = self.target.rates.get(self.runs_in(kind))
+        return self.shares.tensor if rate is None or rate.reached is None or zeros != DENSE else rate.reached
+
+    def _waves(self, gemm: Gemm, kind: str, zeros: Zeros, tile: tuple[int, int], split: int, reached: float) -> float:
         """Microseconds: so many waves, each as long as its arithmetic or its way from the cache."""
         tiles = ceil(gemm.m / tile[0]) * ceil(gemm.n / tile[1]) * gemm.count * split
         depth = ceil(gemm.k / split / K_STEP) * K_STEP
-        share = self.shares.simt if self.runs_in(kind) == "fp32" else self.shares.tensor
+        share = self.shares.simt if self.runs_in(kind) == "fp32" else reached
         rate = self._rate(kind) * share / self.chip.multiprocessors
         arithmetic = 2 * tile[0] * tile[1] * depth / rate * self.time_left(zeros)
         sums = 0.0 if split == 1 else 8 * gemm.m * gemm.n * gemm.count * split / (self.bandwidth * 1e3)

@@ -24,7 +24,8 @@ PASS_OPTIONS: Mapping[str, Mapping[str, str]] = {
 }
 COMMAND_OPTIONS: Mapping[str, str] = {
     "--keep-only-paying": "--drop-unprofitable-masks",
-    "--evidence": "--measured-layers",
+    "--evidence": "--measured",
+    "--measured-layers": "--measured",
     "--float-sites": "--max-float-layers",
     "--on": "--backend",
 }

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from vitgraph.domains import Count, Positive
+from vitgraph.domains import Count, Positive, Share
 from vitgraph.errors import InputError
 from vitgraph.ir.packing import GATHERED, Packing
 from vitgraph.reading import TARGET, read_text
@@ -36,6 +36,8 @@ class Rate(FrozenModel):
 
     dense: Positive | None
     sparse: Positive | None
+    reached: Share | None = None
+    """What share of the dense peak dense products of matrices reach here, where that was measured; None for what the cost model takes everywhere."""
 
 
 class Chip(FrozenModel):

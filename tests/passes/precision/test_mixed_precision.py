@@ -268,3 +268,26 @@ def test_stops_when_the_fuel_is_used_up() -> None:
     result = run(MixedPrecision(max_drop=0.0, only=("fc1", "fc2")), quantized(outlier=True), given)
     left = sum(n.args[0].target is dialect.fake_quantize for n in result.calls(aten.linear.default))  # type: ignore[union-attr]
     assert left == 3
+
+
+def test_what_buys_no_time_falls_back_first_and_stays_so() -> None:
+    program = quantized()
+    result, whole, rows = placed(MixedPrecision(unprofitable=("mlp.fc1", "attn.proj"), max_drop=100.0), program)
+    assert floats(rows) == {"mlp.fc1 fc1", "attn.proj proj", "attn attention"}
+    assert rows["mlp.fc1 fc1"]["why"] == "unprofitable: INT8 buys it no time on the device"
+    assert rows["attn attention"]["why"].startswith("goes with attn.proj: an INT8 attention hands")
+    assert whole["expected_drop"] <= whole["expected_drop_all_int8"] or whole["kl"] <= whole["kl_all_int8"]
+    assert body(show(result)) != body(show(program))
+    assert (whole["int8_linears"], whole["placement"]) == (2, "met"), "the budget holds, and yet they are not put back"
+
+
+def test_bounds_on_the_number_go_before_what_buys_no_time() -> None:
+    _, whole, rows = placed(MixedPrecision(unprofitable=("mlp.*",), min_int8=3), quantized())
+    assert whole["int8_linears"] == 3
+    assert floats(rows) == {"mlp.fc1 fc1"}
+    assert rows["mlp.fc2 fc2"]["why"] == "min_int8=3 keeps it"
+
+
+def test_an_unprofitable_site_that_is_not_there_is_refused() -> None:
+    with pytest.raises(InputError, match=r"'mlp\.fc9' matches no site"):
+        placed(MixedPrecision(unprofitable=("mlp.fc9",)), quantized())
