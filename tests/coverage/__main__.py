@@ -22,7 +22,7 @@ def main(names: tuple[str, ...]) -> None:
     for name, model in MODELS.items():
         if name in names or any(each.endswith("/") and name.startswith(each) for each in names):
             start = time.process_time()
-            print(f"{name:48}{_line(model)}  # {time.process_time() - start:.1f} s", flush=True)
+            print(f"{name:44}{_line(model)}  # {time.process_time() - start:.1f} s", flush=True)
 
 
 def _line(model: Model) -> str:

@@ -74,8 +74,6 @@ def _named(reasons: Mapping[str, int]) -> Counter[str]:
 
 
 def read_table() -> dict[str, Row | str]:
-    """Every model's row, or the reason why it is refused."""
+    """Every model's row; the reason why it is refused; or `PENDING`."""
     lines = [line.split(maxsplit=1) for line in _TABLE.read_text().splitlines() if line and not line.startswith("#")]
-    return {
-        name: rest.removeprefix(REFUSED).strip() if rest.startswith(REFUSED) else Row.read(rest) for name, rest in lines
-    }
+    return {name: Row.read(rest) if " | " in rest else rest.removeprefix(REFUSED).strip() for name, rest in lines}
