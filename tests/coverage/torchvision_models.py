@@ -40,14 +40,8 @@ _VIT: dict[str, Any] = {
     "mlp_dim": 128,
 }
 MODELS = {
-    "convnext": Model(
-        partial(
-            _made, "_convnext", "convnext", block_setting=[], stochastic_depth_prob=0.0, weights=None, progress=False
-        )
-    ),
     "maxvit": Model(partial(_made, "MaxVit", "maxvit", **_MAX_VIT)),
     "swin": Model(partial(_swin, "SwinTransformerBlock", "PatchMerging")),
     "swin_v2": Model(partial(_swin, "SwinTransformerBlockV2", "PatchMergingV2")),
     "vit": Model(partial(_made, "VisionTransformer", "vision_transformer", **_VIT)),
 }
-del MODELS["convnext"]
