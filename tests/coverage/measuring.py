@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class Measured:
     """Why products are not in INT8, attentions not INT8 and softmaxes not fused: how many of each."""
     gaps: list[str] = field(default_factory=list[str])
     """What is neither, and no pass says why."""
-    engine: dict[str, Any] = field(default_factory=dict[str, Any])
+    engine: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """The report of the builder."""
     violations: list[str] = field(default_factory=list[str])
 

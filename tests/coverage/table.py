@@ -49,7 +49,8 @@ class Row:
         """A line without its name."""
         numbers, int8, reasons = line.split(" | ")
         *counts, cosine = numbers.split()
-        return cls(*map(int, counts), float(cosine), int8.strip(), reasons.strip())
+        linears, convolutions, softmaxes, fused, fused_int8 = map(int, counts)
+        return cls(linears, convolutions, softmaxes, fused, fused_int8, float(cosine), int8.strip(), reasons.strip())
 
     def __str__(self) -> str:
         counts = (self.linears, self.convolutions, self.softmaxes, self.fused, self.fused_int8)
