@@ -207,7 +207,6 @@ _MAKERS: Mapping[str, Callable[[], nn.Module]] = {
     ),
     "xcit": partial(named, "xcit_nano_12_p16_224", **PLAIN),
 }
-MODELS = {name: Model(make) for name, make in _MAKERS.items()}
 _SIZES = {
     "deepseek_vit": 84,
     "eva": 56,
@@ -221,4 +220,4 @@ _SIZES = {
     "efficientformer": 224,
     "hieradet_sam2": 128,
 }
-MODELS |= {name: Model(_MAKERS[name], (3, size, size)) for name, size in _SIZES.items()}
+MODELS = {name: Model(make, (3, size, size)) for name, make in _MAKERS.items() for size in [_SIZES.get(name, SIZE)]}
