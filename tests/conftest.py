@@ -30,3 +30,13 @@ def data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}: set VITGRAPH_DATA")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A line on the coverage table, where its tests ran."""
+    passed: list[pytest.TestReport] = terminalreporter.getreports("passed")
+    names = [each.nodeid for each in passed if each.when == "call" and "coverage/test_coverage.py::" in each.nodeid]
+    if any("accounted_for[" in name for name in names):
+        from tests.coverage.summary import summary_of
+
+        terminalreporter.write_line(summary_of(names))

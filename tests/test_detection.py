@@ -13,17 +13,13 @@ from torch import Tensor
 from tests.detection_models import MODELS, SIZE, Distance, Run, choice_of, detect, distance, eager, make_detector
 from tests.passes.quantization.test_quantize import Noise
 from vitgraph.analysis.attention import find_softmaxes
-from vitgraph.analysis.roles import BLOCK_ROLES
 from vitgraph.analysis.sites import find_sites
-from vitgraph.backends import find_builder
 from vitgraph.backends.onnx.lowering import lower
 from vitgraph.backends.ort.session import open_session
-from vitgraph.backends.tensorrt.backend import unbuildable_why
 from vitgraph.compile.image_outputs import outputs_of
 from vitgraph.compile.recipe import load_recipe
 from vitgraph.errors import InputError
 from vitgraph.frontend.capture import capture
-from vitgraph.ir.batch import parse_batch
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.parser import parse
@@ -228,10 +224,9 @@ def rounded(program: Program) -> set[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(unbuildable_why(A100) is not None, reason=f"no engine here: {unbuildable_why(A100)}")
 @pytest.mark.parametrize("name", ["detr", "deformable-detr", "rt-detr", "d-fine", "rf-detr"])
-def test_an_engine_in_int8(name: str, tmp_path: Path) -> None:
-    """Every linear of a block, of encoder and decoder; what tells places, weights and boxes is in FP16, with a reason."""
+def test_int8_in_onnx_runtime(name: str, tmp_path: Path) -> None:
+    """What tells places, weights and boxes is in FP16, with a reason; the engines are in the table of `tests/coverage`."""
     program, refused = int8(captured(name))
     found = far(captured(name), program, in_onnx_runtime(tmp_path))
     assert min(found.scores, found.boxes) >= LEAST
@@ -240,11 +235,6 @@ def test_an_engine_in_int8(name: str, tmp_path: Path) -> None:
     roles = Counter(site.role for site in find_sites(program).linears)
     assert said == {role: count for role, count in roles.items() if role in LEFT_ALONE}
     assert aten.grid_sampler.default not in rounded(program)
-    planned = sum(count for role, count in roles.items() if role in BLOCK_ROLES)
-    model = lower(program, tmp_path / "model.onnx")
-    artifact = find_builder("tensorrt").plan(program, model, A100, parse_batch("1")).run(silent)
-    assert artifact.report["linears"] == {"planned_int8": planned, "int8": planned, "fallback": []}
-    assert artifact.violations == ()
 
 
 @pytest.mark.slow

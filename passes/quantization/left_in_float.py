@@ -5,10 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from torch import fx
 
 from vitgraph.analysis.sites import LinearSite
-from vitgraph.ir.calls import WeightedCall
+from vitgraph.ir.calls import MatmulCall, WeightedCall
+from vitgraph.ir.dialect import aten
+from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_classes import PAIRS
+from vitgraph.ir.program import Program
 from vitgraph.pass_manager.findings import LeftInFloatFinding
 from vitgraph.pass_manager.pass_contract import Context, Refusal
 
@@ -25,6 +31,13 @@ LEFT_ALONE = {
     "grouped": "INT8 grouped convolutions give an engine more layers, not fewer",
 }
 """Why products of other roles than a block's stay in floating point unless they are named."""
+NO_SITES: Mapping[Any, str] = {
+    aten.conv1d.default: "it is a convolution along one dimension, for which no INT8 form is written",
+    aten.conv_transpose2d.input: "it is a transposed convolution, for which no INT8 form is written",
+}
+"""Why products that are no sites stay in floating point, whoever names them."""
+MANY_WEIGHTS = "it multiplies with a matrix of its own for each row or head, for which no INT8 form is written"
+"""The same of matrix products whose weight has a batch, as positions relative to each row have."""
 MOST = 0.5
 """A share of the multiply-accumulates from which on it is worth a word."""
 _SHOWN = 3
@@ -50,6 +63,21 @@ def refuse_by_role(sites: Sequence[LinearSite], chosen: Collection[LinearSite], 
     for site in sites:
         if site.role in LEFT_ALONE and site not in chosen:
             context.refuse(site.path, f"{LEFT_ALONE[site.role]}; only=[*] takes it too")
+
+
+def refuse_others(program: Program, context: Context) -> None:
+    """Say of each product with a weight that is no site why it stays in floating point."""
+    for node in program.calls(*NO_SITES):
+        context.refuse(path_of(node), NO_SITES[node.target])
+    for node in program.calls(aten.matmul.default):
+        if has_many_weights(node):
+            context.refuse(path_of(node), MANY_WEIGHTS)
+
+
+def has_many_weights(product: fx.Node) -> bool:
+    """Is one of two matrices that are multiplied a constant?"""
+    call = MatmulCall(product)
+    return (call.left.op == "get_attr") != (call.right.op == "get_attr")
 
 
 def _macs(site: LinearSite) -> int:

@@ -47,7 +47,7 @@ from vitgraph.ir.navigate import weight_of
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.pass_contract import Context, Effect, Pass
 from vitgraph.passes.quantization.channel_shifts import move_shift_into_pair
-from vitgraph.passes.quantization.left_in_float import left_in_float, refuse_by_role
+from vitgraph.passes.quantization.left_in_float import left_in_float, refuse_by_role, refuse_others
 from vitgraph.passes.quantization.observed_values import ObservedValues
 from vitgraph.passes.quantization.qdq_pair import insert_pair
 from vitgraph.quantizing.calibration import Observer, mean_squares, observe
@@ -60,6 +60,7 @@ _PRODUCTS = (("int8", "int8"), ("int4", "int8"), ("int4", "int4"), ("fp8", "fp8"
 """Formats of weights and activations that are multiplied with each other; every weight also with floating point."""
 
 _GROUPED = "an engine with INT8 grouped convolutions has more layers, not fewer (dense=true)"
+_TURNED = "it attends to channels, and no quantized kernel reads operands that are turned round"
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,7 @@ class Quantize(Pass):
             self._quantize_weight(program, site, importance.get(site.node))
         if not self.only:
             refuse_by_role(sites.linears, chosen, context)
+            refuse_others(program, context)
             left = left_in_float(sites.linears, context.refusals)
             context.findings += [left] if left is not None else []
 
@@ -227,7 +229,11 @@ class Quantize(Pass):
             return "it is quantized already"
         if not plan.is_consumed_quantized(site.node):
             return "its output does not go into a quantized linear, and an INT8 attention must have an INT8 output"
-        return None if context.target is None else site.kernel_refusal(context.target, self._attention_format.name)
+        if context.target is None:
+            return None
+        if site.attends_channels:
+            return _TURNED
+        return site.kernel_refusal(context.target, self._attention_format.name)
 
     def _softmax_thresholds(
         self, program: Program, sites: list[AttentionSite], seen: list[Statistics], context: Context

@@ -159,6 +159,22 @@ def test_talking_heads_are_a_softmax_attention_whose_heads_are_mixed() -> None:
     assert (site.kind, site.mixes_heads, site.heads) == ("softmax", True, 3)
 
 
+def test_scores_that_are_joined_again_are_no_single_operator() -> None:
+    """MViTv2 with a class token: positions are added to the other tokens' scores alone."""
+    text = f"""{SCORES}
+a: f32[2, 5, 1] = aten.slice.Tensor(s, 2, 0, 1)
+b: f32[2, 5, 4] = aten.slice.Tensor(s, 2, 1, 5)
+c: f32[2, 5, 4] = aten.mul.Tensor(b, 2.0)
+j: f32[2, 5, 5] = aten.cat.default([a, c], 2)
+p: f32[2, 5, 5] = aten.softmax.int(j, 2)
+y: f32[2, 5, 4] = aten.matmul.default(p, v)
+return_(y)
+"""
+    (site,) = find_attentions(parse(text))
+    assert site.operator_refusal is not None
+    assert "joined again" in site.operator_refusal
+
+
 def test_a_projection_between_two_blocks_mixes_no_heads() -> None:
     text = """
 q: f32[2, 3, 5, 4] = input()

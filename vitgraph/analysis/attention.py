@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import fx
 
 from vitgraph.ir import dialect
-from vitgraph.ir.calls import AttentionCall, BinaryCall, MatmulCall, SdpaCall, WeightedCall
+from vitgraph.ir.calls import AttentionCall, BinaryCall, MatmulCall, PermuteCall, SdpaCall, WeightedCall
 from vitgraph.ir.dialect import aten
 from vitgraph.ir.navigate import path_of
 from vitgraph.ir.operator_classes import BETWEEN_PRODUCTS, LINEARS, NONLINEAR_POINTWISE, WEIGHTED
@@ -53,6 +53,8 @@ class AttentionSite:
     """What bends the scores between the two products, other than a softmax."""
     mixes_heads: bool = False
     """Whether a layer mixes its heads between the two products (talking heads, arXiv 2003.02436)."""
+    joins_scores: bool = False
+    """Whether its scores are taken apart and put together again ahead of the softmax, as positions beside a class token are added."""
 
     @property
     def is_fused(self) -> bool:
@@ -60,10 +62,18 @@ class AttentionSite:
         return self.node.target is dialect.attention
 
     @property
+    def attends_channels(self) -> bool:
+        """Whether it weighs channels by their values at all tokens (XCiT, arXiv 2106.09681): linears give its operands turned round."""
+        call = AttentionCall.of(self.node)
+        return call is not None and _is_turned(call.q)
+
+    @property
     def operator_refusal(self) -> str | None:
         """Why it cannot be one operator, for any target; None where it can."""
         if self.mixes_heads:
             return "a layer mixes its heads between the products (talking heads), so they are no single operator"
+        if self.joins_scores:
+            return "its scores are taken apart and joined again ahead of the softmax, so they are no single operator"
         return None
 
     @property
@@ -95,6 +105,16 @@ class AttentionSite:
             heads=self.heads,
             matrices=self.matrices,
         )
+
+
+def _is_turned(value: fx.Node) -> bool:
+    """Is the last dimension another than the last of what the linear upstream gave?"""
+    turned = False
+    while value.op == "call_function" and value.target not in LINEARS | {aten.matmul.default}:
+        permuted = PermuteCall.of(value)
+        turned ^= permuted is not None and permuted.dims[-1] not in (-1, len(permuted.dims) - 1)
+        value = value.all_input_nodes[0]
+    return turned and value.target is aten.linear.default
 
 
 def find_softmaxes(program: Program) -> list[tuple[str, fx.Node]]:
@@ -223,9 +243,21 @@ def _by_hand(last: MatmulCall, ways: _Ways) -> Iterator[AttentionSite]:
     bias = any(each.target is aten.add.Tensor and isinstance(BinaryCall(each).right, fx.Node) for each in way)
     bends = tuple(dict.fromkeys(opname(each.target) for each in way if each.target in NONLINEAR_POINTWISE))
     kind: Kind = "softmax" if softmax else "other" if bends else "linear"
-    mixes = any(each.target in LINEARS for each in way)
+    mixes, joins = any(each.target in LINEARS for each in way), any(each.target is aten.cat.default for each in way)
     yield AttentionSite(
-        node, path_of(node), kind, _heads(product), head_dim, value_dim, tokens, keys, bias, product, bends, mixes
+        node,
+        path_of(node),
+        kind,
+        _heads(product),
+        head_dim,
+        value_dim,
+        tokens,
+        keys,
+        bias,
+        product,
+        bends,
+        mixes,
+        joins,
     )
 
 

@@ -12,11 +12,12 @@ from tests.harness import run
 from vitgraph.analysis.roles import BLOCK_ROLES, ROLES
 from vitgraph.analysis.sites import find_sites
 from vitgraph.ir.calls import WeightedCall
+from vitgraph.ir.dialect import aten
 from vitgraph.ir.operator_classes import PAIRS
 from vitgraph.ir.parser import parse
 from vitgraph.pass_manager.findings import LeftInFloatFinding
 from vitgraph.pass_manager.pass_contract import Context
-from vitgraph.passes.quantization.left_in_float import LEFT_ALONE
+from vitgraph.passes.quantization.left_in_float import LEFT_ALONE, MANY_WEIGHTS, NO_SITES
 from vitgraph.passes.quantization.quantize import Quantize
 from vitgraph.targets.target import get_target
 
@@ -175,3 +176,35 @@ def test_a_linear_that_its_role_leaves_says_why(text: str, options: dict[str, An
 
 def test_every_role_is_quantized_or_has_its_reason() -> None:
     assert {*ROLES} == {*BLOCK_ROLES, *LEFT_ALONE}
+
+
+OTHERS = """
+x: f32[N, 8, 6, 6] = input()
+u: f32[8, 4, 2, 2] = weight("up.weight")
+y: f32[N, 4, 12, 12] = aten.conv_transpose2d.input(x, u, None, [2, 2], [0, 0], [0, 0], 1, [1, 1])  # up
+r: f32[N, 4, 144] = aten.reshape.default(y, [-1, 4, 144])
+w: f32[4, 4, 3] = weight("along.weight")
+z: f32[N, 4, 142] = aten.conv1d.default(r, w, None, [1], [0], [1], 1)  # along
+return_(z)
+"""
+MANY = """
+x: f32[N, 6, 4, 8] = input()
+w: f32[6, 8, 5] = constant("positions")
+y: f32[N, 6, 4, 5] = aten.matmul.default(x, w)  # rows
+return_(y)
+"""
+
+
+def test_a_weight_for_each_row_is_refused() -> None:
+    context = Context(calibration=_Noise(6, 4, 8))
+    run(Quantize(), parse(MANY), context)
+    assert [(each.site, each.why) for each in context.refusals] == [("rows", MANY_WEIGHTS)]
+
+
+def test_a_product_that_is_no_site_is_refused_too() -> None:
+    context = Context(calibration=_Noise(8, 6, 6))
+    run(Quantize(), parse(OTHERS), context)
+    assert [(each.site, each.why) for each in context.refusals] == [
+        ("up", NO_SITES[aten.conv_transpose2d.input]),
+        ("along", NO_SITES[aten.conv1d.default]),
+    ]

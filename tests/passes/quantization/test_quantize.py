@@ -319,6 +319,14 @@ def test_a_computed_weight_is_left_and_named() -> None:
     assert "attn.proj.input_scale" in result.tensors()
 
 
+def test_an_attention_over_channels_stays_in_floating_point() -> None:
+    """XCiT's: its q, k and v are `[B, heads, channels, tokens]`, turned round by the permute of what the linear gave."""
+    turned = block(tokens=16).replace("[2, 0, 3, 1, 4]", "[2, 0, 3, 4, 1]").replace("[0, 2, 1, 3]", "[0, 3, 1, 2]")
+    recorded = context(tokens=16)
+    run(Quantize(), parse(turned), recorded)
+    assert [(each.site, each.why.split(",")[0]) for each in recorded.refusals] == [("attn", "it attends to channels")]
+
+
 def test_stops_when_the_fuel_is_used_up() -> None:
     given = context()
     given.fuel = 2  # one unit is the pipeline's
