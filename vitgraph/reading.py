@@ -63,8 +63,7 @@ IMAGE = Kind("image", 256 * _MIB, "remove or replace it")
 IMAGES = Kind("images", 1024 * _GIB, "give a folder, a .zip, digits:train, digits:test or random")
 KINDS = (
     RECIPE, TARGET, REPORT, ENGINE_REPORT, SETTINGS, GRAPH_TEXT, PROGRAM, WEIGHTS, ONNX, ONNX_DATA, LABEL_TABLE, IMAGE, IMAGES,
-    PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS, ENGINE, KERNEL_CACHE, DRIVER, TRACE,
-    PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS, MEASURED,
+    PUBLISHED, DIGITS, PLAN, PLAN_WEIGHTS, ENGINE, KERNEL_CACHE, DRIVER, TRACE, MEASURED,
 )  # fmt: skip
 """Every kind; SECURITY.md has the same limits."""
 
