@@ -16,7 +16,7 @@ REASONS = {
     "channels": "it attends to channels",
     "float-output": "its output does not go into a quantized linear",
     "one-query": "1 query, fewer than 2",
-    "one-head": "1 head of one image, fewer than 2",
+    "one-head": "1 head",
     "value-dim": "differs from head dim",
     "head-dim": "head dim ",
 }
