@@ -74,10 +74,10 @@ CASES = {
         model=("--model-args", "num_classes=200", "--resize", "256"),
     ),
 }
-EPOCHS = {"cpu": (5, 1), "gpu": (8, 2)}
+EPOCHS = {"cpu": (3, 1), "gpu": (8, 2)}
 """Of the two stages."""
 STEPS = {
-    "cpu": ("--batch-size", "32", "--epoch-images", "5000", "--set", "sparse.lr=1e-4", "--set", "quantized.lr=3e-5"),
+    "cpu": ("--batch-size", "32", "--epoch-images", "4000", "--set", "sparse.lr=1e-4", "--set", "quantized.lr=3e-5"),
     "gpu": (
         "--batch-size",
         "256",
