@@ -195,12 +195,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--gpu", action="store_true", help="as many and as large steps as for a GPU")
     parser.add_argument("--workers", type=int, default=max(0, (os.cpu_count() or 1) - 2), help="that decode images")
+    parser.add_argument(
+        "--epoch-images", help="looks in one of the epochs: 3 and 1 on a CPU (4000 each), 8 and 2 on a GPU"
+    )
     parser.add_argument("--images", type=int, help="so many images a stage: to try it")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     work, machine = Work(CASES[given.case], given.data, given.out, given.images), "gpu" if given.gpu else "cpu"
     sparse, quantized = EPOCHS[machine]
     steps = (*STEPS[machine], "--workers", str(given.workers), "--set", f"sparse.epochs={sparse}", "--set", f"quantized.epochs={quantized}")  # fmt: skip
+    if given.epoch_images:
+        steps = (*steps, "--epoch-images", given.epoch_images)
     if given.images:
         few = ("--batch-size", "8", "--epochs", "1", "--epoch-images", str(given.images))
         steps = (*STEPS[machine], "--workers", str(given.workers), *few)
