@@ -42,7 +42,7 @@ SETTINGS = (
     "--batch-size",
     "32",
     "--lr",
-    "8e-4",
+    "1e-4",
     "--epochs",
     "1",
 )
