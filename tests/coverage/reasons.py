@@ -11,6 +11,7 @@ REASONS = {
     "joined-scores": "its scores are taken apart and joined again",
     "talking-heads": "a layer mixes its heads between the products",
     "softmax-over-tokens": "the softmax is not over the last dimension",
+    "chosen": "the softmax's result goes into aten.topk.default",
     "softmax-of-a-factor": "the softmax's result goes into aten.mul.Tensor",
     "samples": "its softmax weighs points sampled from an image",
     "channels": "it attends to channels",
