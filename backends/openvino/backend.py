@@ -7,6 +7,7 @@ without them, UINT8 values, and pairs left out of the attention were tried, and 
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,12 +16,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 from vitgraph.backends.openvino.runner import OpenVinoRunner, reason
+from vitgraph.backends.openvino.saturation import WARNING, has_int8, saturates
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.outputs.scratch import ScratchFolder
 from vitgraph.runtime.backend import Source
 from vitgraph.targets.target import Target
 
+_log = logging.getLogger("vitgraph")
 _INSTALL = "OpenVINO is not installed; pip install 'vitgraph[openvino]'"
 _HALF = ("f16", "bf16")
 
@@ -63,6 +66,8 @@ class OpenVino:
             raise InputError(f"{name}: OpenVINO {openvino.__version__} can't read it: {reason(error)}") from error
         if len(model.inputs) != 1:
             raise InputError(f"{name}: has {len(model.inputs)} inputs; a runner takes models of one")
+        if saturates() and has_int8(model):
+            _log.warning(WARNING, name)
         runner = OpenVinoRunner(core, model, name, self._config(model, threads))
         runner.prepare(runner.batch_size or 1)  # a refusal is told here, not at the first batch
         return runner

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, fx
 
 from vitgraph.ir import dialect
+from vitgraph.ir.call_arguments import argument, set_argument
+from vitgraph.ir.calls import AttentionCall
 from vitgraph.ir.program import Program
 
 _CAST = torch.ops.aten.to.dtype
@@ -50,8 +52,8 @@ def float_form(program: Program) -> FloatForm:
             counts[node.target] = counts.get(node.target, 0) + 1
             node.replace_all_uses_with(replace())
             copy.graph.erase_node(node)
-        elif node.target is _CAST and isinstance(node.args[1], torch.dtype) and node.args[1].is_floating_point:
-            node.args = (node.args[0], torch.float16, *node.args[2:])
+        elif node.target is _CAST and argument(node, "dtype").is_floating_point:
+            set_argument(node, "dtype", torch.float16)
     copy.clean()
     copy.own_tensors()  # what follows writes into them
     module = copy.module.half().eval()
@@ -84,8 +86,8 @@ def _folded(node: fx.Node, program: Program, given: list[Any]) -> fx.Node:
 
 
 def _sdpa(node: fx.Node, program: Program) -> fx.Node:
-    q, k, v, bias, scale = node.args[:5]
+    call = AttentionCall(node)
     with program.graph.inserting_before(node):
-        found = program.graph.call_function(_ATTENTION, (q, k, v, bias), {"scale": scale})
+        found = program.graph.call_function(_ATTENTION, (call.q, call.k, call.v, call.bias), {"scale": call.scale})
     found.meta.update(path=node.meta.get("path", ""), type=node.meta.get("type"))
     return found

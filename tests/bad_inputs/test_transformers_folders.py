@@ -93,7 +93,7 @@ CONFIGS = [
     _headless("an output of a number", "output=7", "output=7: ViTModel has last_hidden_state"),
     _headless("classes of a headless model", "num_labels=3", "ViTModel has no classes"),
     _headless("a pooler that is no word of Python", "add_pooling_layer", "not key=value"),
-    _config("an output of a classifier", {}, "output=logits is for models of features", more=("--model-args", "output=logits")),
+    _config("an output of a classifier", {}, "output=logits is for models that do not classify", more=("--model-args", "output=logits")),
     _config("another model's class", {"architectures": ["Dinov2Model"]}, FILE, "not made of a ViTConfig"),
     _config("a class without features", {"architectures": ["ViTForMaskedImageModeling"]}, FILE, "output=NAME"),
     _config("architectures of a number", {"architectures": 7}, FILE),

@@ -109,7 +109,7 @@ def choose_outputs(
 
 
 def _asked(asked: str, shapes: Mapping[str, tuple[int, ...]], where: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in asked.split(","))
+    names = tuple(name.strip() for name in str(asked).split(","))
     if not shapes.keys() >= set(names) or len(set(names)) < len(names):
         raise InputError(f"{where} has {', '.join(shapes) or 'none'}; name each once")
     return names

@@ -99,7 +99,7 @@ def test_estimates_grow_with_the_batch_and_know_the_second_pass() -> None:
     assert all(one["estimated_us"] < other["estimated_us"] for one, other in zip(small, large, strict=True))
     dense = {site["path"]: site["estimated_us"] for site in rows("int8", batch=1)}
     sparse = {site["path"]: site["estimated_us"] for site in rows("sparse-int8", batch=1)}
-    assert sparse["blocks.0.mlp.fc1"] > 1.9 * dense["blocks.0.mlp.fc1"], "of one image the two launches count"
+    assert sparse["blocks.0.mlp.fc1"] > 1.8 * dense["blocks.0.mlp.fc1"], "of one image the two launches count"
 
 
 def test_a_target_without_rates_has_no_estimate_and_says_why() -> None:

@@ -10,14 +10,17 @@ import torch
 
 from tests.backends.operator_cases import CASES, batch_for, build
 from vitgraph.backends.onnx.lowering import lower
+from vitgraph.backends.openvino import backend as openvino_backend
 from vitgraph.backends.openvino import runner as openvino_runner
 from vitgraph.backends.openvino.backend import OpenVino
 from vitgraph.backends.openvino.execution import RuntimeKernel
+from vitgraph.backends.openvino.saturation import saturates
 from vitgraph.errors import InputError
 from vitgraph.ir.program import Program
 from vitgraph.pass_manager.numerics import measure
 
 pytestmark = pytest.mark.skipif(OpenVino().refusal(None) is not None, reason=str(OpenVino().refusal(None)))
+exact_int8 = pytest.mark.skipif(saturates(), reason="this CPU has no VNNI: OpenVINO's INT8 products overflow")
 
 INT8_MLP = (
     "s: f32[] = constant('s'); w: f32[256, 128] = weight('w'); ws: f32[256] = constant('w_scale'); b: f32[256] = weight('b'); "
@@ -57,6 +60,7 @@ def int8_attention(tokens: int) -> Program:
     return program
 
 
+@exact_int8
 def test_int8_linears_run_in_int8_kernels_and_others_in_the_type_of_the_graph() -> None:
     program = int8_mlp()
     with OpenVino().load(program) as runner:
@@ -80,6 +84,7 @@ def test_a_graph_with_short_types_may_run_in_those_of_the_processor() -> None:
         assert exact.execution(2).settings["inference_precision_hint"] == "f32"
 
 
+@exact_int8
 @pytest.mark.parametrize("tokens", [2, 16, 50])
 def test_int8_attention_is_eager_but_for_ties(tokens: int) -> None:
     program = int8_attention(tokens)
@@ -123,6 +128,7 @@ def test_each_batch_size_has_kernels_of_its_own(monkeypatch: pytest.MonkeyPatch)
         assert sorted(runner._requests) == [1, 3]  # pyright: ignore[reportPrivateUsage]
 
 
+@exact_int8
 def test_runs_a_file_and_does_not_need_it_any_longer(tmp_path: Path) -> None:
     program = int8_mlp()
     model = lower(program, tmp_path / "m.onnx", external_bytes=0)
@@ -186,3 +192,14 @@ def test_bad_files_are_input_errors(make: Callable[[Path], Path], tmp_path: Path
     path = make(tmp_path)
     with pytest.raises(InputError, match=path.name):
         OpenVino().load(path)
+
+
+@pytest.mark.parametrize("overflow", [True, False])
+def test_overflowing_int8_products_are_told(
+    overflow: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(openvino_backend, "saturates", lambda: overflow)
+    for program, told in ((int8_mlp(), overflow), (build(CASES["linear"]), False)):
+        caplog.clear()
+        with OpenVino().load(program):
+            assert ("this CPU has no VNNI" in caplog.text) == told

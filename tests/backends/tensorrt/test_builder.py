@@ -62,12 +62,12 @@ def test_refuses_what_cannot_be_built_here(name: str) -> None:
     assert find_builder("tensorrt").refusal(target) == unbuildable_why(target)
 
 
-def test_refuses_without_a_target_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refuses_where_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def find_nothing(name: str) -> None:
         """Stand for importlib's search."""
 
     monkeypatch.setattr(trt, "find_spec", find_nothing)
-    assert "pip install tensorrt-rtx" in (find_builder("tensorrt").refusal(None) or "")
+    assert "pip install tensorrt-rtx" in (find_builder("tensorrt").refusal(A100) or "")
 
 
 @pytest.mark.skipif(unbuildable_why(A100) is not None, reason=f"no engine here: {unbuildable_why(A100)}")

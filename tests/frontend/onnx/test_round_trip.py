@@ -19,6 +19,7 @@ from vitgraph.passes.prepared import prepare
 
 REFUSED = {
     "avg_pool_ceil": "pads that differ",
+    "index_of_batch": "computes with the size of the batch as a number",
     "grid_sampler": "GridSample",
     "fake_quantize_int4": "element type 22",
     "dequantize_int4": "element type 22",
