@@ -11,12 +11,15 @@ from tests.coverage.sources import MODELS
 from tests.coverage.table import PENDING, Row, read_table
 from vitgraph.backends.tensorrt.backend import unbuildable_why
 from vitgraph.errors import VitgraphError
+from vitgraph.pass_manager.pass_contract import Effect
 
 TABLE = read_table()
 ROWS = {name: row for name, row in TABLE.items() if isinstance(row, Row)}
 REFUSED = {name: why for name, why in TABLE.items() if isinstance(why, str) and why != PENDING}
 LEAST = 160
 """So many models are measured; the others are `PENDING`."""
+ROUNDED = ("torchvision/vit", "transformers/beit", "transformers/zoedepth")
+"""In eager mode these take kernels of torch that export takes apart: captured they are equal but for rounding."""
 needs_builder = pytest.mark.skipif(unbuildable_why(TARGET) is not None, reason=f"no engine: {unbuildable_why(TARGET)}")
 
 
@@ -25,7 +28,7 @@ needs_builder = pytest.mark.skipif(unbuildable_why(TARGET) is not None, reason=f
 @pytest.mark.parametrize("name", ROWS)
 def test_every_product_and_softmax_is_accounted_for(name: str, tmp_path: Path) -> None:
     row, captured = ROWS[name], Captured.of(MODELS[name])
-    hold_to_canonical_form(captured)
+    hold_to_canonical_form(captured, Effect.REORDERS if name in ROUNDED else Effect.EXACT)
     found = measure(captured, tmp_path)
     assert found.gaps == []
     assert (found.linears, found.convolutions) == (found.eager.linears, found.eager.convolutions)
