@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitgraph.domains import BatchSize, Repeats, RepeatsOrNone, Threads, hold, plain_number, shortened
+from vitgraph.domains import Repeats, RepeatsOrNone, Threads
 from vitgraph.errors import InputError
+from vitgraph.tools.batch_sizes import read_batch_sizes
 from vitgraph.tools.bench_entrants import Entrant, enter
 from vitgraph.tools.bench_profile import drawn_profile, make_profile, write_trace
 from vitgraph.tools.bench_record import check_measurable, record
@@ -74,7 +75,7 @@ def bench(
     """Time models and backends side by side: medians of interleaved rounds, and ratios to the first of the same batch."""
     from vitgraph.backends import find_backend
 
-    names, sizes = backend.split(","), _sizes(batch)
+    names, sizes = backend.split(","), None if batch is None else read_batch_sizes(batch)
     chosen = [find_backend(name) for name in names]
     _check_output(models, output)
     with ExitStack() as stack:
@@ -98,15 +99,6 @@ def bench(
     if output.record:
         data |= {"recorded": record(models, data)}
     return Answer(data, group(*_told(data)), *_judge(ready))
-
-
-def _sizes(batch: str | None) -> list[int] | None:
-    if batch is None:
-        return None
-    sizes = [plain_number(part) for part in batch.split(",")]
-    if not all(sizes):
-        raise InputError(f"--batch {shortened(batch)}: write sizes with commas between, such as 1,8")
-    return list(dict.fromkeys(hold("--batch", BatchSize, size) for size in sizes))
 
 
 def _check_output(models: Sequence[Path], output: BenchOutput) -> None:
