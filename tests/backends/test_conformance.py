@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -267,7 +267,11 @@ def test_unknown_backend_lists_near_misses() -> None:
         find_backend("xyz")
 
 
-def test_a_backend_of_the_other_kind_is_an_input_error() -> None:
+def test_a_backend_of_the_other_kind_is_an_input_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with installed():
+        monkeypatch.setitem(cast(Any, all_backends()), "builder", "planted_backends:PlantedBuilder")
+        with pytest.raises(InputError, match=r"builder builds engines and runs no model; .*: eager, ort, openvino, "):
+            find_backend("builder")
     with pytest.raises(InputError, match=r"ort runs models and builds no engine; .*: tensorrt, cuda$"):
         find_builder("ort")
 

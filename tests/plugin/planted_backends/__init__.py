@@ -52,6 +52,18 @@ class PlantedBuild:
         )
 
 
+class PlantedBuilder:
+    """Builds engines, and runs no model."""
+
+    name: ClassVar[str] = "planted-builder"
+
+    def refusal(self, target: Target | None) -> str | None:
+        return None
+
+    def plan(self, program: Program, model: OnnxModel, target: Target, batch: Batch) -> PlantedBuild:
+        return PlantedBuild(model, target)
+
+
 class Planted:
     """Runs models, and builds engines for every target but the CPU."""
 
