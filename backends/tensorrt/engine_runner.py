@@ -126,7 +126,7 @@ class EngineRunner(Runner):
         return Execution(dict(check.linears), dict(check.attentions), settings)
 
     def close(self) -> None:
-        """Keep the kernels that were compiled, and let go of contexts and memory."""
+        """Keep the kernels that were compiled, and release contexts and memory."""
         kept = self._compiled()
         if kept is not None and kept != self.loaded.kernels:
             keep_kernels(self.loaded.key, kept)

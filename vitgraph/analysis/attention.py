@@ -245,20 +245,9 @@ def _by_hand(last: MatmulCall, ways: _Ways) -> Iterator[AttentionSite]:
     kind: Kind = "softmax" if softmax else "other" if bends else "linear"
     mixes, joins = any(each.target in LINEARS for each in way), any(each.target is aten.cat.default for each in way)
     yield AttentionSite(
-        node,
-        path_of(node),
-        kind,
-        _heads(product),
-        head_dim,
-        value_dim,
-        tokens,
-        keys,
-        bias,
-        product,
-        bends,
-        mixes,
-        joins,
-    )
+        node, path_of(node), kind, _heads(product), head_dim, value_dim, tokens, keys, bias, product, bends,
+        mixes_heads=mixes, joins_scores=joins,
+    )  # fmt: skip
 
 
 def find_joined_products(program: Program) -> list[tuple[fx.Node, tuple[str, ...]]]:

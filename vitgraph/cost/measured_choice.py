@@ -46,7 +46,7 @@ class FormChoice:
 
 
 def choose(kernel: Kernel, times: MeasuredTimes, batch: int) -> FormChoice | None:
-    """The forms of one kernel; None for what is no linear in FP16 or INT8, or has zeros of another pattern."""
+    """The forms of one kernel; None for what is no linear in FP16 or INT8. Zeros of another pattern than 2:4 count as values."""
     zeros = Zeros(kernel.zeros.packing) if kernel.zeros.packing == Packing(2, 4) else DENSE
     compiled = form_of(kernel.kind, zeros)
     if compiled is None or kernel.kind not in ("fp16", "int8"):
