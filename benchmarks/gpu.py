@@ -29,7 +29,6 @@ import torch
 from torch import Tensor, nn
 
 import vitgraph
-from vitgraph.backends.cuda.cuda_graph import captured
 from vitgraph.backends.cuda.cuda_tuner import CudaClock
 from vitgraph.backends.cuda.executing import Executor
 from vitgraph.backends.cuda.interleaved import Clock, Work, interleave
@@ -39,6 +38,7 @@ from vitgraph.backends.cuda.twin import Twin
 from vitgraph.pass_manager.pass_contract import Context
 from vitgraph.pass_manager.pipeline import parse_pipeline
 from vitgraph.passes import find_pass
+from vitgraph.runtime.cuda_graph import captured
 from vitgraph.targets.target import get_target
 
 MODELS = (

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from vitgraph.backends.cuda.cuda_graph import captured
 from vitgraph.backends.cuda.device import SparseProduct, triton_kernels
 from vitgraph.backends.cuda.interleaved import Work
 from vitgraph.backends.cuda.linear_sizes import LinearSize
@@ -19,6 +18,7 @@ from vitgraph.backends.cuda.timed_products import Kernels, Unavailable, product_
 from vitgraph.backends.cuda.tuning import Prepared
 from vitgraph.cost.measured import Form, MeasuredDevice, MeasuredMethod
 from vitgraph.errors import InputError
+from vitgraph.runtime.cuda_graph import captured
 
 FP8_FROM = (8, 9)
 LEAST_PRODUCTS = 8

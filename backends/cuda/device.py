@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitgraph.backends.cuda.cuda_graph import captured
 from vitgraph.backends.cuda.executing import Executor, KernelFunction
 from vitgraph.backends.cuda.plan import Plan
 from vitgraph.backends.cuda.refusals import refusal_here
@@ -23,6 +22,7 @@ from vitgraph.backends.cuda.step_times import step_times
 from vitgraph.errors import InputError
 from vitgraph.runtime.accelerator import Accelerator, KernelTime
 from vitgraph.runtime.cuda_card import CudaCard
+from vitgraph.runtime.cuda_graph import captured
 
 _MODULES = {"linear": "linear", "normalize": "normalize", "activate": "activation", "attention": "attention"}
 """The module of each kernel that is written in Triton."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from vitgraph.errors import InputError
 from vitgraph.reading import DRIVER, read_text
 from vitgraph.runtime.accelerator import CardFacts
+from vitgraph.runtime.cuda_graph import captured
 
 _DRIVER = Path("/proc/driver/nvidia/version")
 _DRIVER_VERSION = re.compile(r"\s(\d+\.\d+(?:\.\d+)?)\s")
@@ -78,12 +79,8 @@ class CudaCard:
             yield int(self._stream.cuda_stream)
 
     def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        """A CUDA graph; `run` has run before, so that nothing is compiled while it is recorded."""
-        self.synchronize()
-        graph = self._cuda.CUDAGraph()
-        with self._cuda.graph(graph, stream=self._stream):
-            result = run()
-        return graph.replay, result
+        """A CUDA graph on this card's stream; see `captured`."""
+        return captured(run, self._stream)
 
 
 def missing_card() -> str | None:
